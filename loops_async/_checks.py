@@ -1,0 +1,57 @@
+"""Checks of what a caller gives, made before any I/O.
+
+A wrong type is a `TypeError`, a wrong value a `ValueError`; each message says what was wrong and what would be right.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def text(name: str, value: object) -> str:
+    """Return *value* if it is a string with something in it."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    if not value.strip():
+        raise ValueError(f"{name} must not be empty")
+    return value
+
+
+def optional_text(name: str, value: object) -> str | None:
+    """Return *value* if it is None or a string with something in it."""
+    return None if value is None else text(name, value)
+
+
+def segment(name: str, value: object) -> str:
+    """Return *value* if it can stand as one segment of a path.
+
+    Quoting keeps every other string inside its segment, but `.` and `..` are removed by servers and proxies even
+    when their dots are percent-encoded.
+    """
+    value = text(name, value)
+    if value in {".", ".."}:
+        raise ValueError(f"{name} must be an id, not {value!r}")
+    if not value.isprintable():
+        raise ValueError(f"{name} must not hold control characters: {value!r}")
+    return value
+
+
+def optional_count(name: str, value: object) -> int | None:
+    """Return *value* if it is None or an integer of at least 1."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+    return value
+
+
+def number(name: str, value: object, *, minimum: float = 0.0, exclusive: bool = False) -> float:
+    """Return *value* as a float if it is a finite number of at least (or, when *exclusive*, above) *minimum*."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not math.isfinite(value) or value < minimum or (exclusive and value == minimum):
+        bound = "above" if exclusive else "at least"
+        raise ValueError(f"{name} must be {bound} {minimum:g}, not {value!r}")
+    return float(value)

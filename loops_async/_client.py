@@ -1,0 +1,202 @@
+"""`LoopsClient`: settings, resources, opening and closing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from enum import Enum
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import Final, Protocol, Self, TypeVar, cast
+
+import aiohttp
+
+from . import _checks
+from ._protocol import check_base_url
+from ._resources.capabilities import Capabilities
+from ._resources.checkpoints import Checkpoints
+from ._resources.samplers import Samplers
+from ._resources.sessions import Sessions
+from ._resources.statuses import Statuses
+from ._retry import RetryPolicy
+from ._shield import outlast, protected
+from ._transport import ApiKey, Transport
+from .models import SupportedModel
+
+DEFAULT_BASE_URL: Final = "https://api.baseten.co"
+
+MAX_CONNECTIONS: Final = 100
+"""Connections at once, as httpx and aiohttp have it: enough for a burst of creates, bearable for the service."""
+
+
+class _State(Enum):
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Companion(Protocol):
+    """Something that a client has at most one of, and that is closed with it."""
+
+    async def aclose(self) -> None: ...
+
+
+C = TypeVar("C", bound=Companion)
+
+
+class LoopsClient:
+    """An asyncio client of the Loops control plane.
+
+    Use it with `async with`, or call `aclose()`. It can be made outside of an event loop, and belongs to the loop in
+    which it first sends something.
+
+    Args:
+        api_key: Baseten API key; None takes `BASETEN_API_KEY` from the environment.
+        base_url: Control plane; None takes `LOOPS_BASE_URL`, then `https://api.baseten.co`. Must be https, or http on
+            this machine.
+        team_id: Team for which sessions and samplers are made and listed; None for the caller's own.
+        session: An aiohttp session of the caller's, for its proxies, certificates or traces; never closed here.
+        request_timeout: Seconds for one attempt of any request; None allows 300 for creating a sampler and 30 for
+            everything else.
+        max_connections: Requests at once, at least 1.
+        retry: How failed requests are repeated; None for never.
+
+    Raises:
+        TypeError, ValueError: A setting is missing or malformed; the message says which, and how to mend it.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        team_id: str | None = None,
+        session: aiohttp.ClientSession | None = None,
+        request_timeout: float | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        retry: RetryPolicy | None = RetryPolicy(),  # noqa: B008 -- frozen
+    ) -> None:
+        key = _check_key(api_key)
+        if base_url is None:
+            base_url = os.environ.get("LOOPS_BASE_URL") or DEFAULT_BASE_URL
+        if session is not None and not isinstance(session, aiohttp.ClientSession):
+            raise TypeError(f"session must be an aiohttp.ClientSession, not {type(session).__name__}")
+        if request_timeout is not None:
+            _checks.number("request_timeout", request_timeout, exclusive=True)
+        if _checks.optional_count("max_connections", max_connections) is None:
+            raise TypeError("max_connections must be an int, not None")
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise TypeError(f"retry must be a RetryPolicy or None, not {type(retry).__name__}")
+        home: tuple[str, ...] = ("v1", "loops")
+        if team_id is not None:
+            home = ("v1", "teams", _checks.segment("team_id", team_id), "loops")
+        self._state = _State.OPEN
+        self._companions: dict[type, Companion] = {}
+        self._transport = Transport(
+            key=key,
+            base_url=check_base_url(base_url),
+            session=session,
+            request_timeout=request_timeout,
+            max_connections=max_connections,
+            retry=retry if retry is not None else RetryPolicy(attempts=1),
+            user_agent=_user_agent(),
+        )
+        self.sessions = Sessions(self._transport, home)
+        """`sessions.create()`, `sessions.get(id)`."""
+        self.samplers = Samplers(self._transport, home)
+        """`samplers.create(...)`, `.get(id)`, `.list()`, `.deactivate(id)`, `.wake(sampler)`."""
+        self.checkpoints = Checkpoints(self._transport)
+        """`checkpoints.list(...)`, `.validate(path)`."""
+        self._capabilities = Capabilities(self._transport)
+        self._statuses = Statuses(self._transport, self.samplers)
+
+    def __repr__(self) -> str:
+        return f"<LoopsClient {self._transport.base_url} ({self._state.value})>"
+
+    @property
+    def base_url(self) -> str:
+        """The control plane's address, without a trailing slash."""
+        return self._transport.base_url
+
+    async def capabilities(
+        self, *, model: str | None = None, use_case: str | None = None, max_seq_len: int | None = None
+    ) -> tuple[SupportedModel, ...]:
+        """List the base models that Loops knows, in the service's order.
+
+        Args:
+            model: Only this one.
+            use_case: `rl` (what the service takes without it) or `sft`.
+            max_seq_len: Sequence length that is needed, in tokens, at least 1.
+
+        Raises:
+            TypeError, ValueError: An argument is malformed; nothing was sent.
+            LoopsError: As every call.
+
+        Source: `GET /v1/loops/capabilities`.
+        """
+        return await self._capabilities.list(model=model, use_case=use_case, max_seq_len=max_seq_len)
+
+    async def __aenter__(self) -> Self:
+        if self._state is _State.CLOSED:
+            raise RuntimeError("this LoopsClient is closed; make a new one")
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the client: end its waits, let creates in flight learn what they made, close its own session.
+
+        Takes no longer than the creates' timeout and the release of what cancelled ones made. A cancel does not cut
+        it short. Closing twice does nothing; the samplers themselves are not touched.
+        """
+        closing = protected(self._close())
+        cancelled = await outlast(closing)
+        closing.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _close(self) -> None:
+        self._state = _State.CLOSED
+        self._transport.begin_close()
+        companions, self._companions = self._companions, {}
+        for companion in companions.values():
+            await companion.aclose()
+        await self.samplers._drain()
+        await self._transport.aclose()
+
+    def _companion(self, kind: type[C], make: Callable[[Statuses], C]) -> C:
+        """Return the client's one *kind*, made on first use and closed with the client."""
+        if self._state is _State.CLOSED:
+            raise RuntimeError("this LoopsClient is closed; make a new one")
+        if kind not in self._companions:
+            self._companions[kind] = make(self._statuses)
+        return cast("C", self._companions[kind])
+
+
+def _check_key(api_key: object) -> ApiKey:
+    if api_key is None:
+        api_key = os.environ.get("BASETEN_API_KEY") or None
+        if api_key is None:
+            raise ValueError("no API key: pass api_key, or set BASETEN_API_KEY in the environment")
+    # None of these messages may hold the value.
+    if not isinstance(api_key, str):
+        raise TypeError(f"api_key must be a str, not {type(api_key).__name__}")
+    if not api_key.strip():
+        raise ValueError("api_key is empty: pass the key, or None to take BASETEN_API_KEY from the environment")
+    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        raise ValueError(
+            "api_key holds blanks, line breaks or other characters that no key has: "
+            "strip() what was read from a file, and check that it was copied whole"
+        )
+    return ApiKey(api_key)
+
+
+def _user_agent() -> str:
+    try:
+        own = version("loops-async")
+    except PackageNotFoundError:
+        own = "0"
+    return f"loops-async/{own} aiohttp/{aiohttp.__version__} Python/{platform.python_version()}"

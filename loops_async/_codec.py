@@ -1,0 +1,258 @@
+"""JSON to models and back: the only place where untyped data lives.
+
+Lenient in: unknown fields are ignored, fields that older or newer services leave out have defaults, naive timestamps
+are UTC. What is there and has the wrong type is a `DecodeError` that says where.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
+
+import cattrs
+import msgspec
+from attrs import asdict, frozen
+from cattrs.errors import ClassValidationError, IterableValidationError
+
+from .errors import DecodeError
+from .models import Checkpoint, DeploymentStatus, InstanceType, Sampler, SamplerSpec, Session, SupportedModel
+
+T = TypeVar("T")
+
+
+def encode(document: Mapping[str, object]) -> bytes:
+    """Write *document* as JSON."""
+    return msgspec.json.encode(document)
+
+
+def decode_session(body: bytes, request: str) -> Session:
+    """Read `{session}`."""
+    return _member(body, "session", Session, request)
+
+
+def decode_sampler(body: bytes, request: str) -> Sampler:
+    """Read `{sampler}`; where that fails, the error has the sampler's id if the body still shows it."""
+    return _member(body, "sampler", Sampler, request)
+
+
+def decode_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
+    """Read `{samplers}`; one item that cannot be read fails the whole."""
+    return _member(body, "samplers", tuple[Sampler, ...], request)
+
+
+def decode_readable_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
+    """Read `{samplers}`, leaving out the items that cannot be read."""
+    readable = []
+    for item in _member(body, "samplers", list[Any], request):
+        try:
+            readable.append(_converter.structure(item, Sampler))
+        except Exception:  # noqa: S112, BLE001 -- cattrs raises whatever the item's values raise
+            continue
+    return tuple(readable)
+
+
+def decode_supported_models(body: bytes, request: str) -> tuple[SupportedModel, ...]:
+    """Read `{supported_models}`."""
+    return _member(body, "supported_models", tuple[SupportedModel, ...], request)
+
+
+def decode_checkpoints(body: bytes, request: str) -> tuple[Checkpoint, ...]:
+    """Read `{checkpoints}`."""
+    return _member(body, "checkpoints", tuple[Checkpoint, ...], request)
+
+
+def _member(body: bytes, name: str, shape: type[T], request: str) -> T:
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise DecodeError(f"not JSON: {exc}", "$", _readable_id(body), request) from None
+    if not isinstance(document, dict):
+        raise DecodeError(f"expected an object, not {_kind(document)}", "$", None, request)
+    if name not in document:
+        raise DecodeError("required field missing", f"$.{name}", None, request)
+    item = document[name]
+    # cattrs would read a string or an object as an array of its characters or keys.
+    if not isinstance(shape, type) and not isinstance(item, list):
+        raise DecodeError(f"expected an array, not {_kind(item)}", f"$.{name}", None, request)
+    try:
+        return _converter.structure(item, shape)
+    except Exception as exc:  # noqa: BLE001 -- cattrs raises whatever the values raise
+        reason, path, indexes = _first_fault(exc, f"$.{name}", ())
+        if indexes and isinstance(item, list):
+            item = item[indexes[0]]
+        raise DecodeError(reason, path, _id_of(item), request) from None
+
+
+def _id_of(item: object) -> str | None:
+    found = item.get("id") if isinstance(item, dict) else None
+    return found if isinstance(found, str) and found else None
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.DOTALL)
+
+
+def _readable_id(body: bytes) -> str | None:
+    """Find `sampler.id` in a body that is not valid JSON, such as one that was cut short.
+
+    A sampler that was made must not be lost with the rest of its description.
+    """
+    keys: list[bytes] = []
+    pending = key = b""
+    for token in _TOKEN.findall(body):
+        if token in {b"{", b"["}:
+            keys.append(key)
+            key = pending = b""
+        elif token in {b"}", b"]"}:
+            keys = keys[:-1]
+            key = pending = b""
+        elif token == b":":
+            key, pending = pending, b""
+        elif token == b",":
+            key = pending = b""
+        elif key == b'"id"' and keys == [b"", b'"sampler"']:
+            try:
+                return _id_of({"id": msgspec.json.decode(token)})
+            except msgspec.DecodeError:
+                return None
+        else:
+            pending = token
+    return None
+
+
+def _first_fault(exc: BaseException, path: str, indexes: tuple[int, ...]) -> tuple[str, str, tuple[int, ...]]:
+    """Walk down cattrs's groups of errors to the first single one; collect the way there."""
+    if isinstance(exc, IterableValidationError):
+        for inner, item in exc.group_exceptions()[0]:
+            return _first_fault(inner, f"{path}[{item.index}]", (*indexes, cast("int", item.index)))
+    if isinstance(exc, ClassValidationError):
+        for inner, attribute in exc.group_exceptions()[0]:
+            if isinstance(inner, KeyError):
+                return "required field missing", f"{path}.{attribute.name}", indexes
+            return _first_fault(inner, f"{path}.{attribute.name}", indexes)
+        for inner in exc.exceptions:
+            return _first_fault(inner, path, indexes)
+    return str(exc) or type(exc).__name__, path, indexes
+
+
+def _kind(value: object) -> str:
+    return {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(
+        type(value), "a number"
+    )
+
+
+@frozen
+class _Status:
+    name: str
+
+
+@frozen
+class _User:
+    email: str | None = None
+
+
+@frozen
+class _WireSampler:
+    """A sampler as it goes over the wire; only what the first published page required is required here."""
+
+    id: str
+    base_url: str | None
+    base_model: str
+    created_at: datetime
+    status: _Status
+    model_id: str | None = None
+    deployment_id: str | None = None
+    user: _User | None = None
+    instance_type: InstanceType | None = None
+    node_count: int | None = None
+
+
+def _build_converter() -> cattrs.Converter:
+    # Not forbidding extra keys is the leniency; detailed validation is what gives the paths.
+    converter = cattrs.Converter(detailed_validation=True)
+
+    def strict(kind: type[T], name: str) -> Callable[[object, object], T]:
+        def hook(value: object, _: object) -> T:
+            if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+                return value
+            raise ValueError(f"expected {name}, not {_kind(value)}")
+
+        return hook
+
+    # cattrs converts by default: it would read the number 5 as the string "5".
+    converter.register_structure_hook(str, strict(str, "a string"))
+    converter.register_structure_hook(int, strict(int, "an integer"))
+    converter.register_structure_hook(bool, strict(bool, "a boolean"))
+    converter.register_structure_hook(datetime, _structure_datetime)
+
+    strictly = converter.get_structure_hook
+
+    def objects_only(shape: type[T]) -> None:
+        inner = strictly(shape)
+
+        def hook(value: object, kind: object) -> T:
+            if not isinstance(value, dict):
+                raise ValueError(f"expected an object, not {_kind(value)}")
+            return cast("T", inner(value, kind))
+
+        converter.register_structure_hook(shape, hook)
+
+    for shape in (_Status, _User, InstanceType, _WireSampler, Checkpoint, SupportedModel, Session):
+        objects_only(shape)
+
+    from_wire = converter.get_structure_hook(_WireSampler)
+
+    def structure_sampler(value: object, _: object) -> Sampler:
+        wire: _WireSampler = from_wire(value, _WireSampler)
+        if not wire.id:
+            raise ValueError("expected an id, not an empty string")
+        return Sampler(
+            id=wire.id,
+            base_url=wire.base_url or "",
+            base_model=wire.base_model,
+            created_at=wire.created_at,
+            status=status_of(wire.status.name),
+            model_id=wire.model_id,
+            deployment_id=wire.deployment_id,
+            user_email=wire.user.email if wire.user is not None else None,
+            instance_type=wire.instance_type,
+            node_count=wire.node_count if wire.node_count is not None else 1,
+        )
+
+    converter.register_structure_hook(Sampler, structure_sampler)
+
+    from_json = converter.get_structure_hook(SupportedModel)
+
+    def structure_model(value: object, _: object) -> SupportedModel:
+        # Older services know the longest sequence as max_context_length only.
+        if isinstance(value, dict) and "max_seq_len" not in value and "max_context_length" in value:
+            value = {**value, "max_seq_len": value["max_context_length"]}
+        return cast("SupportedModel", from_json(value, SupportedModel))
+
+    converter.register_structure_hook(SupportedModel, structure_model)
+    return converter
+
+
+def _structure_datetime(value: object, _: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a date and time, not {_kind(value)}")
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("expected a date and time in ISO 8601") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def status_of(name: str) -> DeploymentStatus | str:
+    """Return the member of `DeploymentStatus` called *name*, or *name* itself if the API added it later."""
+    return _STATUSES.get(name, name)
+
+
+_STATUSES: Mapping[str, DeploymentStatus] = {status.value: status for status in DeploymentStatus}
+_converter = _build_converter()
+
+
+def spec_fields(spec: SamplerSpec) -> dict[str, object]:
+    """Return what *spec* sets, by the API's names; what is None is left out."""
+    return asdict(spec, filter=lambda _, value: value is not None)

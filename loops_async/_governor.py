@@ -1,0 +1,98 @@
+"""When a request may start: one place per client that bounds and orders them.
+
+A bounded number is in flight; when the service names a pause (`Retry-After`), *all* requests wait for its end. Those
+that wait go by urgency: what releases samplers first, then what creates them, then what only reads. Waiting here
+rather than in aiohttp's pool keeps the queue out of the request timeouts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from enum import IntEnum
+
+
+class Priority(IntEnum):
+    """How urgent a request is; smaller goes first."""
+
+    LAST_LOOK = 0
+    """The one look that a wait takes at its deadline: it cannot wait for the end of a pause."""
+    TEARDOWN = 1
+    """Whatever stops a bill."""
+    CREATE = 2
+    READ = 3
+
+
+class Governor:
+    """Admit requests: at most *limit* at once, none during a pause, the most urgent first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._active = 0
+        self._order = itertools.count()
+        self._queue: list[tuple[Priority, int, asyncio.Future[None]]] = []
+        self._open_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def lower_limit(self, limit: int) -> None:
+        """Admit no more than *limit* at once from now on."""
+        self._limit = min(self._limit, limit)
+
+    def hold(self, seconds: float) -> None:
+        """Let nothing start for *seconds*; a longer pause that is already on stays."""
+        self._open_at = max(self._open_at, asyncio.get_running_loop().time() + seconds)
+
+    def held(self) -> float:
+        """Return the seconds until the pause ends, 0.0 if none is on."""
+        return max(0.0, self._open_at - asyncio.get_running_loop().time())
+
+    async def acquire(self, priority: Priority) -> None:
+        """Wait for a place; each one is given back with `release()`. A cancel here leaves nothing taken."""
+        loop = asyncio.get_running_loop()
+        if not self._queue and self._active < self._limit and self._open_at <= loop.time():
+            self._active += 1
+            return
+        place = loop.create_future()
+        heapq.heappush(self._queue, (priority, next(self._order), place))
+        self._admit()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                # The place was given in the very moment in which the cancel came.
+                self.release()
+            else:
+                place.cancel()
+            raise
+
+    def release(self) -> None:
+        """Give a place back."""
+        self._active -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        loop = asyncio.get_running_loop()
+        held = self._open_at - loop.time()
+        while self._queue and self._active < self._limit:
+            priority, _, place = self._queue[0]
+            if not place.done():
+                if held > 0 and priority is not Priority.LAST_LOOK:
+                    break
+                self._active += 1
+                place.set_result(None)
+            heapq.heappop(self._queue)
+        if self._queue and held > 0 and self._timer is None:
+            self._timer = loop.call_later(held, self._reopen)
+
+    def _reopen(self) -> None:
+        self._timer = None
+        self._admit()
+
+    def close(self) -> None:
+        """Drop the timer of a pause; whoever still waits is woken up first."""
+        self._open_at = 0.0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._admit()

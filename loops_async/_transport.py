@@ -1,0 +1,262 @@
+"""aiohttp: the session and who owns it, credentials, timeouts, and aiohttp's errors turned into ours.
+
+The key is sent with each request and stored in no session, so that it is in nobody's default headers. Redirects are
+not followed: what they lead to is not the control plane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+from attrs import frozen
+from yarl import URL
+
+from ._governor import Governor, Priority
+from ._protocol import Request, error_from
+from ._retry import RetryPolicy, may_be_repeated, with_retries
+from .errors import APIError, TransportError
+
+READ_TIMEOUT: Final = 30.0
+"""Seconds for one attempt of a request that only reads or may be repeated."""
+
+CREATE_TIMEOUT: Final = 300.0
+"""Seconds for one create: slow ones happen, and giving one up means not knowing what it made."""
+
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds at most to connect. It must end before the whole request does: only so does a timeout tell whether the
+request was sent."""
+
+
+class ApiKey:
+    """The key, where neither `vars()`, `repr()` nor pickling finds it."""
+
+    __slots__ = ("_reveal",)
+
+    def __init__(self, key: str) -> None:
+        self._reveal: Callable[[], str] = lambda: key
+
+    def __repr__(self) -> str:
+        return "ApiKey(***)"
+
+    def header(self, scheme: str) -> str:
+        """Return the value of an `Authorization` header."""
+        return f"{scheme} {self._reveal()}"
+
+    def scrub(self, text: str) -> str:
+        """Take the key out of *text*: some services repeat in their errors what they were sent."""
+        return text.replace(self._reveal(), "***")
+
+
+@frozen
+class Answer:
+    """A 2xx answer, read to its end or to where it was cut."""
+
+    body: bytes
+    cut: TransportError | None = None
+    """What ended the body early, if something did; only `Transport.exchange` returns such an answer."""
+
+
+class Transport:
+    """Send requests to one control plane with one key."""
+
+    def __init__(
+        self,
+        *,
+        key: ApiKey,
+        base_url: str,
+        session: aiohttp.ClientSession | None,
+        request_timeout: float | None,
+        max_connections: int,
+        retry: RetryPolicy,
+        user_agent: str,
+    ) -> None:
+        self._key = key
+        self.base_url = base_url
+        self.retry = retry
+        self.governor = Governor(max_connections)
+        self._session = session
+        self._owns_session = session is None
+        self._max_connections = max_connections
+        self._user_agent = user_agent
+        self._read_timeout = _timeout(request_timeout or READ_TIMEOUT)
+        self._create_timeout = _timeout(request_timeout or CREATE_TIMEOUT)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = False
+
+    async def read(self, request: Request, priority: Priority = Priority.READ) -> bytes:
+        """Send a request that is safe to repeat, and repeat it as the policy says; return the body.
+
+        Raises:
+            TransportError: No answer came.
+            APIError: The answer was none of the 2xx.
+        """
+
+        async def attempt() -> bytes:
+            return await self.once(request, priority)
+
+        return await with_retries(attempt, self.retry, may_be_repeated, self.governor.held)
+
+    async def once(self, request: Request, priority: Priority, *, url: str | None = None) -> bytes:
+        """Send a request a single time; return the body. Raises as `read` does.
+
+        *url* stands in for the control plane's address, for the data plane.
+        """
+        async with self.place(priority):
+            answer = await self.exchange(request, self._read_timeout, url=url)
+        if answer.cut is not None:
+            raise answer.cut
+        return answer.body
+
+    async def create(self, request: Request) -> Answer:
+        """Send a create a single time; the caller must hold a `place` for it. Raises as `read` does."""
+        return await self.exchange(request, self._create_timeout)
+
+    @asynccontextmanager
+    async def place(self, priority: Priority) -> AsyncIterator[None]:
+        """Hold a place among the requests in flight."""
+        await self.admit(priority)
+        try:
+            yield
+        finally:
+            self.governor.release()
+
+    async def admit(self, priority: Priority) -> None:
+        """Take a place among the requests in flight; `governor.release()` gives it back.
+
+        Raises:
+            RuntimeError: The client is closed, or belongs to another event loop.
+        """
+        self._check_open(priority)
+        await self.governor.acquire(priority)
+        try:
+            self._check_open(priority)
+        except RuntimeError:
+            self.governor.release()
+            raise
+
+    def _check_open(self, priority: Priority) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("this LoopsClient belongs to another event loop; make one client per loop")
+        # What is under way when the client closes may still release what it made.
+        if self._closing and priority is not Priority.TEARDOWN:
+            raise RuntimeError("this LoopsClient is closed")
+
+    async def exchange(self, request: Request, timeout: aiohttp.ClientTimeout, *, url: str | None = None) -> Answer:
+        """Send a request and read its answer. Raises as `read` does, but hands on a 2xx that was cut short."""
+        session = self._open_session()
+        headers = {
+            "Authorization": self._key.header("Bearer" if url is None else "Api-Key"),
+            "Accept": "application/json",
+            "User-Agent": self._user_agent,
+        }
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        failure: TransportError
+        try:
+            async with session.request(
+                request.method,
+                URL(url or self.base_url + request.target, encoded=True),
+                data=request.body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                raise_for_status=False,
+            ) as response:
+                body, cut = await _body_of(response, request)
+                if response.status >= 300:
+                    raise self._error(request, response, body)
+                return Answer(body, cut)
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            failure = transport_error(request, exc)
+        # Outside of the except block, lest the error's __context__ holds an aiohttp error that holds our headers.
+        raise failure
+
+    def _error(self, request: Request, response: aiohttp.ClientResponse, body: bytes) -> APIError:
+        scrub = self._key.scrub
+        headers = {name.title(): scrub(value) for name, value in response.headers.items()}
+        headers["X-Request-Id"] = headers.get("X-Request-Id") or headers.get("X-Baseten-Request-Id") or ""
+        if not headers["X-Request-Id"]:
+            del headers["X-Request-Id"]
+        error = error_from(request, response.status, headers, scrub(body.decode("utf-8", "replace")))
+        if error.retry_after is not None:
+            self.governor.hold(min(error.retry_after, self.retry.retry_after_maximum))
+        return error
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._max_connections),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        elif self._session.closed:
+            raise RuntimeError("the aiohttp session that LoopsClient was given is closed")
+        elif not self._owns_session and self._session.connector is not None and self._session.connector.limit:
+            # Queueing in the caller's pool would count against our timeouts.
+            self.governor.lower_limit(self._session.connector.limit)
+        return self._session
+
+    @property
+    def closing(self) -> bool:
+        """True from the first moment of `aclose()` on."""
+        return self._closing
+
+    def begin_close(self) -> None:
+        """Refuse every new request but those that release something."""
+        self._closing = True
+        if self._loop is not None:
+            self.governor.close()
+
+    async def aclose(self) -> None:
+        """Close the session, unless it is the caller's."""
+        self.begin_close()
+        if self._session is not None and self._owns_session:
+            await self._session.close()
+
+
+def _timeout(seconds: float) -> aiohttp.ClientTimeout:
+    connect = min(CONNECT_TIMEOUT, seconds / 2)
+    return aiohttp.ClientTimeout(total=seconds, connect=connect, sock_connect=connect)
+
+
+async def _body_of(response: aiohttp.ClientResponse, request: Request) -> tuple[bytes, TransportError | None]:
+    """Read the body; where it is cut short, return what came, since it may name a sampler that was made."""
+    chunks: list[bytes] = []
+    try:
+        while chunk := await response.content.readany():
+            chunks.append(chunk)
+    except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+        return b"".join(chunks), transport_error(request, exc)
+    return b"".join(chunks), None
+
+
+NEVER_SENT: Final[tuple[type[BaseException], ...]] = (
+    aiohttp.ClientConnectorError,  # refused, unreachable, unknown host, TLS: all before the first byte
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,  # the proxy did not open the tunnel
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+)
+"""aiohttp's errors that prove that no byte of the request has left."""
+
+
+def transport_error(request: Request, exc: BaseException) -> TransportError:
+    """Turn what aiohttp raised into a `TransportError`."""
+    sent = not isinstance(exc, NEVER_SENT)
+    if isinstance(exc, aiohttp.ClientResponseError):
+        # Its repr holds the request's headers, and with them the key: it is named, but never chained.
+        return TransportError(f"{type(exc).__name__}: {exc.message}", request.method, request.path, sent)
+    if isinstance(exc, TimeoutError):
+        words = "no answer in time" if sent else "no connection in time"
+    else:
+        words = str(exc) or type(exc).__name__
+    error = TransportError(words, request.method, request.path, sent)
+    error.__cause__ = exc
+    return error

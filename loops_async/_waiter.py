@@ -1,0 +1,290 @@
+"""Wait for a sampler: what its statuses mean, the deadline, the history."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import inspect
+import math
+from collections.abc import AsyncGenerator, Callable
+from typing import Final, Protocol, TypeVar
+
+from . import _checks
+from ._policy import PERMANENT, PollPolicy
+from ._poller import StatusReads, StatusSource
+from .errors import (
+    APIError,
+    AuthenticationError,
+    DecodeError,
+    NotFoundError,
+    PermissionDeniedError,
+    SamplerFailed,
+    WaitTimeout,
+)
+from .models import DeploymentStatus, Sampler, StatusChange
+
+LAST_LOOK: Final = 5.0
+"""Seconds at most that the last look may take beyond the deadline."""
+
+DEFAULT_TIMEOUT: Final = 3600.0
+"""Seconds: a sampler can take tens of minutes, and Baseten's own tools give it an hour."""
+
+S = TypeVar("S")
+
+
+class SupportsWaiting(Protocol):
+    """What a wait needs of a client: its one status source."""
+
+    def _companion(self, kind: type[StatusSource], make: Callable[[StatusReads], StatusSource]) -> StatusSource: ...
+
+
+async def wait_until_active(
+    client: SupportsWaiting,
+    sampler: Sampler | str,
+    *,
+    timeout: float | None = DEFAULT_TIMEOUT,
+    policy: PollPolicy = PollPolicy(),  # noqa: B008 -- frozen
+    on_status: Callable[[StatusChange], object] | None = None,
+) -> Sampler:
+    """Wait until a sampler is ready and return it as it is then.
+
+    However many of these run, the client polls once for all of them. A wait outlives an outage of the service: polls
+    that fail are repeated until the deadline. Cancelling it leaves nothing behind, and leaves the sampler as it is.
+
+    Args:
+        client: The client that asks.
+        sampler: The sampler or its id.
+        timeout: Seconds until the last look, which may itself take some seconds more; 0 looks once, None or infinity
+            never gives up.
+        policy: When to look, and what the statuses mean.
+        on_status: Called with each `StatusChange` as it is seen; what it raises ends the wait.
+
+    Raises:
+        TypeError, ValueError: An argument is malformed; nothing was sent.
+        SamplerFailed: The sampler came to a status that the policy counts as failed.
+        WaitTimeout: It was not ready at the deadline; its `last_error` says what ailed the last poll.
+        NotFoundError: There is no such sampler, even after the policy's `missing_grace`. Other refusals of this
+            one sampler (400 and the like) are raised in the same way.
+        AuthenticationError, PermissionDeniedError: The key is not accepted; this ends all waits of the client.
+        DecodeError: The service describes this sampler in a way that cannot be read.
+        RuntimeError: The client was closed.
+
+    Source: `GET /v1/loops/samplers/{sampler_id}`; the statuses are those of `DeploymentStatus`.
+    """
+    wait = _Wait(client, sampler, timeout, policy, on_status)
+    try:
+        return await wait.begin()
+    finally:
+        await wait.end()
+
+
+def watch(
+    client: SupportsWaiting,
+    sampler: Sampler | str,
+    *,
+    timeout: float | None = DEFAULT_TIMEOUT,
+    policy: PollPolicy = PollPolicy(),  # noqa: B008 -- frozen
+) -> AsyncGenerator[StatusChange, None]:
+    """Yield each `StatusChange` of a sampler until it is ready; arguments and errors as in `wait_until_active()`.
+
+    The first one comes with the first answer. The last one is followed by the end of the iteration if the sampler is
+    ready, and by the error if it failed. Changes are kept for a slow consumer. Leaving the loop early ends the wait;
+    `contextlib.aclosing()` makes that happen at once.
+    """
+    changes: asyncio.Queue[StatusChange | None] = asyncio.Queue()
+    wait = _Wait(client, sampler, timeout, policy, changes.put_nowait)
+    return _changes(wait, changes)
+
+
+async def _changes(wait: _Wait, changes: asyncio.Queue[StatusChange | None]) -> AsyncGenerator[StatusChange, None]:
+    settled = wait.begin()
+    settled.add_done_callback(lambda _: changes.put_nowait(None))
+    try:
+        while (change := await changes.get()) is not None:
+            yield change
+        settled.result()
+    finally:
+        await wait.end()
+
+
+class _Wait:
+    """One wait, as the status source sees it: a future and what has been seen so far. Times are the loop's."""
+
+    __slots__ = (
+        "_client",
+        "_context",
+        "_future",
+        "_history",
+        "_last_error",
+        "_on_status",
+        "_sampler",
+        "_sampler_id",
+        "_source",
+        "_status",
+        "_timeout",
+        "_timer",
+        "_unhealthy_since",
+        "deadline",
+        "joined",
+        "policy",
+    )
+
+    def __init__(
+        self,
+        client: SupportsWaiting,
+        sampler: Sampler | str,
+        timeout: float | None,
+        policy: PollPolicy,
+        on_status: Callable[[StatusChange], object] | None,
+    ) -> None:
+        if not hasattr(client, "_companion"):
+            raise TypeError(f"the first argument must be a LoopsClient, not {type(client).__name__}")
+        if not isinstance(policy, PollPolicy):
+            raise TypeError(f"policy must be a PollPolicy, not {type(policy).__name__}")
+        if on_status is not None and (not callable(on_status) or inspect.iscoroutinefunction(on_status)):
+            raise TypeError("on_status must be a plain function that takes a StatusChange, not a coroutine function")
+        if timeout is not None and timeout != math.inf:
+            _checks.number("timeout", timeout)
+        self._client = client
+        self._sampler = sampler if isinstance(sampler, Sampler) else None
+        self._sampler_id = _checks.segment("sampler id", sampler.id if isinstance(sampler, Sampler) else sampler)
+        self._timeout = timeout
+        self.policy = policy
+        self._on_status = on_status
+        # The source calls from a task of its own; the caller's callback must find the caller's context variables.
+        self._context = contextvars.copy_context() if on_status is not None else None
+        self._status: str | None = None
+        self._history: list[StatusChange] = []
+        self._last_error: Exception | None = None
+        self._unhealthy_since = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> asyncio.Future[Sampler]:
+        """Join the client's status source; the future settles with the wait, and `end()` must follow."""
+        loop = asyncio.get_running_loop()
+        self._source = self._client._companion(StatusSource, StatusSource)
+        self._future: asyncio.Future[Sampler] = loop.create_future()
+        self.joined = loop.time()
+        self.deadline = self.joined + (math.inf if self._timeout is None else self._timeout)
+        self._source.join(self._sampler_id, self)
+        if self._timeout == 0:
+            # The first look is the last one already.
+            self._expire(hurry=False)
+        elif self.deadline < math.inf:
+            self._timer = loop.call_at(self.deadline, self._expire)
+        return self._future
+
+    async def end(self) -> None:
+        """Leave the source; nothing of this wait goes on afterwards."""
+        if self._timer is not None:
+            self._timer.cancel()
+        source = getattr(self, "_source", None)
+        if source is None:
+            return
+        if not self._future.done():
+            self._future.cancel()
+        elif not self._future.cancelled():
+            # A wait that is cancelled in the moment in which it fails has an outcome that nobody asks for any more.
+            self._future.exception()
+        await source.leave(self._sampler_id, self)
+
+    def _expire(self, *, hurry: bool = True) -> None:
+        grace = min(LAST_LOOK, max(1.0, 0.1 * (self._timeout or 0.0)))
+        self._timer = asyncio.get_running_loop().call_later(grace, self._time_out)
+        if hurry:
+            self._source.hurry(self._sampler_id)
+
+    def _time_out(self) -> None:
+        if not self._future.done():
+            error = WaitTimeout(self._sampler, self._history, self._sampler_id, self._timeout, self._last_error)
+            error.__cause__ = self._last_error
+            self._future.set_exception(error)
+
+    def due_by(self) -> float:
+        """Return the time at which waiting on would be wrong without another look."""
+        if self._unhealthy_since < math.inf:
+            return self._unhealthy_since + self.policy.unhealthy_grace
+        if self._last_error is not None and _is_refusal(self._last_error):
+            return self.joined + self.policy.missing_grace
+        return math.inf
+
+    def seen(self, sampler: Sampler, requested: float, now: float) -> bool:
+        """Take an answer; return True if the wait is settled."""
+        if self._future.done():
+            return True
+        self._sampler, self._last_error = sampler, None
+        status = sampler.status
+        if status != self._status and not self._tell(sampler, now):
+            return True
+        if status == DeploymentStatus.UNHEALTHY:
+            self._unhealthy_since = min(self._unhealthy_since, now)
+        else:
+            self._unhealthy_since = math.inf
+        if status in self.policy.ready:
+            self._future.set_result(sampler)
+        elif status in self.policy.failed and now - self._unhealthy_since < self.policy.unhealthy_grace:
+            self._check_deadline(requested)
+        elif status in self.policy.failed:
+            self._future.set_exception(SamplerFailed(sampler, self._history, status in PERMANENT))
+        else:
+            self._check_deadline(requested)
+        return self._future.done()
+
+    def _tell(self, sampler: Sampler, now: float) -> bool:
+        """Record a change of status and pass it on; return False if that ended the wait."""
+        change = StatusChange(sampler, self._status, sampler.status, now - self.joined)
+        self._status = sampler.status
+        self._history.append(change)
+        if self._on_status is not None and self._context is not None:
+            try:
+                self._context.run(self._on_status, change)
+            except Exception as exc:  # noqa: BLE001 -- the caller's own code; the error goes to the caller alone
+                self._future.set_exception(exc)
+                return False
+        return True
+
+    def missed(self, error: Exception, requested: float, now: float) -> bool:
+        """Take a failure; return True if the wait is settled."""
+        if self._future.done():
+            return True
+        refused = _is_refusal(error) and now - self.joined >= self.policy.missing_grace
+        if refused or _is_final(error):
+            # Each wait raises an error of its own: tracebacks are written into the instance.
+            own = copy.copy(error)
+            own.__cause__ = error.__cause__
+            self._future.set_exception(own)
+        else:
+            self._last_error = error
+            self._check_deadline(requested)
+        return self._future.done()
+
+    def noted(self, error: Exception) -> None:
+        """Take a trouble that does not settle anything."""
+        self._last_error = error
+
+    def abandoned(self, error: Exception) -> None:
+        """Take the end of the source."""
+        if not self._future.done():
+            own = copy.copy(error)
+            own.__cause__ = error
+            self._future.set_exception(own)
+
+    def _check_deadline(self, requested: float) -> None:
+        if requested >= self.deadline:
+            self._time_out()
+
+
+def _is_final(error: Exception) -> bool:
+    """Tell whether no further poll of this sampler can succeed."""
+    if isinstance(error, DecodeError):
+        # What is no such document at all comes from something in between, such as a proxy in an outage.
+        return error.path not in {"$", "$.sampler", "$.samplers"}
+    return isinstance(error, (AuthenticationError, PermissionDeniedError))
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Tell whether the service refuses to speak of this sampler, which is patience's business for a while."""
+    return isinstance(error, NotFoundError) or (
+        isinstance(error, APIError) and 400 <= error.status < 500 and error.status not in {401, 403, 408, 429}
+    )
