@@ -1,0 +1,12 @@
+"""A control plane of Baseten Loops on loopback, with lifecycles and faults to order.
+
+It shares no code with the client, so that a mistake common to both ends cannot hide.
+"""
+
+from ._faults import Fault
+from ._lifecycle import DEFAULT_LIFECYCLE, Stage
+from ._received import ReceivedRequest
+from ._server import Emulator
+from ._state import SamplerView
+
+__all__ = ["DEFAULT_LIFECYCLE", "Emulator", "Fault", "ReceivedRequest", "SamplerView", "Stage"]

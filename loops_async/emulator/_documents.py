@@ -1,0 +1,101 @@
+"""The JSON that the control plane writes, in the newest shapes of the OpenAPI document."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from ._catalog import INSTANCE_TYPE, LORA_CONFIG, CatalogModel, Checkpoint
+from ._state import Sampler
+
+
+def user(email: str | None) -> dict[str, Any]:
+    """Write the owner of a sampler."""
+    return {"email": email}
+
+
+def timestamp(moment: datetime) -> str:
+    """Write an aware UTC time as ISO 8601 with a `Z`."""
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def sampler(record: Sampler, origin: str, email: str | None) -> dict[str, Any]:
+    """Write a sampler; *origin* is where its `base_url` leads."""
+    return {
+        "id": record.id,
+        "base_url": f"{origin}/models/{record.model_id}/deployment/{record.deployment_id}/sync",
+        "base_model": record.base_model,
+        "created_at": timestamp(record.created_at),
+        "model_id": record.model_id,
+        "deployment_id": record.deployment_id,
+        "status": {"name": record.progress.status},
+        "user": user(email),
+        "instance_type": INSTANCE_TYPE,
+        "node_count": 1,
+    }
+
+
+def sampler_text(record: Sampler, origin: str, email: str | None) -> str:
+    """Write a sampler as JSON text, again only when its status has changed."""
+    status = record.progress.status
+    if record.rendered is None or record.rendered[0] != status:
+        record.rendered = status, json.dumps(sampler(record, origin, email))
+    return record.rendered[1]
+
+
+def supported_model(model: CatalogModel, max_seq_len: int | None) -> dict[str, Any]:
+    """Write what a base model can do, for a caller who needs *max_seq_len* tokens."""
+    reason = None
+    if not model.approved:
+        reason = ("needs_approval", "The workspace is not approved for this model.", "Ask for access.")
+    elif max_seq_len is not None and max_seq_len > model.max_seq_len:
+        reason = (
+            "sequence_length_unsupported",
+            f"The model is served with at most {model.max_seq_len} tokens.",
+            "Ask for a shorter sequence.",
+        )
+    return {
+        "model_name": model.name,
+        "max_seq_len": model.max_seq_len,
+        "max_enabled_seq_len": model.max_seq_len if model.approved else 0,
+        "max_context_length": model.max_seq_len,
+        "supports_vision_language": model.vision,
+        "enabled": reason is None,
+        "serverless": None,
+        "enablement_details": reason and dict(zip(("reason", "reason_detail", "remediation"), reason, strict=True)),
+    }
+
+
+def checkpoint(record: Checkpoint) -> dict[str, Any]:
+    """Write a checkpoint."""
+    return {
+        "id": record.id,
+        "checkpoint_id": record.name,
+        "run_id": record.run_id,
+        "target": record.target,
+        "checkpoint_type": "lora",
+        "base_model": record.base_model,
+        "created_at": record.created_at,
+        "size_bytes": record.size_bytes,
+        "sync_status": "COMPLETE",
+        "lora_config": LORA_CONFIG,
+        "lora_adapter_config": {"r": 64},
+    }
+
+
+def checkpoint_files(record: Checkpoint, origin: str, *, offset: int, limit: int) -> dict[str, Any]:
+    """Write one page of the files of a checkpoint; their links lead nowhere."""
+    page = record.files[offset : offset + limit]
+    return {
+        "presigned_urls": [
+            {
+                "url": f"{origin}/checkpoint-files/{record.id}/{name}",
+                "relative_file_name": name,
+                "node_rank": 0,
+                "size_bytes": size,
+                "last_modified": record.created_at,
+            }
+            for name, size in page
+        ],
+        "next_page_token": offset + limit if offset + limit < len(record.files) else None,
+        "total_count": len(record.files),
+    }

@@ -1,0 +1,114 @@
+"""Faults that the emulator shows on request, and which one a request meets."""
+
+from collections.abc import Mapping
+from math import isfinite
+from random import Random
+from types import MappingProxyType
+from typing import Literal
+
+from attrs import define, field, frozen
+
+
+def _read_only(headers: Mapping[str, str]) -> Mapping[str, str]:
+    return MappingProxyType(dict(headers))
+
+
+@frozen(eq=False, kw_only=True)
+class Fault:
+    """One way to misbehave, and the requests it is for.
+
+    Two faults with the same settings are still two: each has its own count.
+
+    Raises:
+        ValueError: a number is out of range, or two settings exclude each other:
+            of *cut*, *partial*, *status* and *status_after* one at most.
+    """
+
+    method: str | None = None
+    """Only requests with this method; `None` for all."""
+    route: str | None = None
+    """Only requests of this route template, such as `/v1/loops/samplers/{sampler_id}`; `None` for all."""
+    times: int | None = 1
+    """How many requests meet it; `None` for ever."""
+    rate: float = 1.0
+    """The probability, for each matching request, of meeting it."""
+    delay: float = 0.0
+    """Real seconds before the request is processed."""
+    delay_after: float = 0.0
+    """Real seconds between the processing and the answer."""
+    cut: Literal["before", "after"] | None = None
+    """Drop the connection instead of answering, before or after the processing."""
+    partial: int | None = None
+    """Process, answer 200 with a right Content-Length, and drop the connection after so many bytes."""
+    status: int | None = None
+    """Answer with this status instead of processing."""
+    status_after: int | None = None
+    """Process, then answer with this status."""
+    retry_after: str | None = None
+    """The `Retry-After` header of the answer."""
+    body: bytes | None = None
+    """The body of the answer, as `application/json`; without a status: process, then answer 200 with it."""
+    headers: Mapping[str, str] = field(factory=dict, converter=_read_only)
+    """More headers of the answer; they win over the usual ones."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.times is not None and self.times < 1:
+            raise ValueError("times must be at least 1, or None")
+        if not 0 <= self.rate <= 1:
+            raise ValueError("rate must be between 0 and 1")
+        if not all(isfinite(seconds) and seconds >= 0 for seconds in (self.delay, self.delay_after)):
+            raise ValueError("a delay must be finite and not negative")
+        if self.cut not in {None, "before", "after"}:
+            raise ValueError('cut must be "before", "after" or None')
+        if self.partial is not None and self.partial < 0:
+            raise ValueError("partial must not be negative")
+        if not all(code is None or 200 <= code <= 599 for code in (self.status, self.status_after)):
+            raise ValueError("a status must be between 200 and 599")
+        if sum(each is not None for each in (self.cut, self.partial, self.status, self.status_after)) > 1:
+            raise ValueError("cut, partial, status and status_after exclude each other")
+
+    def matches(self, method: str, route: str | None) -> bool:
+        """Tell whether a request is one of those that this fault is for."""
+        return self.method in {None, method} and self.route in {None, route}
+
+
+@define(eq=False)
+class _Planned:
+    fault: Fault
+    left: int | None
+
+
+class FaultPlan:
+    """The faults that are switched on, in the order in which they were."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = Random(seed)  # noqa: S311 -- repeatable chance, no secrets
+        self._planned: list[_Planned] = []
+
+    def add(self, fault: Fault) -> None:
+        """Switch a fault on, behind those that are on already."""
+        self._planned.append(_Planned(fault, fault.times))
+
+    def remove(self, fault: Fault) -> None:
+        """Switch a fault off; one that is off or used up already is no mistake."""
+        self._planned = [planned for planned in self._planned if planned.fault is not fault]
+
+    def clear(self) -> None:
+        """Switch all faults off."""
+        self._planned.clear()
+
+    def draw(self, method: str, route: str | None) -> Fault | None:
+        """Pick the fault that a request meets, and count it.
+
+        One request meets one fault: the first that matches and whose chance comes up.
+        """
+        for planned in self._planned:
+            fault = planned.fault
+            if not fault.matches(method, route) or (fault.rate < 1 and self._random.random() >= fault.rate):
+                continue
+            if planned.left is not None:
+                planned.left -= 1
+                if planned.left == 0:
+                    self._planned.remove(planned)
+            return fault
+        return None

@@ -1,0 +1,33 @@
+"""The record of what a client really sent."""
+
+import json
+from typing import Any
+
+from attrs import field, frozen
+from multidict import CIMultiDictProxy
+
+
+@frozen(eq=False)
+class ReceivedRequest:
+    """A request as it came in over the socket."""
+
+    method: str
+    path: str
+    """As sent, percent-encoding included, without the query."""
+    route: str | None
+    """The template of the route that it matched, such as `/v1/loops/samplers/{sampler_id}`."""
+    query: dict[str, str]
+    headers: CIMultiDictProxy[str] = field(repr=False)
+    """With whatever key the client sent, and so left out of the repr."""
+    body: bytes
+    at: float
+    """When it came in, by `time.monotonic()`."""
+
+    @property
+    def json(self) -> Any:
+        """Decode the body.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        return json.loads(self.body)

@@ -1,0 +1,21 @@
+"""The one exception of the control plane: a request that it turns down."""
+
+
+class Refused(Exception):
+    """A request that gets an error answer."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(status, code, message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+def invalid(message: str) -> Refused:
+    """Build the answer to a request that breaks a rule of its schema."""
+    return Refused(400, "VALIDATION_ERROR", message)
+
+
+def not_found(what: str, key: str) -> Refused:
+    """Build the answer to a request for something that does not exist."""
+    return Refused(404, "NOT_FOUND", f"{what} {key!r} does not exist.")

@@ -1,0 +1,205 @@
+"""The emulator: an application of the control plane on a socket of this machine."""
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from . import _documents as documents
+from ._app import Api
+from ._faults import Fault, FaultPlan
+from ._lifecycle import Lifecycles, Stage
+from ._received import ReceivedRequest
+from ._refused import Refused
+from ._state import ControlPlane, SamplerView
+
+# Handlers that wait are told to stop; this is for one that still reads a slow body.
+_SHUTDOWN_SECONDS = 0.25
+
+# Thousands of connections at once are what it is for; a full backlog costs the client a second.
+_BACKLOG = 4096
+
+
+class Emulator:
+    """A control plane of Loops on loopback, for tests and for trying things without an account.
+
+    `async with Emulator() as emulator:` listens at `emulator.url` until the block ends.
+    Its samplers, faults and records stay readable afterwards, and `start()` listens again
+    on the same port, with time having gone on: so an outage is an `aclose()` and a `start()`.
+
+    Args:
+        host: The address to listen on.
+        port: The port; 0 takes a free one.
+        api_key: The one key that is let in, as `Bearer` or `Api-Key`; `None` asks for none.
+        speed: By what the durations of all lifecycles are divided.
+        lifecycles: The stages of a sampler by base model; `"*"` for the models not named.
+        user_email: The owner of every sampler.
+        seed: What ids and chances of faults are drawn from.
+        clock_skew: Seconds by which `created_at` runs ahead of the true time.
+
+    Raises:
+        ValueError: a lifecycle or *speed* makes no sense.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        api_key: str | None = None,
+        speed: float = 1.0,
+        lifecycles: Mapping[str, Sequence[Stage | tuple[str, float | None]]] | None = None,
+        user_email: str | None = "developer@example.com",
+        seed: int = 0,
+        clock_skew: float = 0.0,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._api_key = api_key
+        self._user_email = user_email
+        self._clock_skew = clock_skew
+        self._plane = ControlPlane(Lifecycles.of(lifecycles, speed=speed), seed=seed)
+        self._faults = FaultPlan(seed)
+        self._received: list[ReceivedRequest] = []
+        self._url: str | None = None
+        self._running: tuple[web.AppRunner, Api] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Emulator {self._url or 'not started'}>"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            RuntimeError: it does already.
+            OSError: the address is taken or not of this machine.
+        """
+        if self._running is not None:
+            raise RuntimeError("the emulator is running already")
+        api = Api(
+            self._plane,
+            self._faults,
+            self._received,
+            api_key=self._api_key,
+            user_email=self._user_email,
+            clock_skew=self._clock_skew,
+        )
+        runner = web.AppRunner(
+            api.application(), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
+        )
+        self._running = runner, api
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, self._host, self._port, backlog=_BACKLOG).start()
+        except BaseException:
+            self._running = None
+            await runner.cleanup()
+            raise
+        self._port = runner.addresses[0][1]
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self._url = api.origin = f"http://{host}:{self._port}"
+
+    async def aclose(self) -> None:
+        """Stop listening and drop all connections, idle ones and those in a delay included.
+
+        Does nothing on an emulator that is not running.
+        """
+        if self._running is None:
+            return
+        (runner, api), self._running = self._running, None
+        api.close()
+        await runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        """The origin that it listens on, or last did: `http://127.0.0.1:<port>`.
+
+        Raises:
+            RuntimeError: it was never started.
+        """
+        if self._url is None:
+            raise RuntimeError("the emulator has no address before it is started")
+        return self._url
+
+    @property
+    def received(self) -> tuple[ReceivedRequest, ...]:
+        """Every request that arrived since the last `clear_received()`, in order.
+
+        Those that were refused or met a fault are among them.
+        """
+        return tuple(self._received)
+
+    def requests(self, method: str | None = None, route: str | None = None) -> list[ReceivedRequest]:
+        """Give the requests of a method and a route template, such as `/v1/loops/samplers/{sampler_id}`."""
+        return [each for each in self._received if method in {None, each.method} and route in {None, each.route}]
+
+    def clear_received(self) -> None:
+        """Forget the requests that arrived so far."""
+        self._received.clear()
+
+    def add_fault(self, fault: Fault) -> Fault:
+        """Switch a fault on; the first that matches a request is the one it meets."""
+        self._faults.add(fault)
+        return fault
+
+    def remove_fault(self, fault: Fault) -> None:
+        """Switch a fault off; one that is off or used up already is no mistake."""
+        self._faults.remove(fault)
+
+    def clear_faults(self) -> None:
+        """Switch all faults off."""
+        self._faults.clear()
+
+    @property
+    def samplers(self) -> tuple[SamplerView, ...]:
+        """All samplers as they are now, in the order of creation."""
+        return self._plane.views(time.monotonic())
+
+    @property
+    def billed(self) -> frozenset[str]:
+        """The ids of the samplers that still cost money: neither released nor failed for good."""
+        return frozenset(sampler.id for sampler in self.samplers if sampler.billed)
+
+    def set_status(self, sampler_id: str, status: str) -> None:
+        """Put a sampler into a status and hold it there.
+
+        Any name will do. Only a deactivation, or another call, moves the sampler again,
+        not a wake; held in DEACTIVATING or INACTIVE, it takes a deactivation for done.
+
+        Raises:
+            KeyError: there is no such sampler.
+            ValueError: *status* is empty.
+        """
+        if not status:
+            raise ValueError("status must not be empty")
+        try:
+            self._plane.force(sampler_id, status, time.monotonic())
+        except Refused as refused:
+            raise KeyError(sampler_id) from refused
+
+    def sampler_document(self, sampler_id: str) -> dict[str, Any]:
+        """Return what the API would answer for a sampler now, as a new dictionary.
+
+        Raises:
+            KeyError: there is no such sampler.
+            RuntimeError: the emulator was never started.
+        """
+        try:
+            sampler = self._plane.sampler(sampler_id, time.monotonic())
+        except Refused as refused:
+            raise KeyError(sampler_id) from refused
+        return documents.sampler(sampler, self.url, self._user_email)

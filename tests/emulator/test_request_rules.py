@@ -1,0 +1,81 @@
+import json
+from typing import Any
+
+import pytest
+
+from loops_async.emulator._refused import Refused
+from loops_async.emulator._requests import checkpoint_key, sampler_request, whole_number
+
+LEAST: dict[str, Any] = {"session_id": "s", "base_model": "m"}
+
+
+def parse(document: object) -> Any:
+    return sampler_request(json.dumps(document).encode())
+
+
+def test_what_is_unset_or_null_is_none_and_what_is_unknown_is_ignored() -> None:
+    request = parse(LEAST | {"run_id": None, "num_replicas": 2, "colour": "blue"})
+    assert (request.session_id, request.base_model, request.run_id, request.num_replicas) == (
+        "s",
+        "m",
+        None,
+        2,
+    )
+
+
+def test_a_run_stands_in_for_the_base_model() -> None:
+    assert parse({"session_id": "s", "run_id": "r"}).base_model is None
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"null", b"[" * 100_000])
+def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        sampler_request(body)
+    assert (caught.value.status, caught.value.code) == (400, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"base_model": "m"}, "session_id"),
+        (LEAST | {"session_id": None}, "session_id"),
+        (LEAST | {"session_id": ""}, "session_id"),
+        (LEAST | {"session_id": 5}, "session_id"),
+        ({"session_id": "s"}, "base_model"),
+        (LEAST | {"base_model": ["m"]}, "base_model"),
+        (LEAST | {"run_id": 1}, "run_id"),
+        (LEAST | {"max_seq_length": 0}, "max_seq_length"),
+        (LEAST | {"max_seq_length": True}, "max_seq_length"),
+        (LEAST | {"max_seq_length": 1.5}, "max_seq_length"),
+        (LEAST | {"num_replicas": -1}, "num_replicas"),
+        (LEAST | {"num_replicas": "1"}, "num_replicas"),
+        (LEAST | {"model_path": "bt://loops:r/weights/n"}, "model_path"),
+        (LEAST | {"model_path": "s3://x"}, "s3://x"),
+    ],
+)
+def test_the_answer_names_the_field_at_fault(document: dict[str, Any], field: str) -> None:
+    with pytest.raises(Refused, match=field) as caught:
+        parse(document)
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("bt://loops:r1/weights/n", ("r1", "trainer", "n")),
+        ("bt://loops:r1/sampler_weights/step-100/", ("r1", "sampler", "step-100")),
+    ],
+)
+def test_a_checkpoint_uri_has_three_parts(path: str, key: tuple[str, str, str]) -> None:
+    assert checkpoint_key(path) == key
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "x", "1_0", " 5", "1.0", "9" * 5000])
+def test_a_number_in_a_query_is_plain_digits(text: str) -> None:
+    with pytest.raises(Refused):
+        whole_number({"n": text}, "n", default=None, minimum=1)
+
+
+def test_a_number_that_is_left_out_is_its_default() -> None:
+    assert whole_number({}, "n", default=7, minimum=1) == 7
+    assert whole_number({"n": "12"}, "n", default=7, minimum=1) == 12
