@@ -106,6 +106,7 @@ class StatusSource:
         self._task: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.Future[None] | None = None
+        self._alarm_at = math.inf
         self._strange: set[str] = set()
 
     def join(self, sampler_id: str, watcher: Watcher) -> None:
@@ -203,6 +204,7 @@ class StatusSource:
             return
         loop = asyncio.get_running_loop()
         alarm = self._alarm = loop.create_future()
+        self._alarm_at = loop.time() + seconds
         timer = None if math.isinf(seconds) else loop.call_later(seconds, self._ring)
         try:
             await alarm
@@ -248,7 +250,8 @@ class StatusSource:
             entry.asking = False
         self._reschedule(entry, requested)
         self._drop_if_idle(entry)
-        self._ring()
+        if entry.due < self._alarm_at:
+            self._ring()
 
     def _deliver(self, entry: _Entry, sampler: Sampler, requested: float) -> None:
         if requested < entry.answered:

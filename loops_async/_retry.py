@@ -40,7 +40,7 @@ class RetryPolicy:
     """By which the upper bound grows with every further pause."""
     maximum: float = field(default=8.0)
     """Seconds: the upper bound's own limit."""
-    total: float = field(default=60.0)
+    total: float = field(default=120.0)
     """Seconds since the first failure after which nothing is repeated any more."""
     retry_after_maximum: float = field(default=60.0)
     """Seconds: a longer `Retry-After` is cut to this."""
@@ -113,5 +113,5 @@ async def with_retries(
         return await retrying(attempt_or_first)
     except LoopsError as exc:
         attempts = int(retrying.statistics.get("attempt_number", 1))
-        exc.add_note(f"given up after {attempts} attempts in {time.monotonic() - began:.1f} s")
+        exc.add_note(f"after {attempts} attempts in {time.monotonic() - began:.1f} s")
         raise

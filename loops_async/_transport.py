@@ -169,14 +169,24 @@ class Transport:
                 allow_redirects=False,
                 raise_for_status=False,
             ) as response:
-                body, cut = await _body_of(response, request)
+                body, cut = await self._body_of(response, request)
                 if response.status >= 300:
                     raise self._error(request, response, body)
                 return Answer(body, cut)
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            failure = transport_error(request, exc)
+            failure = transport_error(request, exc, self._key.scrub)
         # Outside of the except block, lest the error's __context__ holds an aiohttp error that holds our headers.
         raise failure
+
+    async def _body_of(self, response: aiohttp.ClientResponse, request: Request) -> tuple[bytes, TransportError | None]:
+        """Read the body; where it is cut short, return what came, since it may name a sampler that was made."""
+        chunks: list[bytes] = []
+        try:
+            while chunk := await response.content.readany():
+                chunks.append(chunk)
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            return b"".join(chunks), transport_error(request, exc, self._key.scrub)
+        return b"".join(chunks), None
 
     def _error(self, request: Request, response: aiohttp.ClientResponse, body: bytes) -> APIError:
         scrub = self._key.scrub
@@ -225,17 +235,6 @@ def _timeout(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds, connect=connect, sock_connect=connect)
 
 
-async def _body_of(response: aiohttp.ClientResponse, request: Request) -> tuple[bytes, TransportError | None]:
-    """Read the body; where it is cut short, return what came, since it may name a sampler that was made."""
-    chunks: list[bytes] = []
-    try:
-        while chunk := await response.content.readany():
-            chunks.append(chunk)
-    except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-        return b"".join(chunks), transport_error(request, exc)
-    return b"".join(chunks), None
-
-
 NEVER_SENT: Final[tuple[type[BaseException], ...]] = (
     aiohttp.ClientConnectorError,  # refused, unreachable, unknown host, TLS: all before the first byte
     aiohttp.ConnectionTimeoutError,
@@ -247,12 +246,13 @@ NEVER_SENT: Final[tuple[type[BaseException], ...]] = (
 """aiohttp's errors that prove that no byte of the request has left."""
 
 
-def transport_error(request: Request, exc: BaseException) -> TransportError:
-    """Turn what aiohttp raised into a `TransportError`."""
+def transport_error(request: Request, exc: BaseException, scrub: Callable[[str], str]) -> TransportError:
+    """Turn what aiohttp raised into a `TransportError`; *scrub* takes secrets out of what it says."""
     sent = not isinstance(exc, NEVER_SENT)
     if isinstance(exc, aiohttp.ClientResponseError):
         # Its repr holds the request's headers, and with them the key: it is named, but never chained.
-        return TransportError(f"{type(exc).__name__}: {exc.message}", request.method, request.path, sent)
+        words = f"{type(exc).__name__}: {scrub(exc.message)}"
+        return TransportError(words, request.method, request.path, sent)
     if isinstance(exc, TimeoutError):
         words = "no answer in time" if sent else "no connection in time"
     else:

@@ -221,11 +221,10 @@ class _Wait:
             self._unhealthy_since = min(self._unhealthy_since, now)
         else:
             self._unhealthy_since = math.inf
+        spared = status == DeploymentStatus.UNHEALTHY and now - self._unhealthy_since < self.policy.unhealthy_grace
         if status in self.policy.ready:
             self._future.set_result(sampler)
-        elif status in self.policy.failed and now - self._unhealthy_since < self.policy.unhealthy_grace:
-            self._check_deadline(requested)
-        elif status in self.policy.failed:
+        elif status in self.policy.failed and not spared:
             self._future.set_exception(SamplerFailed(sampler, self._history, status in PERMANENT))
         else:
             self._check_deadline(requested)
@@ -250,10 +249,7 @@ class _Wait:
             return True
         refused = _is_refusal(error) and now - self.joined >= self.policy.missing_grace
         if refused or _is_final(error):
-            # Each wait raises an error of its own: tracebacks are written into the instance.
-            own = copy.copy(error)
-            own.__cause__ = error.__cause__
-            self._future.set_exception(own)
+            self._future.set_exception(_own(error))
         else:
             self._last_error = error
             self._check_deadline(requested)
@@ -266,13 +262,21 @@ class _Wait:
     def abandoned(self, error: Exception) -> None:
         """Take the end of the source."""
         if not self._future.done():
-            own = copy.copy(error)
-            own.__cause__ = error
-            self._future.set_exception(own)
+            self._future.set_exception(_own(error))
 
     def _check_deadline(self, requested: float) -> None:
         if requested >= self.deadline:
             self._time_out()
+
+
+def _own(error: Exception) -> Exception:
+    """Return a copy of *error*: many waits may raise it, and tracebacks are written into the instance."""
+    try:
+        own = copy.copy(error)
+    except Exception:  # noqa: BLE001 -- a foreign error that cannot be copied is better shared than lost
+        return error
+    own.__cause__ = error.__cause__
+    return own
 
 
 def _is_final(error: Exception) -> bool:

@@ -1,0 +1,70 @@
+"""What the tests share: an emulator on a real socket, clients on it, and a watch over what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from loops_async import LoopsClient
+from loops_async.emulator import Emulator
+
+from .support import KEY, QUICK_RETRY, ClientMaker
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BASETEN_API_KEY", raising=False)
+    monkeypatch.delenv("LOOPS_BASE_URL", raising=False)
+
+
+@pytest.fixture
+async def nothing_left() -> AsyncIterator[None]:
+    """Fail a test that leaves a task behind, or whose loop had to report an error that nobody took."""
+    loop = asyncio.get_running_loop()
+    reports: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(10):
+        await asyncio.sleep(0)
+    left = {task for task in asyncio.all_tasks() - before if not task.done()} - {asyncio.current_task()}
+    assert not left
+    assert not reports
+
+
+@pytest.fixture
+async def emulator(nothing_left: None) -> AsyncIterator[Emulator]:
+    """An emulator whose samplers are ACTIVE after 150 ms."""
+    async with Emulator(api_key=KEY, speed=200) as running:
+        yield running
+
+
+@pytest.fixture
+async def make_client(emulator: Emulator) -> AsyncIterator[ClientMaker]:
+    """Make clients of the emulator that retry quickly; they are closed with the test."""
+    clients: list[LoopsClient] = []
+
+    def make(**settings: Any) -> LoopsClient:
+        settings = {"base_url": emulator.url, "retry": QUICK_RETRY, **settings}
+        client = LoopsClient(settings.pop("api_key", KEY), **settings)
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.fixture
+def client(make_client: ClientMaker) -> LoopsClient:
+    return make_client()
+
+
+@pytest.fixture
+async def session_id(client: LoopsClient, emulator: Emulator) -> str:
+    session = await client.sessions.create()
+    emulator.clear_received()
+    return session.id

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loops_async import DecodeError, DeploymentStatus, SamplerSpec
+from loops_async import _codec as codec
+
+FIXTURES = Path(__file__).parent / "fixtures"
+ITEM: dict[str, Any] = {
+    "id": "smp1",
+    "base_url": "https://model-1.api.baseten.co/deployment/d/sync",
+    "base_model": "m",
+    "created_at": "2026-11-01T12:00:00Z",
+    "model_id": "m1",
+    "deployment_id": "d1",
+    "status": {"name": "BUILDING"},
+}
+
+
+def body(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+def test_the_sampler_of_the_first_published_page_decodes() -> None:
+    sampler = codec.decode_sampler((FIXTURES / "sampler_seed.json").read_bytes(), "GET /x")
+    assert sampler.status is DeploymentStatus.BUILDING
+    assert sampler.created_at == datetime(2026, 7, 1, 9, 30, tzinfo=UTC)
+    assert (sampler.user_email, sampler.instance_type, sampler.node_count) == (None, None, 1)
+
+
+def test_the_newest_sampler_decodes() -> None:
+    sampler = codec.decode_sampler((FIXTURES / "sampler_newest.json").read_bytes(), "GET /x")
+    assert sampler.model_id is None
+    assert sampler.deployment_id is None
+    assert sampler.user_email == "dev@example.com"
+    assert sampler.node_count == 2
+    assert sampler.instance_type is not None
+    assert sampler.instance_type.gpu_count == 8
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2026-11-01T12:00:00", datetime(2026, 11, 1, 12, tzinfo=UTC)),
+        ("2026-11-01T12:00:00.123456Z", datetime(2026, 11, 1, 12, 0, 0, 123456, tzinfo=UTC)),
+        ("2026-11-01T14:00:00+02:00", datetime(2026, 11, 1, 14, tzinfo=timezone(timedelta(hours=2)))),
+    ],
+)
+def test_times_are_aware_utc(written: str, meant: datetime) -> None:
+    sampler = codec.decode_sampler(body({"sampler": {**ITEM, "created_at": written}}), "GET /x")
+    assert sampler.created_at == meant
+    assert sampler.created_at.utcoffset() == timedelta(0)
+
+
+def test_an_unknown_status_stays_its_name() -> None:
+    sampler = codec.decode_sampler(body({"sampler": {**ITEM, "status": {"name": "PREEMPTED"}}}), "GET /x")
+    assert sampler.status == "PREEMPTED"
+    assert not isinstance(sampler.status, DeploymentStatus)
+
+
+def test_a_base_url_that_is_not_assigned_yet_is_empty() -> None:
+    assert codec.decode_sampler(body({"sampler": {**ITEM, "base_url": None}}), "GET /x").base_url == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"status": None}, "$.sampler.status"),
+        ({"status": {}}, "$.sampler.status.name"),
+        ({"status": {"name": 5}}, "$.sampler.status.name"),
+        ({"status": "ACTIVE"}, "$.sampler.status"),
+        ({"created_at": "yesterday"}, "$.sampler.created_at"),
+        ({"created_at": 5}, "$.sampler.created_at"),
+        ({"base_model": 5}, "$.sampler.base_model"),
+        ({"node_count": True}, "$.sampler.node_count"),
+        ({"user": {"email": 5}}, "$.sampler.user.email"),
+        ({"user": "me"}, "$.sampler.user"),
+        ({"model_id": 7}, "$.sampler.model_id"),
+    ],
+)
+def test_a_wrong_field_is_named_and_the_id_kept(change: dict[str, Any], path: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        codec.decode_sampler(body({"sampler": {**ITEM, **change}}), "GET /x")
+    assert caught.value.path == path
+    assert caught.value.sampler_id == "smp1"
+    assert "GET /x" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["base_url", "base_model", "created_at", "status"])
+def test_a_missing_field_is_named(name: str) -> None:
+    item = {key: value for key, value in ITEM.items() if key != name}
+    with pytest.raises(DecodeError, match="required field missing") as caught:
+        codec.decode_samplers(body({"samplers": [ITEM, ITEM, item]}), "GET /x")
+    assert caught.value.path == f"$.samplers[2].{name}"
+    assert caught.value.sampler_id == "smp1"
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        (b"", "$"),
+        (b"<html>", "$"),
+        (b"\xff\xfe", "$"),
+        (b"[]", "$"),
+        (b"null", "$"),
+        (b"{}", "$.sampler"),
+        (b'{"sampler": null}', "$.sampler"),
+        (b'{"sampler": []}', "$.sampler"),
+        (b'{"sampler": {"id": ""}}', "$.sampler.base_url"),
+        (b"[" * 100_000, "$"),
+    ],
+)
+def test_what_is_no_answer_at_all_has_no_id(written: bytes, path: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        codec.decode_sampler(written, "GET /x")
+    assert caught.value.path == path
+    assert caught.value.sampler_id is None
+
+
+@pytest.mark.parametrize("written", [{"samplers": {}}, {"samplers": "abc"}, {"samplers": None}])
+def test_only_an_array_is_an_array(written: object) -> None:
+    with pytest.raises(DecodeError, match="expected an array"):
+        codec.decode_samplers(body(written), "GET /x")
+
+
+def test_the_id_is_read_from_a_body_that_was_cut() -> None:
+    whole = body({"sampler": {"instance_type": {"id": "h100"}, "tags": [{"id": "t"}], **ITEM}})
+    told = whole.index(b'"smp1"') + len(b'"smp1"')
+    for cut in range(len(whole)):
+        with pytest.raises(DecodeError) as caught:
+            codec.decode_sampler(whole[:cut], "POST /x")
+        assert caught.value.sampler_id == ("smp1" if cut >= told else None)
+
+
+@given(st.binary(), st.binary())
+def test_no_body_breaks_the_search_for_an_id(before: bytes, after: bytes) -> None:
+    for written in (before, before + b'{"sampler": {"id": "x", ' + after):
+        try:
+            codec.decode_sampler(written, "GET /x")
+        except DecodeError:
+            continue
+
+
+def test_items_that_cannot_be_read_are_left_out_on_request() -> None:
+    listed = codec.decode_readable_samplers(body({"samplers": [5, {**ITEM, "status": 1}, ITEM, None]}), "GET /x")
+    assert [sampler.id for sampler in listed] == ["smp1"]
+
+
+def test_a_spec_gives_only_what_it_sets() -> None:
+    assert codec.spec_fields(SamplerSpec("m", num_replicas=2)) == {"base_model": "m", "num_replicas": 2}
+    assert msgspec.json.decode(codec.encode({"a": "ü"})) == {"a": "ü"}
+
+
+def test_models_of_older_and_newer_services() -> None:
+    older, newer = codec.decode_supported_models((FIXTURES / "capabilities.json").read_bytes(), "GET /x")
+    assert (older.max_seq_len, older.max_enabled_seq_len, older.enabled) == (8192, 0, True)
+    assert newer.enablement_details is not None
+    assert newer.enablement_details.reason == "needs_approval"
+
+
+def test_checkpoints() -> None:
+    saved, strange = codec.decode_checkpoints((FIXTURES / "checkpoints.json").read_bytes(), "GET /x")
+    assert str(saved.path) == "bt://loops:k4q95w5/sampler_weights/step-100"
+    assert saved.lora_config is not None
+    assert saved.lora_config.targets == ("q_proj", "v_proj")
+    assert strange.lora_config is None
+    assert strange.path.target == "weights"

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from loops_async import DeploymentStatus, PollPolicy
+
+
+def test_pauses_grow_to_the_maximum() -> None:
+    policy = PollPolicy(initial=1, factor=2, maximum=5, jitter=0, multiples={})
+    assert [policy.pause(looks) for looks in (1, 2, 3, 4, 5)] == [1, 2, 4, 5, 5]
+    assert policy.pause(100_000) == 5
+
+
+def test_the_stage_sets_the_pace() -> None:
+    policy = PollPolicy(initial=2, factor=1, maximum=15, jitter=0, multiples={"BUILDING": 2.5, "LOADING_MODEL": 0.5})
+    assert policy.pause(1, DeploymentStatus.BUILDING) == 5
+    assert policy.pause(1, "LOADING_MODEL") == 1
+    assert policy.pause(1, "DEPLOYING") == 2
+    assert policy.pause(1) == 2
+
+
+def test_jitter_is_small_and_on_both_sides() -> None:
+    policy = PollPolicy(initial=1, factor=1, maximum=1)
+    pauses = [policy.pause(1) for _ in range(1000)]
+    assert 0.9 <= min(pauses) < 0.95
+    assert 1.05 < max(pauses) <= 1.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"initial": 0}, ValueError),
+        ({"initial": "2"}, TypeError),
+        ({"initial": 20}, ValueError),
+        ({"factor": 0.9}, ValueError),
+        ({"maximum": float("inf")}, ValueError),
+        ({"jitter": 1}, ValueError),
+        ({"jitter": -0.1}, ValueError),
+        ({"multiples": {"ACTIVE": 0}}, ValueError),
+        ({"multiples": [1]}, TypeError),
+        ({"ready": "ACTIVE"}, TypeError),
+        ({"ready": {5}}, TypeError),
+        ({"ready": {"UNHEALTHY"}}, ValueError),
+        ({"unhealthy_grace": -1}, ValueError),
+        ({"missing_grace": float("nan")}, ValueError),
+    ],
+)
+def test_a_policy_refuses_what_makes_no_sense(arguments: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        PollPolicy(**arguments)
+
+
+def test_a_policy_is_a_value() -> None:
+    policy = PollPolicy(ready={"ACTIVE", "SCALED_TO_ZERO"})
+    assert policy.ready == {DeploymentStatus.ACTIVE, DeploymentStatus.SCALED_TO_ZERO}
+    again = pickle.loads(pickle.dumps(policy))  # noqa: S301
+    assert again == policy
+    assert again.pause(1) > 0
