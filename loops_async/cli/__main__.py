@@ -1,0 +1,5 @@
+"""`python -m loops_async.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,160 @@
+"""`loops-async demo`: the main job from end to end, without an account."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import cycle, islice
+from typing import Final
+
+import click
+
+from loops_async import DeploymentStatus, LoopsClient, LoopsError, PollPolicy, Sampler, StatusChange, wait_until_active
+from loops_async.emulator import Emulator, Stage
+
+from ._options import speed_option
+from ._plain import url_lines
+from ._progress import progress
+from ._run import run
+
+MOST: Final = 100
+"""Samplers at most: beyond that nobody reads the table."""
+
+LIFECYCLES: Final[Mapping[str, Sequence[Stage]]] = {
+    "Qwen/Qwen3-0.6B": (
+        Stage("BUILDING", 0.8),
+        Stage("DEPLOYING", 1.2),
+        Stage("LOADING_MODEL", 1.6),
+        Stage("ACTIVE"),
+    ),
+    # It comes up without a replica, and goes on only when the client wakes it.
+    "Qwen/Qwen3-8B": (
+        Stage("BUILDING", 1.0),
+        Stage("DEPLOYING", 1.4),
+        Stage("SCALED_TO_ZERO"),
+        Stage("WAKING_UP", 1.5),
+        Stage("LOADING_MODEL", 1.3),
+        Stage("ACTIVE"),
+    ),
+    "moonshotai/Kimi-K2.6": (
+        Stage("BUILDING", 1.3),
+        Stage("DEPLOYING", 2.2),
+        Stage("LOADING_MODEL", 3.8),
+        Stage("ACTIVE"),
+    ),
+}
+"""Base models of the demo and what their samplers go through; some hundred times faster than real ones."""
+
+API_KEY: Final = "demo-key"
+
+
+@click.command(short_help="Launch samplers without an account, and release them.")
+@click.option(
+    "--count", type=click.IntRange(1, MOST), default=6, show_default=True, metavar="N", help="Samplers to launch."
+)
+@speed_option
+def demo(count: int, speed: float) -> int:
+    """Launch samplers on an emulated control plane, await them all, release them.
+
+    It needs no account, sends nothing beyond this machine, and takes about eight seconds. On Ctrl-C it releases what
+    it has created and ends with exit code 130.
+    """
+    return run(_demo, count, speed)
+
+
+async def _demo(count: int, speed: float) -> int:
+    models = tuple(islice(cycle(LIFECYCLES), count))
+    async with (
+        Emulator(api_key=API_KEY, speed=speed, lifecycles=LIFECYCLES) as emulator,
+        LoopsClient(API_KEY, base_url=emulator.url) as client,
+    ):
+        click.echo(f"Launching {_samplers(count)} on an emulated control plane at {emulator.url}")
+        try:
+            async with _held(client) as held:
+                began = time.monotonic()
+                async with progress() as on_status:
+                    active = await _bring_up(client, models, _policy(speed), held, on_status)
+                took = time.monotonic() - began
+                click.echo("Base URLs of the ACTIVE samplers:")
+                width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+                for line in url_lines(active, width):
+                    click.echo(line)
+        except (asyncio.CancelledError, LoopsError) as error:
+            end = "Failed" if isinstance(error, LoopsError) else "Interrupted"
+            click.echo(f"{end}: {_account(emulator)}", err=True)
+            raise
+        if emulator.billed:
+            click.echo(f"Error: {_account(emulator)}", err=True)
+            return 1
+        click.echo(f"{_samplers(count)} ACTIVE in {took:.1f} s; {_account(emulator)}")
+    return 0
+
+
+@asynccontextmanager
+async def _held(client: LoopsClient) -> AsyncIterator[list[Sampler]]:
+    """Give a list, and release the samplers that are on it when the block ends, however it ends."""
+    held: list[Sampler] = []
+    try:
+        yield held
+    finally:
+        release = asyncio.gather(*(client.samplers.deactivate(each.id) for each in held), return_exceptions=True)
+        try:
+            # A Ctrl-C that comes now would otherwise cancel the very requests that it asks for.
+            outcomes = await asyncio.shield(release)
+        except asyncio.CancelledError:
+            await release
+            raise
+        for sampler, outcome in zip(held, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                click.echo(f"Error: sampler {sampler.id} was not released: {outcome}", err=True)
+
+
+async def _bring_up(
+    client: LoopsClient,
+    models: Sequence[str],
+    policy: PollPolicy,
+    held: list[Sampler],
+    on_status: Callable[[StatusChange], None],
+) -> list[Sampler]:
+    """Create a sampler of each of *models* and wait for them, all at once; return them in the same order.
+
+    Each one is in *held* from the moment in which it exists, whatever becomes of the others.
+    """
+    session = await client.sessions.create()
+
+    async def one(model: str) -> Sampler:
+        sampler = await client.samplers.create(session_id=session.id, base_model=model)
+        held.append(sampler)
+        return await wait_until_active(client, sampler, timeout=None, policy=policy, on_status=on_status)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(model)) for model in models]
+    except ExceptionGroup as failures:
+        # The others were cancelled because of the first, and tell nothing more.
+        raise failures.exceptions[0] from failures
+    return [task.result() for task in tasks]
+
+
+def _policy(speed: float) -> PollPolicy:
+    """Poll as much faster than usual as the samplers are."""
+    interval = max(0.02, 0.2 / speed)
+    # A wake takes effect at once here; looking away for longer lets a person see what there was to wake.
+    multiples: dict[str, float] = {DeploymentStatus.SCALED_TO_ZERO: 4.0}
+    return PollPolicy(initial=interval, factor=1.0, maximum=5 * interval, multiples=multiples)
+
+
+def _account(emulator: Emulator) -> str:
+    """Say what the control plane itself knows of samplers that are still billed."""
+    total = len(emulator.samplers)
+    if emulator.billed:
+        return f"{len(emulator.billed)} of {_samplers(total)} still alive: {', '.join(sorted(emulator.billed))}"
+    return f"{'all ' if total > 1 else ''}{total} released, none left alive"
+
+
+def _samplers(count: int) -> str:
+    return f"{count} sampler" if count == 1 else f"{count} samplers"

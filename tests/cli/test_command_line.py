@@ -1,0 +1,58 @@
+"""What holds for every command: help, version, wrong use, the missing extra."""
+
+from __future__ import annotations
+
+import pytest
+
+from .command_process import MAIN, finished
+
+
+def test_help_names_the_commands() -> None:
+    code, output, errors = finished("--help")
+    assert (code, errors) == (0, "")
+    assert output.startswith("Usage: loops-async [OPTIONS] COMMAND")
+    assert "  demo " in output
+    assert "  emulator " in output
+    # click cuts a summary that is too long for the line.
+    assert "..." not in output.replace("[ARGS]...", "")
+
+
+def test_version() -> None:
+    code, output, errors = finished("--version")
+    assert (code, errors) == (0, "")
+    assert output.startswith("loops-async ")
+    assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("demo", "--count", "0"),
+        ("demo", "--speed", "0"),
+        ("demo", "--speed", "nan"),
+        ("demo", "--speed", "inf"),
+        ("emulator", "--port", "65536"),
+        ("emulator", "--api-key", "two words"),
+        ("emulator", "--api-key", ""),
+        ("no-such-command",),
+    ],
+)
+def test_wrong_use_ends_with_2_and_says_what_is_wrong(arguments: tuple[str, ...]) -> None:
+    code, output, errors = finished(*arguments)
+    assert (code, output) == (2, "")
+    assert "Error: " in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("package", ["click", "rich"])
+def test_without_the_extra_says_how_to_install_it(package: str) -> None:
+    code, output, errors = finished("demo", code=f"import sys; sys.modules[{package!r}] = None; {MAIN}")
+    assert (code, output) == (1, "")
+    assert errors == f'loops-async needs {package}: pip install "loops-async[cli]"\n'
+
+
+def test_another_missing_module_is_not_taken_for_the_extra() -> None:
+    code, _, errors = finished("demo", code=f"import sys; sys.modules['loops_async.emulator'] = None; {MAIN}")
+    assert code == 1
+    assert "pip install" not in errors
+    assert "ModuleNotFoundError" in errors

@@ -1,0 +1,175 @@
+"""`loops-async demo`, on a pipe and on a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from .command_process import INTERRUPTIBLE, MAIN, SECONDS, finished, first_line, started
+
+CHANGE = re.compile(r" *\d+\.\d s  (?P<id>\w+)  (?P<model>\S+)  (?:(?P<previous>\w+) -> )?(?P<status>\w+)")
+BASE_URL = re.compile(r"http://127\.0\.0\.1:\d+/models/\w+/deployment/\w+/sync")
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+SHOW_CURSOR = "\x1b[?25h"
+NONE_LEFT = "all 6 released, none left alive"
+
+
+@contextmanager
+def terminal(columns: int) -> Iterator[tuple[int, int]]:
+    """Give the two ends of a pseudo-terminal of 24 lines: ours, and the one for a process."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    try:
+        yield ours, theirs
+    finally:
+        os.close(ours)
+
+
+def read(end: int, until: str | None = None) -> str:
+    """Return what comes out of a pseudo-terminal, to its end or until it holds *until*."""
+    seen = b""
+    while until is None or until.encode() not in seen:
+        try:
+            part = os.read(end, 65536)
+        except OSError:
+            # How Linux says that the other end is closed; elsewhere the read is empty.
+            part = b""
+        if not part:
+            break
+        seen += part
+    return seen.decode()
+
+
+def test_on_a_pipe_writes_each_change_and_whole_urls() -> None:
+    code, output, errors = finished("demo", "--speed", "20")
+    assert (code, errors) == (0, "")
+    lines = output.splitlines()
+    begin = lines.index("Base URLs of the ACTIVE samplers:")
+    changes = [CHANGE.fullmatch(line) for line in lines[1:begin]]
+    assert all(changes)
+    last = {change["id"]: change["status"] for change in changes if change}
+    assert list(last.values()) == ["ACTIVE"] * 6
+    urls = [line.split() for line in lines[begin + 1 : -1]]
+    assert {each[1] for each in urls} == last.keys()
+    assert all(BASE_URL.fullmatch(each[2]) for each in urls)
+    assert len({each[0] for each in urls}) == 3
+    assert re.fullmatch(rf"6 samplers ACTIVE in \d+\.\d s; {NONE_LEFT}", lines[-1])
+    assert "\x1b" not in output
+
+
+def test_shows_a_sampler_that_is_scaled_to_zero_before_its_first_active() -> None:
+    _, output, _ = finished("demo", "--speed", "20", "--count", "2")
+    courses: dict[str, list[str]] = {}
+    for change in map(CHANGE.fullmatch, output.splitlines()):
+        if change:
+            courses.setdefault(change["id"], []).append(change["status"])
+    woken = [course for course in courses.values() if "SCALED_TO_ZERO" in course]
+    assert len(woken) == 1
+    assert woken[0].index("SCALED_TO_ZERO") < woken[0].index("ACTIVE")
+
+
+def test_of_one_sampler_speaks_in_the_singular() -> None:
+    _, output, _ = finished("demo", "--speed", "50", "--count", "1")
+    assert re.fullmatch(r"1 sampler ACTIVE in \d+\.\d s; 1 released, none left alive", output.splitlines()[-1])
+
+
+def test_on_a_terminal_draws_a_table_and_leaves_urls_whole() -> None:
+    with terminal(80) as (ours, theirs), started("demo", "--speed", "10", terminal=theirs) as process:
+        os.close(theirs)
+        output = read(ours)
+        assert process.wait(SECONDS) == 0
+    assert SHOW_CURSOR in output
+    before, _, after = ESCAPE.sub("", output).replace("\r", "").partition("Base URLs of the ACTIVE samplers:\n")
+    # Several pictures, of which the last has everything in it.
+    assert before.count("base model") > 2
+    last = before[before.rindex("6 ACTIVE") :].splitlines()
+    assert len(last) == 8
+    assert all("ACTIVE" in line and "■" in line for line in last[2:])
+    lines = after.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert sum(BASE_URL.fullmatch(line.strip()) is not None for line in lines) == 6
+    assert lines[-1].endswith(NONE_LEFT)
+
+
+@pytest.mark.parametrize("presses", [1, 3])
+def test_ctrl_c_releases_what_was_created(presses: int) -> None:
+    with started("demo", code=INTERRUPTIBLE) as process:
+        for _ in range(7):
+            first_line(process)
+        for _ in range(presses):
+            process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert errors == f"Interrupted: {NONE_LEFT}\n"
+
+
+def test_ctrl_c_on_a_terminal_gives_the_cursor_back() -> None:
+    with terminal(80) as (ours, theirs), started("demo", code=INTERRUPTIBLE, terminal=theirs) as process:
+        os.close(theirs)
+        read(ours, until="6 BUILDING")
+        process.send_signal(signal.SIGINT)
+        output = read(ours)
+        assert process.wait(SECONDS) == 130
+    assert SHOW_CURSOR in output
+    assert f"Interrupted: {NONE_LEFT}" in output
+    assert "Traceback" not in output
+
+
+def test_a_reader_that_goes_away_ends_it_quietly() -> None:
+    with started("demo", "--speed", "20") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(SECONDS) == 1
+    assert errors == ""
+
+
+def test_a_create_that_fails_releases_the_others() -> None:
+    code = f"""
+from loops_async import ConflictError
+from loops_async._resources.samplers import Samplers
+from loops_async.emulator import Emulator
+
+create = Samplers.create
+
+async def fail_for_one(self, **arguments):
+    if "Kimi" in arguments["base_model"]:
+        raise ConflictError(409, "POST", "/v1/loops/samplers", message="No.")
+    return await create(self, **arguments)
+
+Samplers.create = fail_for_one
+{MAIN}
+"""
+    status, output, errors = finished("demo", "--count", "3", code=code)
+    assert status == 1
+    assert re.fullmatch(
+        r"Failed: (all 2|1|0) released, none left alive\nError: POST /v1/loops/samplers was answered with 409: No\.\n",
+        errors,
+    )
+    assert "Base URLs" not in output
+
+
+def test_says_so_if_something_is_left_alive() -> None:
+    code = f"""
+from loops_async._resources.samplers import Samplers
+
+async def nothing(self, id):
+    pass
+
+Samplers.deactivate = nothing
+{MAIN}
+"""
+    status, output, errors = finished("demo", "--speed", "50", "--count", "2", code=code)
+    assert status == 1
+    assert re.fullmatch(r"Error: 2 of 2 samplers still alive: \w+, \w+\n", errors)
+    assert "none left alive" not in output
