@@ -108,9 +108,11 @@ class Creates:
     def _outcome(self, post: asyncio.Task[Answer], request: Request, spec: SamplerSpec) -> Sampler:
         """Return the sampler that *post* made, or raise what it came to instead."""
         error: Exception
-        if post.cancelled():
-            error = TransportError("the request was cancelled from outside", request.method, request.path)
-        elif isinstance(failure := post.exception(), (TransportError, APIError)):
+        failure = None if post.cancelled() else post.exception()
+        if post.cancelled() or (failure is not None and not isinstance(failure, Exception)):
+            # Nobody of ours cancels it; a second Ctrl-C can still break into the middle of it.
+            error = TransportError("the request was broken off from outside", request.method, request.path)
+        elif isinstance(failure, (TransportError, APIError)):
             error = failure
             refused = isinstance(failure, APIError) and surely_refused(failure.status)
             if refused or was_not_processed(failure):

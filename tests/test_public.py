@@ -1,0 +1,97 @@
+"""What the package shows, and which way its imports point."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import loops_async
+
+PACKAGE = Path(loops_async.__file__).parent
+
+# What each module may import of ours; TYPE_CHECKING imports are free.
+LAYERS = {
+    "_checks": set[str](),
+    "errors": set[str](),
+    "_shield": set[str](),
+    "_governor": set[str](),
+    "models": {"_checks"},
+    "_policy": {"_checks", "models"},
+    "_protocol": {"_checks", "errors"},
+    "_codec": {"models", "errors"},
+    "_retry": {"_checks", "errors"},
+    "_transport": {"_governor", "_protocol", "_retry", "errors"},
+    "_creates": {"_codec", "_governor", "_protocol", "_retry", "_shield", "_transport", "errors", "models"},
+    "_poller": {"_policy", "_shield", "errors", "models"},
+    "_waiter": {"_checks", "_policy", "_poller", "errors", "models"},
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the modules of ours that *path* imports at run time, as names below the package."""
+    found: set[str] = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = path.parent.parts[: len(path.parent.parts) - node.level + 1]
+            inside = Path(*base).relative_to(PACKAGE.parent).parts[1:]
+            if node.module:
+                found.add(".".join((*inside, node.module)))
+            else:
+                found.update(".".join((*inside, alias.name)) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "loops_async":
+            found.add((node.module or "").partition(".")[2])
+    return found
+
+
+@pytest.mark.parametrize("module", LAYERS)
+def test_imports_point_one_way(module: str) -> None:
+    assert imports_of(PACKAGE / f"{module}.py") <= LAYERS[module]
+
+
+def test_every_module_at_the_top_has_its_layer() -> None:
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    assert modules - LAYERS.keys() == {"__init__", "_client"}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "emulator").glob("*.py")), ids=lambda path: path.stem)
+def test_the_emulator_shares_nothing_with_the_client(path: Path) -> None:
+    assert all(name.startswith("emulator") for name in imports_of(path))
+
+
+def test_the_client_does_not_import_the_waiters() -> None:
+    assert not imports_of(PACKAGE / "_client.py") & {"_poller", "_waiter"}
+    for path in (PACKAGE / "_resources").glob("*.py"):
+        assert not imports_of(path) & {"_poller", "_waiter", "_client"}
+
+
+def test_all_is_sorted_and_complete() -> None:
+    names = loops_async.__all__
+    assert names == sorted(names)
+    for name in names:
+        assert getattr(loops_async, name).__module__.startswith("loops_async")
+    public = {name for name, value in vars(loops_async).items() if inspect.isclass(value) or inspect.isfunction(value)}
+    assert public - {"__getattr__"} == set(names)
+
+
+def test_everything_public_has_a_docstring() -> None:
+    for name in loops_async.__all__:
+        thing = getattr(loops_async, name)
+        assert thing.__doc__, name
+        if inspect.isclass(thing):
+            for member, value in vars(thing).items():
+                if not member.startswith("_") and inspect.isfunction(value):
+                    assert value.__doc__, f"{name}.{member}"
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert loops_async.__version__
+    with pytest.raises(AttributeError):
+        importlib.import_module("loops_async").no_such_name  # noqa: B018

@@ -1,0 +1,81 @@
+"""Every Python snippet of the README runs, in the order of the page."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import CodeType, FunctionType
+
+import pytest
+
+from loops_async import LoopsClient
+from loops_async.emulator import Emulator
+
+README = Path(__file__).parent.parent / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+SNIPPETS = [
+    pytest.param(match[1], TEXT[: match.start()].count("\n") + 2, id=f"line {TEXT[: match.start()].count(chr(10)) + 2}")
+    for match in re.finditer(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+]
+
+
+async def run(code: CodeType, names: dict[str, object]) -> None:
+    result = FunctionType(code, names)()
+    if inspect.iscoroutine(result):
+        await result
+
+
+async def test_a_complete_program_comes_early_and_runs_by_itself() -> None:
+    source, line = SNIPPETS[0].values
+    assert isinstance(source, str)
+    assert "asyncio.run(main())" in source
+    assert isinstance(line, int)
+    assert line + source.count("\n") <= 35
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-c", source, stdout=asyncio.subprocess.PIPE, cwd=README.parent
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert re.fullmatch(r"ACTIVE http://127\.0\.0\.1:\d+/\S+\n", out.decode())
+
+
+async def test_the_snippets_run_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    async with Emulator(speed=100) as emulator, LoopsClient("any-key", base_url=emulator.url) as loops:
+        session = await loops.sessions.create()
+        sampler = await loops.samplers.create(session_id=session.id, base_model="Qwen/Qwen3-8B")
+        names: dict[str, object] = {"loops": loops, "session": session, "sampler": sampler, "__name__": "readme"}
+        for snippet in SNIPPETS[1:]:
+            source, line = snippet.values
+            assert isinstance(source, str)
+            tree = ast.parse(source, str(README))
+            ast.increment_lineno(tree, int(str(line)) - 1)
+            await run(compile(tree, str(README), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
+    shown = capsys.readouterr().out
+    assert "ACTIVE after" in shown
+    assert "None ->" in shown
+    assert shown.count("/sync\n") == 3
+
+
+def test_the_quick_start_is_two_commands() -> None:
+    section = TEXT.split("## Quick start", 1)[1]
+    block = re.search(r"^```\w*\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    demo, tests = block[1].splitlines()
+    for command in (demo, tests):
+        assert command.startswith("python3 -m venv ")
+    assert demo.endswith("loops-async demo")
+    assert "pytest" in tests
+
+
+def test_the_error_tree_is_the_one_in_the_code() -> None:
+    from loops_async.errors import LoopsError
+
+    def names(kind: type[LoopsError]) -> set[str]:
+        return {kind.__name__}.union(*(names(each) for each in kind.__subclasses__()))
+
+    tree = TEXT.split("## Errors", 1)[1].split("```", 2)[1]
+    assert set(re.findall(r"(?:^|── )([A-Z]\w+)", tree, re.MULTILINE)) == names(LoopsError)

@@ -1,0 +1,127 @@
+"""A user's script over the whole contract; it is type-checked and never run."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import assert_type
+
+import aiohttp
+
+from loops_async import (
+    APIError,
+    Checkpoint,
+    CheckpointPath,
+    CreateOutcomeUnknown,
+    DecodeError,
+    DeploymentStatus,
+    LoopsClient,
+    LoopsError,
+    PollPolicy,
+    RetryPolicy,
+    Sampler,
+    SamplerFailed,
+    SamplerSpec,
+    Session,
+    StatusChange,
+    SupportedModel,
+    TeardownError,
+    TransportError,
+    WaitTimeout,
+    wait_until_active,
+    watch,
+)
+from loops_async.emulator import Emulator, Fault, Stage
+
+
+def on_status(change: StatusChange) -> None:
+    assert_type(change.sampler, Sampler)
+    assert_type(change.previous, DeploymentStatus | str | None)
+    assert_type(change.status, DeploymentStatus | str)
+    assert_type(change.elapsed, float)
+
+
+async def main(own: aiohttp.ClientSession) -> None:
+    async with LoopsClient(
+        "key",
+        base_url="https://api.baseten.co",
+        team_id="t1",
+        session=own,
+        request_timeout=30.0,
+        max_connections=50,
+        retry=RetryPolicy(attempts=3),
+    ) as client:
+        session = await client.sessions.create()
+        assert_type(session, Session)
+        assert_type(await client.sessions.get(session.id), Session)
+        sampler = await client.samplers.create(
+            session_id=session.id,
+            base_model="m",
+            max_seq_length=None,
+            model_path=CheckpointPath.parse("bt://loops:r/sampler_weights/a"),
+            reuse_from_session_id=None,
+            run_id=None,
+            num_replicas=1,
+            availability_model="dedicated",
+        )
+        assert_type(sampler, Sampler)
+        assert_type(sampler.created_at, datetime)
+        assert_type(sampler.model_id, str | None)
+        assert_type(await client.samplers.get(sampler.id), Sampler)
+        assert_type(await client.samplers.list(scope="org"), tuple[Sampler, ...])
+        await client.samplers.wake(sampler)
+        await client.samplers.deactivate(sampler.id)
+        assert_type(await client.capabilities(model="m", use_case="rl", max_seq_len=1), tuple[SupportedModel, ...])
+        checkpoints = await client.checkpoints.list(run_id="r")
+        assert_type(checkpoints, tuple[Checkpoint, ...])
+        await client.checkpoints.validate(checkpoints[0].path, run_id="r")
+
+        policy = PollPolicy(
+            initial=1.0,
+            factor=1.5,
+            maximum=10.0,
+            jitter=0.1,
+            multiples={DeploymentStatus.BUILDING: 2.0},
+            ready={DeploymentStatus.ACTIVE, "SERVING"},
+            failed={DeploymentStatus.FAILED},
+            wake=True,
+            unhealthy_grace=0.0,
+            missing_grace=30.0,
+        )
+        ready = await wait_until_active(client, sampler, timeout=3600.0, policy=policy, on_status=on_status)
+        assert_type(ready, Sampler)
+        async for change in watch(client, sampler.id, timeout=None, policy=policy):
+            assert_type(change, StatusChange)
+        first, second = await asyncio.gather(wait_until_active(client, "a"), wait_until_active(client, "b"))
+        assert_type((first, second), tuple[Sampler, Sampler])
+
+
+async def errors(client: LoopsClient) -> None:
+    try:
+        await client.samplers.list()
+    except APIError as error:
+        assert_type(error.retry_after, float | None)
+    except TransportError as error:
+        assert_type(error.sent, bool)
+    except CreateOutcomeUnknown as error:
+        assert_type(error.candidates, tuple[Sampler, ...])
+        assert_type(error.spec, SamplerSpec)
+    except DecodeError as error:
+        assert_type(error.sampler_id, str | None)
+    except SamplerFailed as error:
+        assert_type(error.history, tuple[StatusChange, ...])
+    except WaitTimeout as error:
+        assert_type(error.sampler, Sampler | None)
+    except TeardownError as error:
+        assert_type(error.sampler_ids, tuple[str, ...])
+    except LoopsError:
+        raise
+
+
+async def emulate() -> None:
+    async with Emulator(
+        api_key="k", speed=2.0, lifecycles={"*": [Stage("BUILDING", 1.0), ("ACTIVE", None)]}
+    ) as emulator:
+        emulator.add_fault(Fault(method="GET", status=500))
+        assert_type(emulator.url, str)
+        assert_type(emulator.billed, frozenset[str])
