@@ -155,8 +155,9 @@ class StatusSource:
             raise cancelled
 
     def _drop_if_idle(self, entry: _Entry) -> None:
-        if not entry.watchers:
-            self._entries.pop(entry.sampler_id, None)
+        # A late answer to waits that have gone must not take the entry of those that came after them.
+        if not entry.watchers and self._entries.get(entry.sampler_id) is entry:
+            del self._entries[entry.sampler_id]
             if not self._entries:
                 self._ring()
 
@@ -170,7 +171,8 @@ class StatusSource:
     async def _run(self) -> None:
         me = asyncio.current_task()
         # Another run may have begun before this one has ended: each cancels the requests of its own.
-        requests = self._requests = set()
+        requests: set[asyncio.Task[None]] = set()
+        self._requests = requests
         polling = AsyncRetrying(
             retry=retry_if_result(bool), wait=self._until_next_look, sleep=self._sleep, reraise=True
         )
@@ -189,7 +191,7 @@ class StatusSource:
                 self._task = None
             for request in requests:
                 request.cancel()
-            while requests:
+            if requests:
                 await asyncio.wait(requests)
 
     def _until_next_look(self, _: RetryCallState) -> float:
@@ -232,8 +234,14 @@ class StatusSource:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._requests.add(task)
-        task.add_done_callback(self._requests.discard)
+        requests = self._requests
+        requests.add(task)
+        task.add_done_callback(requests.discard)
+        task.add_done_callback(self._check)
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._abandon(error if isinstance(error, Exception) else RuntimeError(f"polling broke off: {error!r}"))
 
     async def _look(self, entry: _Entry, *, last_look: bool) -> None:
         loop = asyncio.get_running_loop()

@@ -483,6 +483,27 @@ async def test_a_cancelled_wait_stops_the_polling(client: LoopsClient, emulator:
     assert polls(emulator) == count
 
 
+async def test_a_late_answer_to_a_wait_that_has_gone_does_not_hurt_the_next(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler, session_id: str
+) -> None:
+    other = await client.samplers.create(session_id=session_id, base_model="m")
+    emulator.set_status(other.id, "BUILDING")
+    alive = asyncio.create_task(wait_until_active(client, other, policy=PollPolicy(initial=60, maximum=60)))
+    await until_polled(emulator)
+    emulator.add_fault(Fault(method="GET", route=SAMPLER, delay=0.05))
+    gone = asyncio.create_task(wait_until_active(client, sampler, policy=QUICK_POLL))
+    await until_polled(emulator)
+    gone.cancel()
+    await asyncio.sleep(0.01)
+    emulator.add_fault(Fault(method="GET", route=SAMPLER, delay=0.1))
+    late = asyncio.create_task(wait_until_active(client, sampler, policy=QUICK_POLL))
+    await asyncio.sleep(0.15)
+    emulator.set_status(sampler.id, "ACTIVE")
+    async with asyncio.timeout(2):
+        assert (await late).status is S.ACTIVE
+    alive.cancel()
+
+
 async def test_cancelling_one_of_many_leaves_the_others(
     client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
