@@ -42,6 +42,9 @@ class ApiKey:
     def __repr__(self) -> str:
         return "ApiKey(***)"
 
+    def __reduce__(self) -> str:
+        raise TypeError("a LoopsClient cannot be pickled: its API key must not get into a pickle")
+
     def header(self, scheme: str) -> str:
         """Return the value of an `Authorization` header."""
         return f"{scheme} {self._reveal()}"
