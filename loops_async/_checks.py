@@ -5,7 +5,10 @@ A wrong type is a `TypeError`, a wrong value a `ValueError`; each message says w
 
 from __future__ import annotations
 
-import math
+import sys
+from typing import Final
+
+_LARGEST: Final = 2**63 - 1
 
 
 def text(name: str, value: object) -> str:
@@ -14,6 +17,10 @@ def text(name: str, value: object) -> str:
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if not value.strip():
         raise ValueError(f"{name} must not be empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be valid Unicode, without lone surrogates: {value!r}") from None
     return value
 
 
@@ -44,6 +51,8 @@ def optional_count(name: str, value: object) -> int | None:
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
+    if value > _LARGEST:
+        raise ValueError(f"{name} must fit into 64 bits")
     return value
 
 
@@ -51,7 +60,7 @@ def number(name: str, value: object, *, minimum: float = 0.0, exclusive: bool = 
     """Return *value* as a float if it is a finite number of at least (or, when *exclusive*, above) *minimum*."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not math.isfinite(value) or value < minimum or (exclusive and value == minimum):
+    if not abs(value) <= sys.float_info.max or value < minimum or (exclusive and value == minimum):
         bound = "above" if exclusive else "at least"
-        raise ValueError(f"{name} must be {bound} {minimum:g}, not {value!r}")
+        raise ValueError(f"{name} must be {bound} {minimum:g}, not {str(value)[:40]}")
     return float(value)

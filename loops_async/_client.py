@@ -108,7 +108,7 @@ class LoopsClient:
         self.checkpoints = Checkpoints(self._transport)
         """`checkpoints.list(...)`, `.validate(path)`."""
         self._capabilities = Capabilities(self._transport)
-        self._statuses = Statuses(self._transport, self.samplers)
+        self._statuses = Statuses(self._transport, self.samplers, self.samplers._list_request)
 
     def __repr__(self) -> str:
         return f"<LoopsClient {self._transport.base_url} ({self._state.value})>"

@@ -7,7 +7,7 @@ are UTC. What is there and has the wrong type is a `DecodeError` that says where
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
@@ -32,9 +32,15 @@ def decode_session(body: bytes, request: str) -> Session:
     return _member(body, "session", Session, request)
 
 
-def decode_sampler(body: bytes, request: str) -> Sampler:
-    """Read `{sampler}`; where that fails, the error has the sampler's id if the body still shows it."""
-    return _member(body, "sampler", Sampler, request)
+def decode_sampler(body: bytes, request: str, sampler_id: str | None = None) -> Sampler:
+    """Read `{sampler}`; where that fails, the error has the sampler's id if the body still shows it.
+
+    With a *sampler_id*, an answer that describes another sampler is none.
+    """
+    sampler = _member(body, "sampler", Sampler, request)
+    if sampler_id is not None and sampler.id != sampler_id:
+        raise DecodeError(f"asked for sampler {sampler_id}, got {sampler.id}", "$.sampler", sampler_id, request)
+    return sampler
 
 
 def decode_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
@@ -53,6 +59,91 @@ def decode_readable_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
     return tuple(readable)
 
 
+class RowStatus(msgspec.Struct, gc=False):
+    """`status` of a row."""
+
+    name: str
+
+
+class Row(msgspec.Struct, gc=False):
+    """What a scan reads of a sampler. A status that cannot be read has an empty name."""
+
+    id: str
+    status: RowStatus
+
+
+class _Rows(msgspec.Struct):
+    samplers: list[Row]
+
+
+class _RawRows(msgspec.Struct):
+    samplers: list[msgspec.Raw]
+
+
+_scan_rows = msgspec.json.Decoder(_Rows).decode
+_scan_raw_rows = msgspec.json.Decoder(_RawRows).decode
+_scan_row = msgspec.json.Decoder(Row).decode
+
+
+class Listing:
+    """`{samplers}`, scanned for ids and statuses; a whole sampler is read only when it is asked for.
+
+    Of ten thousand samplers a few change between two polls: to build models of all of them would take the event loop
+    some hundred milliseconds each time, the scan takes a few.
+
+    Raises:
+        DecodeError: The document is no such list. What is wrong with a single item is told by `sampler()`.
+    """
+
+    __slots__ = ("_body", "_raw", "_request", "rows")
+
+    def __init__(self, body: bytes, request: str) -> None:
+        self._body = body
+        self._request = request
+        self._raw: list[msgspec.Raw] | None = None
+        self.rows: Sequence[Row | None]
+        """One for each item, in order; None for an item whose id cannot be read."""
+        try:
+            self.rows = _scan_rows(body).samplers
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.rows = [_lenient_row(raw) for raw in self._raw_rows()]
+
+    def sampler(self, index: int) -> Sampler:
+        """Read the item at *index*.
+
+        Raises:
+            DecodeError: It cannot be read.
+        """
+        item = msgspec.json.decode(self._raw_rows()[index])
+        return _structured(item, Sampler, f"$.samplers[{index}]", self._request)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the document."""
+        return len(self._body)
+
+    def _raw_rows(self) -> list[msgspec.Raw]:
+        if self._raw is None:
+            try:
+                self._raw = _scan_raw_rows(self._body).samplers
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                _member(self._body, "samplers", tuple[Sampler, ...], self._request)
+                raise DecodeError("not readable", "$.samplers", None, self._request) from None
+        return self._raw
+
+
+def _lenient_row(raw: msgspec.Raw) -> Row | None:
+    try:
+        return _scan_row(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        sampler_id = _id_of(msgspec.json.decode(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return Row(sampler_id, RowStatus("")) if sampler_id is not None else None
+
+
 def decode_supported_models(body: bytes, request: str) -> tuple[SupportedModel, ...]:
     """Read `{supported_models}`."""
     return _member(body, "supported_models", tuple[SupportedModel, ...], request)
@@ -63,9 +154,12 @@ def decode_checkpoints(body: bytes, request: str) -> tuple[Checkpoint, ...]:
     return _member(body, "checkpoints", tuple[Checkpoint, ...], request)
 
 
+_BOM = b"\xef\xbb\xbf"
+
+
 def _member(body: bytes, name: str, shape: type[T], request: str) -> T:
     try:
-        document = msgspec.json.decode(body)
+        document = msgspec.json.decode(body.removeprefix(_BOM))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise DecodeError(f"not JSON: {exc}", "$", _readable_id(body), request) from None
     if not isinstance(document, dict):
@@ -76,10 +170,14 @@ def _member(body: bytes, name: str, shape: type[T], request: str) -> T:
     # cattrs would read a string or an object as an array of its characters or keys.
     if not isinstance(shape, type) and not isinstance(item, list):
         raise DecodeError(f"expected an array, not {_kind(item)}", f"$.{name}", None, request)
+    return _structured(item, shape, f"$.{name}", request)
+
+
+def _structured(item: Any, shape: type[T], path: str, request: str) -> T:
     try:
         return _converter.structure(item, shape)
     except Exception as exc:  # noqa: BLE001 -- cattrs raises whatever the values raise
-        reason, path, indexes = _first_fault(exc, f"$.{name}", ())
+        reason, path, indexes = _first_fault(exc, path, ())
         if indexes and isinstance(item, list):
             item = item[indexes[0]]
         raise DecodeError(reason, path, _id_of(item), request) from None
@@ -90,7 +188,8 @@ def _id_of(item: object) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.DOTALL)
+# Possessive, so that no string is tried in more than one way; a quote alone opens a string that never ends.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}\[\]:,]', re.DOTALL)
 
 
 def _readable_id(body: bytes) -> str | None:
@@ -100,18 +199,22 @@ def _readable_id(body: bytes) -> str | None:
     """
     keys: list[bytes] = []
     pending = key = b""
-    for token in _TOKEN.findall(body):
+    for match in _TOKEN.finditer(body):
+        token = match[0]
+        if token == b'"':
+            break
         if token in {b"{", b"["}:
             keys.append(key)
             key = pending = b""
         elif token in {b"}", b"]"}:
-            keys = keys[:-1]
+            if keys:
+                keys.pop()
             key = pending = b""
         elif token == b":":
             key, pending = pending, b""
         elif token == b",":
             key = pending = b""
-        elif key == b'"id"' and keys == [b"", b'"sampler"']:
+        elif key == b'"id"' and len(keys) == 2 and keys == [b"", b'"sampler"']:
             try:
                 return _id_of({"id": msgspec.json.decode(token)})
             except msgspec.DecodeError:
@@ -154,7 +257,10 @@ class _User:
 
 @frozen
 class _WireSampler:
-    """A sampler as it goes over the wire; only what the first published page required is required here."""
+    """A sampler as it goes over the wire; only what the first published page required is required here.
+
+    What came later and tells of the machine and the owner is read where it can be: no launch fails for a detail.
+    """
 
     id: str
     base_url: str | None
@@ -163,9 +269,9 @@ class _WireSampler:
     status: _Status
     model_id: str | None = None
     deployment_id: str | None = None
-    user: _User | None = None
-    instance_type: InstanceType | None = None
-    node_count: int | None = None
+    user: Any = None
+    instance_type: Any = None
+    node_count: Any = None
 
 
 def _build_converter() -> cattrs.Converter:
@@ -174,6 +280,8 @@ def _build_converter() -> cattrs.Converter:
 
     def strict(kind: type[T], name: str) -> Callable[[object, object], T]:
         def hook(value: object, _: object) -> T:
+            if kind is int and isinstance(value, float) and value.is_integer():
+                return kind(value)  # type: ignore[call-arg]  # JSON knows one kind of number: 1.0 is an integer
             if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
                 return value
             raise ValueError(f"expected {name}, not {_kind(value)}")
@@ -203,6 +311,14 @@ def _build_converter() -> cattrs.Converter:
 
     from_wire = converter.get_structure_hook(_WireSampler)
 
+    def readable(value: object, shape: type[T]) -> T | None:
+        if value is None:
+            return None
+        try:
+            return converter.structure(value, shape)
+        except Exception:  # noqa: BLE001 -- cattrs raises whatever the values raise
+            return None
+
     def structure_sampler(value: object, _: object) -> Sampler:
         wire: _WireSampler = from_wire(value, _WireSampler)
         if not wire.id:
@@ -215,9 +331,9 @@ def _build_converter() -> cattrs.Converter:
             status=status_of(wire.status.name),
             model_id=wire.model_id,
             deployment_id=wire.deployment_id,
-            user_email=wire.user.email if wire.user is not None else None,
-            instance_type=wire.instance_type,
-            node_count=wire.node_count if wire.node_count is not None else 1,
+            user_email=user.email if (user := readable(wire.user, _User)) is not None else None,
+            instance_type=readable(wire.instance_type, InstanceType),
+            node_count=nodes if (nodes := readable(wire.node_count, int)) is not None else 1,
         )
 
     converter.register_structure_hook(Sampler, structure_sampler)

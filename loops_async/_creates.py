@@ -16,10 +16,10 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from . import _codec
+from . import _checks, _codec
 from ._governor import Priority
 from ._protocol import Request, path_of, surely_refused
-from ._retry import was_not_processed, with_retries
+from ._retry import may_be_repeated, was_not_processed, with_retries
 from ._shield import outlast, protected
 from ._transport import Answer, Transport
 from .errors import (
@@ -70,6 +70,8 @@ class Creates:
         self._running += 1
         self._idle.clear()
         try:
+            # A cancel that is already on its way comes here, before anything is sent.
+            await asyncio.sleep(0)
             return await with_retries(attempt, self._transport.retry, was_not_processed, self._transport.governor.held)
         finally:
             self._running -= 1
@@ -103,7 +105,7 @@ class Creates:
 
     def _answered(self, post: asyncio.Task[Answer]) -> None:
         del self._in_flight[post]
-        self._transport.governor.release()
+        self._transport.governor.release(Priority.CREATE)
 
     def _outcome(self, post: asyncio.Task[Answer], request: Request, spec: SamplerSpec) -> Sampler:
         """Return the sampler that *post* made, or raise what it came to instead."""
@@ -144,7 +146,7 @@ class Creates:
             if not candidates:
                 await asyncio.sleep(SECOND_LOOK)
                 candidates = await self._candidates(unknown.spec.base_model, began)
-        except LoopsError as exc:
+        except Exception as exc:  # noqa: BLE001 -- nothing may hide that the outcome is unknown
             look_error = exc
         except asyncio.CancelledError as exc:
             logger.error("cancelled while looking for what a create has made: %s", unknown)
@@ -154,6 +156,7 @@ class Creates:
         return found
 
     async def _candidates(self, base_model: str, began: datetime) -> tuple[Sampler, ...]:
+        siblings = {post for post, model in self._in_flight.items() if model == base_model}
         while True:
             body = await self._transport.read(self._list_request, Priority.TEARDOWN)
             listed = _codec.decode_readable_samplers(body, str(self._list_request))
@@ -166,10 +169,11 @@ class Creates:
                 and (sampler.user_email is None or not self._emails or sampler.user_email in self._emails)
             )
             # What is listed may be the work of another create that is still to be answered: then it is that one's.
-            others = [post for post, model in self._in_flight.items() if model == base_model]
-            if not others or all(sampler.id in self._owned for sampler in matching):
-                return tuple(sampler for sampler in matching if sampler.id not in self._owned)
-            await asyncio.wait(others)
+            siblings &= self._in_flight.keys()
+            unclaimed = tuple(sampler for sampler in matching if sampler.id not in self._owned)
+            if not siblings or not unclaimed:
+                return unclaimed
+            await asyncio.wait(siblings)
 
     async def _undo(
         self, post: asyncio.Task[Answer], request: Request, spec: SamplerSpec, began: datetime
@@ -186,9 +190,18 @@ class Creates:
         except (LoopsError, RuntimeError):
             return None
         try:
-            await self._transport.read(deactivation(sampler_id), Priority.TEARDOWN)
-        except NotFoundError:
-            return None
+            release = deactivation(sampler_id)
+
+            async def attempt() -> bytes:
+                return await self._transport.once(release, Priority.TEARDOWN)
+
+            # What has just been made can be unknown to other parts of the service for a while: 404 proves nothing here.
+            await with_retries(
+                attempt,
+                self._transport.retry,
+                lambda error: may_be_repeated(error) or isinstance(error, NotFoundError),
+                self._transport.governor.held,
+            )
         except Exception as exc:  # noqa: BLE001 -- whatever went wrong, the id must be told
             return TeardownError("a cancelled create could not be undone, still billed", [exc], (sampler_id,))
         return None
@@ -196,4 +209,5 @@ class Creates:
 
 def deactivation(sampler_id: str) -> Request:
     """Build `POST /v1/loops/samplers/{id}/deactivate`."""
+    sampler_id = _checks.segment("sampler id", sampler_id)
     return Request("POST", path_of("v1", "loops", "samplers", sampler_id, "deactivate"))

@@ -17,7 +17,7 @@ class Priority(IntEnum):
     """How urgent a request is; smaller goes first."""
 
     LAST_LOOK = 0
-    """The one look that a wait takes at its deadline: it cannot wait for the end of a pause."""
+    """The one look that a wait takes at its deadline: it waits for no pause, and for none but its like."""
     TEARDOWN = 1
     """Whatever stops a bill."""
     CREATE = 2
@@ -25,11 +25,15 @@ class Priority(IntEnum):
 
 
 class Governor:
-    """Admit requests: at most *limit* at once, none during a pause, the most urgent first."""
+    """Admit requests: at most *limit* at once, none during a pause, the most urgent first.
+
+    Last looks go beyond that, up to *limit* of them: whatever hangs or queues must not take their only chance.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._active = 0
+        self._looking = 0
         self._order = itertools.count()
         self._queue: list[tuple[Priority, int, asyncio.Future[None]]] = []
         self._open_at = 0.0
@@ -51,7 +55,7 @@ class Governor:
         """Wait for a place; each one is given back with `release()`. A cancel here leaves nothing taken."""
         loop = asyncio.get_running_loop()
         if not self._queue and self._active < self._limit and self._open_at <= loop.time():
-            self._active += 1
+            self._take(priority)
             return
         place = loop.create_future()
         heapq.heappush(self._queue, (priority, next(self._order), place))
@@ -61,25 +65,36 @@ class Governor:
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
                 # The place was given in the very moment in which the cancel came.
-                self.release()
+                self.release(priority)
             else:
                 place.cancel()
             raise
 
-    def release(self) -> None:
-        """Give a place back."""
-        self._active -= 1
+    def release(self, priority: Priority) -> None:
+        """Give a place back that was taken with *priority*."""
+        if priority is Priority.LAST_LOOK:
+            self._looking -= 1
+        else:
+            self._active -= 1
         self._admit()
+
+    def _take(self, priority: Priority) -> None:
+        if priority is Priority.LAST_LOOK:
+            self._looking += 1
+        else:
+            self._active += 1
 
     def _admit(self) -> None:
         loop = asyncio.get_running_loop()
         held = self._open_at - loop.time()
-        while self._queue and self._active < self._limit:
+        # Last looks sort before all others, so that the first in the queue tells for all.
+        while self._queue:
             priority, _, place = self._queue[0]
             if not place.done():
-                if held > 0 and priority is not Priority.LAST_LOOK:
+                last_look = priority is Priority.LAST_LOOK
+                if self._looking >= self._limit if last_look else held > 0 or self._active >= self._limit:
                     break
-                self._active += 1
+                self._take(priority)
                 place.set_result(None)
             heapq.heappop(self._queue)
         if self._queue and held > 0 and self._timer is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -34,10 +34,10 @@ PERMANENT: Final = frozenset(
 
 MULTIPLES: Final[Mapping[str, float]] = MappingProxyType(
     {
-        DeploymentStatus.BUILDING: 2.0,
-        DeploymentStatus.DEPLOYING: 2.0,
-        DeploymentStatus.LOADING_MODEL: 0.5,
-        DeploymentStatus.WAKING_UP: 0.5,
+        DeploymentStatus.LOADING_MODEL: 0.12,
+        DeploymentStatus.WAKING_UP: 0.25,
+        DeploymentStatus.UPDATING: 0.5,
+        DeploymentStatus.SCALED_TO_ZERO: 0.5,
     }
 )
 """A sampler that is being built cannot be ACTIVE in a moment, one that loads its weights can."""
@@ -59,28 +59,32 @@ def _multiples(values: Mapping[str, float]) -> Mapping[str, float]:
     }
 
 
-@frozen
+@frozen(cache_hash=True)
 class PollPolicy:
     """How a wait polls, and which statuses end it.
 
-    The pause after a look is `initial * factor ** n` seconds, where `n` counts the looks that brought nothing new
-    since the status last changed, times the status's multiple, at most `maximum`, give or take the jitter. Statuses
-    may be members of `DeploymentStatus` or plain names. What is in neither set is waited through.
+    The pauses between looks are `initial`, `initial * factor`, `initial * factor ** 2` and so on up to `maximum`, and
+    begin anew when the status changes; each is multiplied by the status's own factor, and varied by the jitter. The
+    more samplers a client waits for, the less the last stages are hurried: with ten or more, no two polls are closer
+    than `initial`. Statuses may be members of `DeploymentStatus` or plain names. What is in neither set is waited
+    through.
 
     Raises:
         TypeError, ValueError: An argument is not what the field says.
     """
 
     initial: float = field(default=2.0)
-    """Seconds until the second look, above 0; the first look is taken at once."""
-    factor: float = field(default=1.3)
-    """By which the pause grows while nothing changes, at least 1."""
+    """Seconds until the second look, above 0. The first look is taken at once, or together with the next poll if
+    one is due within half of this."""
+    factor: float = field(default=1.5)
+    """By which the pause grows while nothing changes, at least 1. After failed polls it at least doubles."""
     maximum: float = field(default=15.0)
-    """Seconds: the longest pause, before jitter; at least `initial`."""
+    """Seconds: the longest pause, before multiple and jitter; at least `initial`."""
     jitter: float = field(default=0.1)
     """Part of the pause by which it varies at random, up or down; from 0 to below 1."""
     multiples: Mapping[str, float] = field(default=MULTIPLES, converter=_multiples, hash=False)
-    """Factor of the pause by the status last seen, above 0; 1 for a status that is not listed."""
+    """Factor of the pause by the status last seen, above 0; 1 for a status that is not listed. Early stages can do
+    with more, the one before ACTIVE deserves less."""
     ready: frozenset[str] = field(default=READY, converter=_statuses)
     """Statuses that end the wait well."""
     failed: frozenset[str] = field(default=FAILED, converter=_statuses)
@@ -92,6 +96,7 @@ class PollPolicy:
     missing_grace: float = field(default=30.0)
     """Seconds from the wait's start in which a sampler that the service does not know (yet) is waited for."""
 
+    _growth: wait_exponential = field(init=False, repr=False, eq=False)
     _backoff: wait_exponential = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
@@ -103,32 +108,42 @@ class PollPolicy:
             raise ValueError(f"jitter must be below 1, not {self.jitter!r}")
         _checks.number("unhealthy_grace", self.unhealthy_grace)
         _checks.number("missing_grace", self.missing_grace)
+        if not isinstance(self.wake, bool):
+            raise TypeError(f"wake must be a bool, not {type(self.wake).__name__}")
         if both := self.ready & self.failed:
             raise ValueError(f"ready and failed share {', '.join(sorted(both))}")
-        object.__setattr__(
-            self,
-            "_backoff",
-            wait_exponential(multiplier=self.initial, exp_base=self.factor, max=self.maximum),
-        )
+        for name, base in (("_growth", self.factor), ("_backoff", max(self.factor, 2.0))):
+            wait = wait_exponential(multiplier=self.initial, exp_base=base, max=self.maximum)
+            object.__setattr__(self, name, wait)
 
-    def pause(self, looks: int, status: str | None = None) -> float:
-        """Return the seconds until the next look.
+    def pause(self, elapsed: float, status: str | None = None) -> float:
+        """Return the seconds until the next look, before jitter.
 
         Args:
-            looks: Looks that brought nothing new since the status last changed, or that failed, at least 1.
-            status: The status last seen; None while there is none, and after a failed look.
+            elapsed: Seconds since the status last changed. Counting by time gives the same pauses as counting looks,
+                and goes on doing so where other waits cause more of them.
+            status: The status last seen; None while there is none.
         """
-        seconds = self._backoff(_attempt(looks))
-        if status is not None:
-            seconds *= self.multiples.get(status, 1.0)
-        return min(seconds, self.maximum) * random.uniform(1 - self.jitter, 1 + self.jitter)  # noqa: S311
+        multiple = 1.0 if status is None else self.multiples.get(status, 1.0)
+        looks = 1.0
+        if self.factor > 1 and elapsed > 0:
+            looks += math.log1p(elapsed / multiple * (self.factor - 1) / self.initial) / math.log(self.factor)
+        return self._growth(_attempt(looks)) * multiple
+
+    def backoff(self, failures: int) -> float:
+        """Return the seconds until the next look after so many failed ones in a row, at least 1; before jitter."""
+        return self._backoff(_attempt(failures))
+
+    def jittered(self, seconds: float, chance: float) -> float:
+        """Return *seconds* varied by the jitter, for a *chance* between 0 and 1."""
+        return seconds * (1 + self.jitter * (2 * chance - 1))
 
 
 _no_call: Any = None
 
 
-def _attempt(number: int) -> RetryCallState:
-    """Return what tenacity's waits read the number of attempts from."""
+def _attempt(number: Any) -> RetryCallState:
+    """Return what tenacity's waits read the number of attempts from; to them it may be a fraction, too."""
     state = RetryCallState(_no_call, None, (), {})
     state.attempt_number = number
     return state

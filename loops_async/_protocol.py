@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -127,10 +127,27 @@ _BY_STATUS: Mapping[int, type[APIError]] = {
 }
 
 
-def error_from(request: Request, status: int, headers: Mapping[str, str], text: str) -> APIError:
-    """Make the error for an answer whose status is not 2xx; *headers* must look names up whatever their case."""
+def error_from(
+    request: Request, status: int, headers: Mapping[str, str], text: str, scrub: Callable[[str], str] = str
+) -> APIError:
+    """Make the error for an answer whose status is not 2xx.
+
+    *headers* must look names up whatever their case. *scrub* takes secrets out: some services repeat in their errors
+    what they were sent, be it with the escapes of JSON.
+    """
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
-    code, message = _words_of(text)
+    headers = {name.title(): scrub(value) for name, value in headers.items()}
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        body = None
+    else:
+        plain = json.dumps(body, ensure_ascii=False)
+        if scrub(plain) != plain:
+            text = scrub(plain)
+            body = json.loads(text)
+    text = scrub(text)
+    code, message = _words_of(body)
     if not message and 300 <= status < 400:
         message = f"redirects are not followed (to {headers.get('Location', 'nowhere')})"
     return kind(
@@ -139,7 +156,7 @@ def error_from(request: Request, status: int, headers: Mapping[str, str], text: 
         request.path,
         code,
         message or _reason(status),
-        headers.get("X-Request-Id"),
+        headers.get("X-Request-Id") or headers.get("X-Baseten-Request-Id"),
         parse_retry_after(headers.get("Retry-After"), headers.get("Date")),
         text[:BODY_EXCERPT],
     )
@@ -152,16 +169,12 @@ def _reason(status: int) -> str:
         return ""
 
 
-def _words_of(text: str) -> tuple[str | None, str]:
+def _words_of(body: object) -> tuple[str | None, str]:
     """Read code and message out of the error shapes in use.
 
     The service has several: `{code, message}`, `{error, message, details: {reason}}`, `{error: {code, message}}`,
     and `{detail}` as a string or as a list of `{loc, msg}`.
     """
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        return None, ""
     if not isinstance(body, dict):
         return None, body if isinstance(body, str) else ""
     error = body.get("error")
@@ -196,7 +209,8 @@ def _detail(detail: object) -> str:
     problems = []
     for item in detail:
         if isinstance(item, dict) and isinstance(item.get("msg"), str):
-            where = ".".join(str(part) for part in item.get("loc") or ())
+            loc = item.get("loc")
+            where = ".".join(str(part) for part in loc) if isinstance(loc, list) else ""
             problems.append(f"{where}: {item['msg']}" if where else item["msg"])
     return "; ".join(problems)
 

@@ -98,7 +98,7 @@ async def with_retries(
 
     def pause(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
-        named = isinstance(error, APIError) and error.retry_after is not None
+        named = isinstance(error, APIError) and bool(error.retry_after)
         return 0.0 if named else backoff(state)
 
     def used_up(state: RetryCallState) -> bool:

@@ -18,7 +18,7 @@ from yarl import URL
 from ._governor import Governor, Priority
 from ._protocol import Request, error_from
 from ._retry import RetryPolicy, may_be_repeated, with_retries
-from .errors import APIError, TransportError
+from .errors import APIError, LoopsError, TransportError
 
 READ_TIMEOUT: Final = 30.0
 """Seconds for one attempt of a request that only reads or may be repeated."""
@@ -83,7 +83,6 @@ class Transport:
         self.governor = Governor(max_connections)
         self._session = session
         self._owns_session = session is None
-        self._max_connections = max_connections
         self._user_agent = user_agent
         self._read_timeout = _timeout(request_timeout or READ_TIMEOUT)
         self._create_timeout = _timeout(request_timeout or CREATE_TIMEOUT)
@@ -125,7 +124,7 @@ class Transport:
         try:
             yield
         finally:
-            self.governor.release()
+            self.governor.release(priority)
 
     async def admit(self, priority: Priority) -> None:
         """Take a place among the requests in flight; `governor.release()` gives it back.
@@ -138,7 +137,7 @@ class Transport:
         try:
             self._check_open(priority)
         except RuntimeError:
-            self.governor.release()
+            self.governor.release(priority)
             raise
 
     def _check_open(self, priority: Priority) -> None:
@@ -154,32 +153,38 @@ class Transport:
     async def exchange(self, request: Request, timeout: aiohttp.ClientTimeout, *, url: str | None = None) -> Answer:
         """Send a request and read its answer. Raises as `read` does, but hands on a 2xx that was cut short."""
         session = self._open_session()
+        failure: LoopsError
+        try:
+            # What is sent and received is kept out of this frame's locals, since some tools print those with a
+            # traceback: the headers hold the key, and some services repeat it in theirs.
+            async with session.request(
+                request.method,
+                URL(url or self.base_url + request.target, encoded=True),
+                data=request.body,
+                headers=self._headers(request, "Bearer" if url is None else "Api-Key"),
+                timeout=timeout,
+                allow_redirects=False,
+                raise_for_status=False,
+                auto_decompress=True,
+            ) as response:
+                if response.status < 300:
+                    return Answer(*await self._body_of(response, request))
+                failure = self._error(request, response, (await self._body_of(response, request))[0])
+            del response
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            failure = transport_error(request, exc, self._key.scrub)
+        # Outside of the except block, lest the error's __context__ is an aiohttp error that holds our headers.
+        raise failure
+
+    def _headers(self, request: Request, scheme: str) -> dict[str, str]:
         headers = {
-            "Authorization": self._key.header("Bearer" if url is None else "Api-Key"),
+            "Authorization": self._key.header(scheme),
             "Accept": "application/json",
             "User-Agent": self._user_agent,
         }
         if request.body is not None:
             headers["Content-Type"] = "application/json"
-        failure: TransportError
-        try:
-            async with session.request(
-                request.method,
-                URL(url or self.base_url + request.target, encoded=True),
-                data=request.body,
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
-                raise_for_status=False,
-            ) as response:
-                body, cut = await self._body_of(response, request)
-                if response.status >= 300:
-                    raise self._error(request, response, body)
-                return Answer(body, cut)
-        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            failure = transport_error(request, exc, self._key.scrub)
-        # Outside of the except block, lest the error's __context__ holds an aiohttp error that holds our headers.
-        raise failure
+        return headers
 
     async def _body_of(self, response: aiohttp.ClientResponse, request: Request) -> tuple[bytes, TransportError | None]:
         """Read the body; where it is cut short, return what came, since it may name a sampler that was made."""
@@ -192,12 +197,8 @@ class Transport:
         return b"".join(chunks), None
 
     def _error(self, request: Request, response: aiohttp.ClientResponse, body: bytes) -> APIError:
-        scrub = self._key.scrub
-        headers = {name.title(): scrub(value) for name, value in response.headers.items()}
-        headers["X-Request-Id"] = headers.get("X-Request-Id") or headers.get("X-Baseten-Request-Id") or ""
-        if not headers["X-Request-Id"]:
-            del headers["X-Request-Id"]
-        error = error_from(request, response.status, headers, scrub(body.decode("utf-8", "replace")))
+        text = body.decode("utf-8", "replace")
+        error = error_from(request, response.status, response.headers, text, self._key.scrub)
         if error.retry_after is not None:
             self.governor.hold(min(error.retry_after, self.retry.retry_after_maximum))
         return error
@@ -205,14 +206,17 @@ class Transport:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._max_connections),
+                # The governor sets the limit; a last look goes beyond it, and must not queue up here.
+                connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         elif self._session.closed:
             raise RuntimeError("the aiohttp session that LoopsClient was given is closed")
-        elif not self._owns_session and self._session.connector is not None and self._session.connector.limit:
+        elif not self._owns_session and (connector := self._session.connector) is not None:
             # Queueing in the caller's pool would count against our timeouts.
-            self.governor.lower_limit(self._session.connector.limit)
+            for limit in (connector.limit, getattr(connector, "limit_per_host", 0)):
+                if limit:
+                    self.governor.lower_limit(limit)
         return self._session
 
     @property
@@ -261,5 +265,6 @@ def transport_error(request: Request, exc: BaseException, scrub: Callable[[str],
     else:
         words = str(exc) or type(exc).__name__
     error = TransportError(words, request.method, request.path, sent)
-    error.__cause__ = exc
+    # The frames of aiohttp have our headers among their locals.
+    error.__cause__ = exc.with_traceback(None)
     return error

@@ -10,6 +10,8 @@ import math
 from collections.abc import AsyncGenerator, Callable
 from typing import Final, Protocol, TypeVar
 
+from attrs import evolve
+
 from . import _checks
 from ._policy import PERMANENT, PollPolicy
 from ._poller import StatusReads, StatusSource
@@ -24,13 +26,11 @@ from .errors import (
 )
 from .models import DeploymentStatus, Sampler, StatusChange
 
-LAST_LOOK: Final = 5.0
-"""Seconds at most that the last look may take beyond the deadline."""
+LAST_LOOK: Final = (3.0, 10.0)
+"""Seconds that the last look may take beyond the deadline: a tenth of the wait's time, within these bounds."""
 
 DEFAULT_TIMEOUT: Final = 3600.0
 """Seconds: a sampler can take tens of minutes, and Baseten's own tools give it an hour."""
-
-S = TypeVar("S")
 
 
 class SupportsWaiting(Protocol):
@@ -112,16 +112,13 @@ class _Wait:
     """One wait, as the status source sees it: a future and what has been seen so far. Times are the loop's."""
 
     __slots__ = (
-        "_client",
-        "_context",
         "_future",
-        "_history",
         "_last_error",
         "_on_status",
         "_sampler",
         "_sampler_id",
         "_source",
-        "_status",
+        "_steps",
         "_timeout",
         "_timer",
         "_unhealthy_since",
@@ -146,58 +143,51 @@ class _Wait:
             raise TypeError("on_status must be a plain function that takes a StatusChange, not a coroutine function")
         if timeout is not None and timeout != math.inf:
             _checks.number("timeout", timeout)
-        self._client = client
         self._sampler = sampler if isinstance(sampler, Sampler) else None
         self._sampler_id = _checks.segment("sampler id", sampler.id if isinstance(sampler, Sampler) else sampler)
         self._timeout = timeout
         self.policy = policy
-        self._on_status = on_status
-        # The source calls from a task of its own; the caller's callback must find the caller's context variables.
-        self._context = contextvars.copy_context() if on_status is not None else None
-        self._status: str | None = None
-        self._history: list[StatusChange] = []
+        self._on_status = _in_this_context(on_status) if on_status is not None else None
+        self._steps: tuple[tuple[str, float], ...] = ()
         self._last_error: Exception | None = None
         self._unhealthy_since = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._source = client._companion(StatusSource, StatusSource)
 
     def begin(self) -> asyncio.Future[Sampler]:
         """Join the client's status source; the future settles with the wait, and `end()` must follow."""
         loop = asyncio.get_running_loop()
-        self._source = self._client._companion(StatusSource, StatusSource)
         self._future: asyncio.Future[Sampler] = loop.create_future()
         self.joined = loop.time()
-        self.deadline = self.joined + (math.inf if self._timeout is None else self._timeout)
+        self.deadline = math.inf if self._timeout is None else self.joined + self._timeout
         self._source.join(self._sampler_id, self)
-        if self._timeout == 0:
-            # The first look is the last one already.
-            self._expire(hurry=False)
-        elif self.deadline < math.inf:
-            self._timer = loop.call_at(self.deadline, self._expire)
         return self._future
 
     async def end(self) -> None:
         """Leave the source; nothing of this wait goes on afterwards."""
         if self._timer is not None:
             self._timer.cancel()
-        source = getattr(self, "_source", None)
-        if source is None:
-            return
         if not self._future.done():
             self._future.cancel()
         elif not self._future.cancelled():
             # A wait that is cancelled in the moment in which it fails has an outcome that nobody asks for any more.
             self._future.exception()
-        await source.leave(self._sampler_id, self)
+        await self._source.leave(self._sampler_id, self)
 
-    def _expire(self, *, hurry: bool = True) -> None:
-        grace = min(LAST_LOOK, max(1.0, 0.1 * (self._timeout or 0.0)))
+    def expired(self) -> None:
+        """Take that the last look is being taken: bound it."""
+        least, most = LAST_LOOK
+        grace = min(most, max(least, 0.1 * (self._timeout or 0.0)))
         self._timer = asyncio.get_running_loop().call_later(grace, self._time_out)
-        if hurry:
-            self._source.hurry(self._sampler_id)
 
     def _time_out(self) -> None:
         if not self._future.done():
-            error = WaitTimeout(self._sampler, self._history, self._sampler_id, self._timeout, self._last_error)
+            last = self._sampler
+            history: tuple[StatusChange, ...] = ()
+            if last is not None and self._steps:
+                last = evolve(last, status=_named(self._steps[-1][0]))
+                history = self._history(last)
+            error = WaitTimeout(last, history, self._sampler_id, self._timeout, self._last_error)
             error.__cause__ = self._last_error
             self._future.set_exception(error)
 
@@ -209,39 +199,55 @@ class _Wait:
             return self.joined + self.policy.missing_grace
         return math.inf
 
-    def seen(self, sampler: Sampler, requested: float, now: float) -> bool:
-        """Take an answer; return True if the wait is settled."""
+    def seen(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> bool:
+        """Take a status; return True if the wait is settled."""
         if self._future.done():
             return True
-        self._sampler, self._last_error = sampler, None
-        status = sampler.status
-        if status != self._status and not self._tell(sampler, now):
-            return True
+        try:
+            self._take(status, sampler, requested, now)
+        except DecodeError as exc:
+            return self.missed(exc, requested, now)
+        except asyncio.CancelledError:
+            # Out of the callback, which asked for the result of something that was cancelled.
+            self._future.cancel()
+        except Exception as exc:  # noqa: BLE001 -- the caller's own code; the error goes to the caller alone
+            self._future.set_exception(exc)
+        return self._future.done()
+
+    def _take(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> None:
+        # A sampler is built only where somebody will look at it; a list of thousands has no time for more.
+        if self._sampler is None or not status:
+            self._sampler = sampler()
+        self._last_error = None
+        if not self._steps or self._steps[-1][0] != status:
+            previous = self._steps[-1][0] if self._steps else None
+            self._steps = (*self._steps, (status, now - self.joined))
+            if self._on_status is not None:
+                current = self._sampler = sampler()
+                self._on_status(StatusChange(current, _named(previous), current.status, now - self.joined))
         if status == DeploymentStatus.UNHEALTHY:
             self._unhealthy_since = min(self._unhealthy_since, now)
         else:
             self._unhealthy_since = math.inf
         spared = status == DeploymentStatus.UNHEALTHY and now - self._unhealthy_since < self.policy.unhealthy_grace
         if status in self.policy.ready:
-            self._future.set_result(sampler)
+            self._future.set_result(sampler())
         elif status in self.policy.failed and not spared:
-            self._future.set_exception(SamplerFailed(sampler, self._history, status in PERMANENT))
-        else:
-            self._check_deadline(requested)
-        return self._future.done()
+            current = sampler()
+            self._future.set_exception(SamplerFailed(current, self._history(current), status in PERMANENT))
+        elif requested >= self.deadline:
+            self._sampler = sampler()
+            self._time_out()
 
-    def _tell(self, sampler: Sampler, now: float) -> bool:
-        """Record a change of status and pass it on; return False if that ended the wait."""
-        change = StatusChange(sampler, self._status, sampler.status, now - self.joined)
-        self._status = sampler.status
-        self._history.append(change)
-        if self._on_status is not None and self._context is not None:
-            try:
-                self._context.run(self._on_status, change)
-            except Exception as exc:  # noqa: BLE001 -- the caller's own code; the error goes to the caller alone
-                self._future.set_exception(exc)
-                return False
-        return True
+    def _history(self, sampler: Sampler) -> tuple[StatusChange, ...]:
+        """Write the steps out; but for its status, a sampler stays the same through all of them."""
+        changes: list[StatusChange] = []
+        previous: str | None = None
+        for status, elapsed in self._steps:
+            then = evolve(sampler, status=_named(status))
+            changes.append(StatusChange(then, _named(previous), then.status, elapsed))
+            previous = status
+        return tuple(changes)
 
     def missed(self, error: Exception, requested: float, now: float) -> bool:
         """Take a failure; return True if the wait is settled."""
@@ -252,7 +258,8 @@ class _Wait:
             self._future.set_exception(_own(error))
         else:
             self._last_error = error
-            self._check_deadline(requested)
+            if requested >= self.deadline:
+                self._time_out()
         return self._future.done()
 
     def noted(self, error: Exception) -> None:
@@ -264,9 +271,22 @@ class _Wait:
         if not self._future.done():
             self._future.set_exception(_own(error))
 
-    def _check_deadline(self, requested: float) -> None:
-        if requested >= self.deadline:
-            self._time_out()
+
+def _in_this_context(callback: Callable[[StatusChange], object]) -> Callable[[StatusChange], object]:
+    # The source calls from a task of its own; the caller's callback must find the caller's context variables.
+    context = contextvars.copy_context()
+    return lambda change: context.run(callback, change)
+
+
+_S = TypeVar("_S", str, str | None)
+
+
+def _named(status: _S) -> _S:
+    """Return the member of `DeploymentStatus` of that name, if there is one."""
+    return DeploymentStatus(status) if status in _NAMES else status
+
+
+_NAMES: Final = frozenset(DeploymentStatus)
 
 
 def _own(error: Exception) -> Exception:

@@ -196,6 +196,9 @@ class SamplerFailed(LoopsError):
 class WaitTimeout(LoopsError, TimeoutError):
     """A wait reached its own deadline, after one last look. The sampler goes on, and is billed, all the same."""
 
+    def __new__(cls, *_: object) -> Self:
+        return super().__new__(cls)
+
     def __init__(
         self,
         sampler: Sampler | None,
@@ -204,7 +207,8 @@ class WaitTimeout(LoopsError, TimeoutError):
         timeout: float | None = None,
         last_error: Exception | None = None,
     ) -> None:
-        super().__init__(sampler, tuple(history), sampler_id, timeout, last_error)
+        # Not by super(): OSError, which TimeoutError is, would take them for errno, strerror and filename.
+        self.args = (sampler, tuple(history), sampler_id, timeout, last_error)
         self.sampler = sampler
         """The sampler as it was last seen; None if the wait was given an id and never got an answer."""
         self.history = tuple(history)

@@ -60,8 +60,8 @@ class Session:
 class InstanceType:
     """The machine that a sampler runs on."""
 
-    id: str
-    name: str
+    id: str = ""
+    name: str = ""
     memory_limit_mib: int | None = None
     millicpu_limit: int | None = None
     gpu_count: int | None = None

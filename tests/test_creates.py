@@ -430,3 +430,93 @@ async def test_a_closed_foreign_session_is_no_unknown_create(make_client: Client
     await session.close()
     with pytest.raises(RuntimeError, match="closed"):
         await client.samplers.create(session_id="s", base_model="m")
+
+
+async def test_a_404_does_not_excuse_the_release_of_what_was_just_made(
+    slow: Emulator, client: LoopsClient, session_id: str
+) -> None:
+    """A new sampler can be unknown to other parts of the service for a while."""
+    slow.add_fault(Fault(method="POST", route=SAMPLER + "/deactivate", status=404, times=2))
+    creating = asyncio.create_task(client.samplers.create(session_id=session_id, base_model="m"))
+    await asyncio.sleep(0.015)
+    creating.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await creating
+    assert caught.value.__cause__ is None
+    assert slow.billed == set()
+
+
+async def test_a_404_that_stays_is_told(slow: Emulator, client: LoopsClient, session_id: str) -> None:
+    slow.add_fault(Fault(method="POST", route=SAMPLER + "/deactivate", status=404, times=None))
+    creating = asyncio.create_task(client.samplers.create(session_id=session_id, base_model="m"))
+    await asyncio.sleep(0.015)
+    creating.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await creating
+    assert isinstance(caught.value.__cause__, TeardownError)
+    assert set(caught.value.__cause__.sampler_ids) == slow.billed
+
+
+async def test_an_id_that_makes_no_path_is_told_instead_of_sent(make_client: ClientMaker) -> None:
+    sampler = {
+        "id": "..",
+        "base_url": "",
+        "base_model": "m",
+        "created_at": "2026-11-01T00:00:00Z",
+        "status": {"name": "BUILDING"},
+    }
+    received: list[str] = []
+
+    async def create(request: web.Request) -> web.Response:
+        received.append(request.path)
+        await asyncio.sleep(0.05)
+        return web.json_response({"sampler": sampler})
+
+    async with serving(web.route("*", "/{tail:.*}", create)) as url:
+        creating = asyncio.create_task(make_client(base_url=url).samplers.create(session_id="s", base_model="m"))
+        await asyncio.sleep(0.03)
+        creating.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await creating
+    assert isinstance(caught.value.__cause__, TeardownError)
+    assert received == [SAMPLERS]
+
+
+async def test_a_session_closed_under_a_create_still_leaves_an_unknown(
+    make_client: ClientMaker, emulator: Emulator, session_id: str
+) -> None:
+    emulator.add_fault(Fault(method="POST", route=SAMPLERS, delay_after=0.3))
+    session = aiohttp.ClientSession()
+    creating = asyncio.create_task(make_client(session=session).samplers.create(session_id=session_id, base_model="m"))
+    while not emulator.billed:
+        await asyncio.sleep(0.001)
+    await session.close()
+    with pytest.raises(CreateOutcomeUnknown) as caught:
+        await creating
+    assert isinstance(caught.value.look_error, RuntimeError)
+
+
+async def test_a_cancel_that_is_already_on_its_way_sends_nothing(
+    emulator: Emulator, client: LoopsClient, session_id: str
+) -> None:
+    async def late() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await client.samplers.create(session_id=session_id, base_model="m")
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(late())
+    assert emulator.received == ()
+
+
+@pytest.mark.parametrize(
+    "detail", [{"detail": [{"loc": 5, "msg": "x"}]}, {"error": {"code": []}}, {"detail": [[]]}, [1]]
+)
+async def test_no_error_body_hides_that_the_outcome_is_unknown(
+    emulator: Emulator, client: LoopsClient, session_id: str, detail: object
+) -> None:
+    emulator.add_fault(Fault(method="POST", route=SAMPLERS, status_after=500, body=json.dumps(detail).encode()))
+    with pytest.raises(CreateOutcomeUnknown) as caught:
+        await client.samplers.create(session_id=session_id, base_model="m")
+    assert {each.id for each in caught.value.candidates} == emulator.billed

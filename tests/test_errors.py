@@ -88,6 +88,12 @@ def test_a_wait_timeout_is_a_timeout_error_and_knows_the_id_without_a_sampler() 
     assert "smp9" in str(error)
 
 
+def test_a_wait_timeout_is_no_system_error() -> None:
+    error = WaitTimeout(*EXAMPLES[WaitTimeout])
+    assert (error.errno, error.strerror, error.filename) == (None, None, None)
+    assert len(error.args) == 5
+
+
 def test_a_sampler_failure_tells_the_course() -> None:
     assert "BUILD_FAILED at 1.2 s" in str(SamplerFailed(SAMPLER, HISTORY, True))
 

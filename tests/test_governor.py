@@ -31,7 +31,7 @@ async def test_the_limit_holds_and_the_urgent_go_first() -> None:
     ]
     assert order == []
     for _ in tasks:
-        governor.release()
+        governor.release(Priority.READ)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
@@ -61,7 +61,7 @@ async def test_a_last_look_does_not_wait_for_the_end_of_a_pause() -> None:
     governor.hold(60)
     async with asyncio.timeout(1):
         await governor.acquire(Priority.LAST_LOOK)
-    governor.release()
+    governor.release(Priority.READ)
     governor.close()
 
 
@@ -72,7 +72,7 @@ async def test_a_cancelled_place_is_not_lost() -> None:
     waiting.cancel()
     given = await start(governor, Priority.READ, order, "cancelled when given")
     after = await start(governor, Priority.READ, order, "after")
-    governor.release()
+    governor.release(Priority.READ)
     # Its place is given, but it has not run yet.
     given.cancel()
     await after
@@ -80,7 +80,7 @@ async def test_a_cancelled_place_is_not_lost() -> None:
     for task in (waiting, given):
         with pytest.raises(asyncio.CancelledError):
             await task
-    governor.release()
+    governor.release(Priority.READ)
     await governor.acquire(Priority.READ)
 
 
@@ -100,5 +100,5 @@ async def test_the_limit_can_only_fall() -> None:
     await governor.acquire(Priority.READ)
     waiting = await start(governor, Priority.READ, order, "second")
     assert order == []
-    governor.release()
+    governor.release(Priority.READ)
     await waiting

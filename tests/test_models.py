@@ -50,6 +50,8 @@ def test_checkpoint_paths_check_their_parts() -> None:
         ({"max_seq_length": 0}, ValueError),
         ({"max_seq_length": True}, TypeError),
         ({"max_seq_length": "8192"}, TypeError),
+        ({"max_seq_length": 10**30}, ValueError),
+        ({"base_model": "\ud800"}, ValueError),
         ({"num_replicas": -1}, ValueError),
         ({"num_replicas": 1.5}, TypeError),
         ({"model_path": "bt://loops:k4q95w5/weights/step-100"}, ValueError),

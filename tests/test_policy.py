@@ -9,24 +9,41 @@ from loops_async import DeploymentStatus, PollPolicy
 
 
 def test_pauses_grow_to_the_maximum() -> None:
-    policy = PollPolicy(initial=1, factor=2, maximum=5, jitter=0, multiples={})
-    assert [policy.pause(looks) for looks in (1, 2, 3, 4, 5)] == [1, 2, 4, 5, 5]
-    assert policy.pause(100_000) == 5
+    policy = PollPolicy(initial=1, factor=2, maximum=5, multiples={})
+    elapsed, pauses = 0.0, []
+    for _ in range(5):
+        pauses.append(policy.pause(elapsed))
+        elapsed += pauses[-1]
+    assert pauses == pytest.approx([1, 2, 4, 5, 5])
+    assert policy.pause(1e12) == 5
+    assert PollPolicy(initial=1, factor=1, maximum=5).pause(100) == 1
+
+
+def test_pauses_grow_alike_in_every_stage() -> None:
+    policy = PollPolicy(initial=1, factor=2, maximum=4, multiples={"LOADING_MODEL": 0.1})
+    elapsed, pauses = 0.0, []
+    for _ in range(4):
+        pauses.append(policy.pause(elapsed, "LOADING_MODEL"))
+        elapsed += pauses[-1]
+    assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.4])
+
+
+def test_failures_back_off_even_where_pauses_do_not_grow() -> None:
+    policy = PollPolicy(initial=1, factor=1, maximum=5)
+    assert [policy.backoff(failures) for failures in (1, 2, 3, 4)] == [1, 2, 4, 5]
 
 
 def test_the_stage_sets_the_pace() -> None:
-    policy = PollPolicy(initial=2, factor=1, maximum=15, jitter=0, multiples={"BUILDING": 2.5, "LOADING_MODEL": 0.5})
-    assert policy.pause(1, DeploymentStatus.BUILDING) == 5
-    assert policy.pause(1, "LOADING_MODEL") == 1
-    assert policy.pause(1, "DEPLOYING") == 2
-    assert policy.pause(1) == 2
+    policy = PollPolicy(initial=2, factor=1, maximum=15, multiples={"BUILDING": 2.5, "LOADING_MODEL": 0.5})
+    assert policy.pause(0, DeploymentStatus.BUILDING) == 5
+    assert policy.pause(0, "LOADING_MODEL") == 1
+    assert policy.pause(0, "DEPLOYING") == 2
+    assert policy.pause(0) == 2
 
 
 def test_jitter_is_small_and_on_both_sides() -> None:
-    policy = PollPolicy(initial=1, factor=1, maximum=1)
-    pauses = [policy.pause(1) for _ in range(1000)]
-    assert 0.9 <= min(pauses) < 0.95
-    assert 1.05 < max(pauses) <= 1.1
+    policy = PollPolicy()
+    assert [policy.jittered(10, chance) for chance in (0, 0.5, 1)] == [9, 10, 11]
 
 
 @pytest.mark.parametrize(
@@ -34,6 +51,8 @@ def test_jitter_is_small_and_on_both_sides() -> None:
     [
         ({"initial": 0}, ValueError),
         ({"initial": "2"}, TypeError),
+        ({"initial": 10**400}, ValueError),
+        ({"wake": "no"}, TypeError),
         ({"initial": 20}, ValueError),
         ({"factor": 0.9}, ValueError),
         ({"maximum": float("inf")}, ValueError),
@@ -59,3 +78,4 @@ def test_a_policy_is_a_value() -> None:
     again = pickle.loads(pickle.dumps(policy))  # noqa: S301
     assert again == policy
     assert again.pause(1) > 0
+    assert hash(again) == hash(policy)

@@ -25,8 +25,9 @@ LAYERS = {
     "_codec": {"models", "errors"},
     "_retry": {"_checks", "errors"},
     "_transport": {"_governor", "_protocol", "_retry", "errors"},
-    "_creates": {"_codec", "_governor", "_protocol", "_retry", "_shield", "_transport", "errors", "models"},
-    "_poller": {"_policy", "_shield", "errors", "models"},
+    "_prices": set[str](),
+    "_creates": {"_checks", "_codec", "_governor", "_protocol", "_retry", "_shield", "_transport", "errors", "models"},
+    "_poller": {"_policy", "_prices", "_shield", "errors", "models"},
     "_waiter": {"_checks", "_policy", "_poller", "errors", "models"},
 }
 

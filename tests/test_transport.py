@@ -293,3 +293,40 @@ async def test_waits_keep_the_key_to_themselves_too(
     await wait_until_active(client, samplers[0], policy=QUICK_POLL)
     assert not holds(client, KEY, set())
     assert KEY not in caplog.text
+
+
+async def escaped(request: web.Request) -> web.Response:
+    words = request.headers["Authorization"].replace("/", "\\/").replace("&", "\\u0026")
+    return web.Response(body=f'{{"message": "{words}", "code": "{words}"}}'.encode(), status=400)
+
+
+async def test_a_key_that_is_repeated_with_escapes_is_in_no_error(make_client: ClientMaker) -> None:
+    key = "sk/very&secret"
+    async with serving(web.route("*", "/{tail:.*}", escaped)) as url:
+        with pytest.raises(APIError) as caught:
+            await make_client(api_key=key, base_url=url).samplers.list()
+    error = caught.value
+    for text in (str(error), error.message, error.code or "", error.body, error.body.replace("\\/", "/")):
+        assert key not in text
+    assert "very" not in error.body
+
+
+@pytest.mark.parametrize("handler", [echo, nonsense, cut, hang])
+async def test_the_key_is_not_among_the_locals_of_a_traceback(make_client: ClientMaker, handler: Any) -> None:
+    async with serving(web.route("*", "/{tail:.*}", handler)) as url:
+        client = make_client(api_key=SECRET, base_url=url, request_timeout=0.1, retry=None)
+        with pytest.raises(LoopsError) as caught:
+            await client.samplers.list()
+        shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    ours = shown.split("test_the_key_is_not_among", 1)[1].split("_transport.py", 1)[1]
+    assert SECRET not in ours
+
+
+async def test_a_limit_per_host_of_the_callers_is_kept_too(
+    make_client: ClientMaker, emulator: Emulator, samplers: list[Sampler]
+) -> None:
+    connector = aiohttp.TCPConnector(limit_per_host=1)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        client = make_client(session=session, request_timeout=0.2, retry=None)
+        emulator.add_fault(Fault(method="GET", delay=0.06, times=5))
+        await asyncio.gather(*(client.samplers.get(samplers[0].id) for _ in range(5)))

@@ -26,6 +26,7 @@ from loops_async import (
     StatusChange,
     TransportError,
     WaitTimeout,
+    _waiter,
     wait_until_active,
     watch,
 )
@@ -341,7 +342,7 @@ async def test_a_rejected_key_ends_all_waits_at_once_and_no_later_one(
     await asyncio.sleep(0.02)
     emulator.add_fault(Fault(method="GET", route=SAMPLER, status=status))
     results = await asyncio.gather(
-        wait_until_active(client, samplers[0], policy=patient), *waits, return_exceptions=True
+        wait_until_active(client, samplers[0], policy=QUICK_POLL), *waits, return_exceptions=True
     )
     assert [type(result) for result in results] == [kind] * 5
     assert len({id(result) for result in results}) == 5
@@ -353,6 +354,7 @@ async def test_a_wait_that_joins_during_a_rejected_poll_is_not_ended_by_it(
     client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
     emulator.add_fault(Fault(method="GET", route=SAMPLER, status=401, delay=0.05))
+    emulator.add_fault(Fault(method="GET", route=SAMPLER, delay=0.1))
     early = asyncio.create_task(wait_until_active(client, sampler, policy=QUICK_POLL))
     await until_polled(emulator)
     late = asyncio.create_task(wait_until_active(client, sampler, policy=QUICK_POLL))
@@ -436,7 +438,10 @@ async def test_no_time_is_one_look(client: LoopsClient, emulator: Emulator, samp
     assert (await wait_until_active(client, sampler, timeout=0, policy=QUICK_POLL)).status is S.ACTIVE
 
 
-async def test_a_last_look_that_hangs_is_cut_short(client: LoopsClient, emulator: Emulator, sampler: Sampler) -> None:
+async def test_a_last_look_that_hangs_is_cut_short(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_waiter, "LAST_LOOK", (0.1, 0.1))
     emulator.add_fault(Fault(method="GET", route=SAMPLER, delay=20, times=None))
     began = asyncio.get_running_loop().time()
     with pytest.raises(WaitTimeout):
@@ -676,3 +681,106 @@ async def test_the_waiters_say_nothing_when_all_is_well(
     sampler = await client.samplers.create(session_id=session_id, base_model="m")
     await wait_until_active(client, sampler, policy=QUICK_POLL)
     assert not [record for record in caplog.records if record.name == "loops_async"]
+
+
+async def test_a_callback_that_raises_a_cancellation_hurts_nobody_else(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler
+) -> None:
+    def broken(_: StatusChange) -> None:
+        raise asyncio.CancelledError
+
+    fine = asyncio.create_task(wait_until_active(client, sampler, policy=QUICK_POLL))
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(wait_until_active(client, sampler, policy=QUICK_POLL, on_status=broken))
+    emulator.set_status(sampler.id, "ACTIVE")
+    async with asyncio.timeout(2):
+        assert (await fine).status is S.ACTIVE
+
+
+@pytest.mark.parametrize("timeout", [0, 0.1])
+async def test_a_last_look_waits_for_no_place(
+    make_client: ClientMaker, emulator: Emulator, session_id: str, timeout: float
+) -> None:
+    client = make_client(max_connections=2)
+    sampler = await client.samplers.create(session_id=session_id, base_model="m")
+    emulator.set_status(sampler.id, "ACTIVE")
+    emulator.add_fault(Fault(method="GET", route="/v1/loops/samplers", delay=0.5, times=None))
+    busy = [asyncio.create_task(client.samplers.list()) for _ in range(4)]
+    await asyncio.sleep(0.02)
+    ready = await wait_until_active(client, sampler, timeout=timeout, policy=QUICK_POLL)
+    assert ready.status is S.ACTIVE
+    assert not any(task.done() for task in busy)
+    await asyncio.gather(*busy)
+
+
+async def test_the_only_look_of_no_time_waits_for_no_pause(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler
+) -> None:
+    emulator.add_fault(Fault(method="GET", route="/v1/loops/capabilities", status=429, retry_after="60"))
+    asking = asyncio.create_task(client.capabilities())
+    await asyncio.sleep(0.05)
+    emulator.set_status(sampler.id, "ACTIVE")
+    assert (await wait_until_active(client, sampler, timeout=0)).status is S.ACTIVE
+    asking.cancel()
+
+
+async def test_a_wake_that_fails_late_does_not_wake_the_next_visit_twice(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler
+) -> None:
+    emulator.add_fault(Fault(route=WAKE, delay=0.1, status=500))
+    emulator.set_status(sampler.id, "SCALED_TO_ZERO")
+    waiting = asyncio.create_task(wait_until_active(client, sampler, policy=QUICK_POLL))
+    await until_polled(emulator, 2)
+    emulator.set_status(sampler.id, "WAKING_UP")
+    await until_polled(emulator, 2)
+    emulator.set_status(sampler.id, "SCALED_TO_ZERO")
+    await asyncio.sleep(0.3)
+    assert len(emulator.requests("POST", WAKE)) == 2
+    emulator.set_status(sampler.id, "ACTIVE")
+    await waiting
+
+
+async def test_a_wait_that_ends_during_its_wake_leaves_no_task(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler
+) -> None:
+    emulator.add_fault(Fault(route=WAKE, delay=1))
+    emulator.set_status(sampler.id, "SCALED_TO_ZERO")
+    before = asyncio.all_tasks()
+    async for change in watch(client, sampler, policy=QUICK_POLL):
+        if change.status is S.SCALED_TO_ZERO:
+            await until_polled(emulator, 2)
+            emulator.set_status(sampler.id, "ACTIVE")
+    ours = [task for task in asyncio.all_tasks() - before if "_poller" in repr(task)]
+    assert not ours
+
+
+async def test_a_hung_poll_does_not_hold_up_who_joins_later(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler
+) -> None:
+    emulator.add_fault(Fault(method="GET", route=SAMPLER, delay=1))
+    early = asyncio.create_task(wait_until_active(client, sampler, policy=QUICK_POLL))
+    await until_polled(emulator)
+    emulator.set_status(sampler.id, "ACTIVE")
+    async with asyncio.timeout(0.5):
+        await wait_until_active(client, sampler, policy=QUICK_POLL)
+        assert (await early).status is S.ACTIVE
+
+
+async def test_an_error_body_of_any_shape_is_waited_through(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler
+) -> None:
+    body = json.dumps({"detail": [{"loc": True, "msg": "x"}]}).encode()
+    emulator.add_fault(Fault(method="GET", route=SAMPLER, status=503, body=body, times=3))
+    emulator.set_status(sampler.id, "ACTIVE")
+    await wait_until_active(client, sampler, policy=QUICK_POLL)
+
+
+async def test_an_answer_about_another_sampler_is_waited_through(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler, session_id: str
+) -> None:
+    other = await client.samplers.create(session_id=session_id, base_model="m")
+    emulator.set_status(other.id, "ACTIVE")
+    document = {"sampler": emulator.sampler_document(other.id)}
+    emulator.add_fault(Fault(method="GET", route=SAMPLER, body=json.dumps(document).encode(), times=3))
+    emulator.set_status(sampler.id, "ACTIVE")
+    assert (await wait_until_active(client, sampler, policy=QUICK_POLL)).id == sampler.id

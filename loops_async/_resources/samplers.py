@@ -19,7 +19,8 @@ class Samplers:
     def __init__(self, transport: Transport, home: tuple[str, ...]) -> None:
         self._transport = transport
         self._collection = path_of(*home, "samplers")
-        self._creates = Creates(transport, Request("GET", self._collection))
+        self._list_request = Request("GET", self._collection)
+        self._creates = Creates(transport, self._list_request)
 
     async def create(
         self,
@@ -71,7 +72,7 @@ class Samplers:
         Source: `GET /v1/loops/samplers/{sampler_id}`.
         """
         request = sampler_request(id)
-        return _codec.decode_sampler(await self._transport.read(request), str(request))
+        return _codec.decode_sampler(await self._transport.read(request), str(request), id)
 
     async def list(self, *, scope: str | None = None) -> tuple[Sampler, ...]:
         """List samplers, newest first, dead ones included; all of them, as the API has no pages.
@@ -99,7 +100,7 @@ class Samplers:
 
         Source: `POST /v1/loops/samplers/{sampler_id}/deactivate`.
         """
-        await self._transport.read(deactivation(_checks.segment("sampler id", id)), Priority.TEARDOWN)
+        await self._transport.read(deactivation(id), Priority.TEARDOWN)
 
     async def wake(self, sampler: Sampler) -> None:
         """Start a sampler that is SCALED_TO_ZERO; returns when that is accepted, long before it serves.

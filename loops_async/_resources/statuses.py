@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from .. import _codec
 from .._governor import Priority
+from .._protocol import Request
 from .._transport import Transport
 from ..models import Sampler
 from .samplers import Samplers, sampler_request
 
 
 class Statuses:
-    """Ask for statuses on behalf of waits."""
+    """Ask for statuses on behalf of waits. A last look does not wait for the end of a pause."""
 
-    def __init__(self, transport: Transport, samplers: Samplers) -> None:
+    def __init__(self, transport: Transport, samplers: Samplers, list_request: Request) -> None:
         self._transport = transport
         self._samplers = samplers
+        self._list_request = list_request
 
-    async def one(self, sampler_id: str, *, last_look: bool) -> Sampler:
-        """Ask for one sampler, once; a last look does not wait for the end of a pause that the service asked for."""
+    async def one(self, sampler_id: str, *, last_look: bool) -> tuple[Sampler, int]:
+        """Ask for one sampler, once; return it and the size of the answer in bytes."""
         request = sampler_request(sampler_id)
-        body = await self._transport.once(request, Priority.LAST_LOOK if last_look else Priority.READ)
-        return _codec.decode_sampler(body, str(request))
+        body = await self._transport.once(request, _priority(last_look))
+        return _codec.decode_sampler(body, str(request), sampler_id), len(body)
+
+    async def all(self, *, last_look: bool) -> _codec.Listing:
+        """Ask for all of the caller's samplers, once."""
+        body = await self._transport.once(self._list_request, _priority(last_look))
+        return _codec.Listing(body, str(self._list_request))
 
     async def wake(self, sampler: Sampler) -> None:
         """Wake a sampler, repeated like every read."""
         await self._samplers.wake(sampler)
+
+
+def _priority(last_look: bool) -> Priority:
+    return Priority.LAST_LOOK if last_look else Priority.READ
