@@ -490,11 +490,11 @@ class StatusSource:
             if entry is None:
                 continue
             found += 1
+            entry.unlisted = False
             if row.status.name == entry.status and not entry.keen:
                 entry.served_at = requested
                 entry.due = entry.pace.due
                 continue
-            entry.unlisted = False
             self._serve(entry, row.status.name, _Item(listing, index), requested, loop.time())
             self._reschedule(entry, requested, chance)
             if loop.time() > until:

@@ -159,7 +159,7 @@ class _Wait:
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Sampler] = loop.create_future()
         self.joined = loop.time()
-        self.deadline = math.inf if self._timeout is None else self.joined + self._timeout
+        self.deadline = _deadline(self.joined, self._timeout)
         self._source.join(self._sampler_id, self)
         return self._future
 
@@ -270,6 +270,16 @@ class _Wait:
         """Take the end of the source."""
         if not self._future.done():
             self._future.set_exception(_own(error))
+
+
+def _deadline(now: float, timeout: float | None) -> float:
+    """Return the time of the last look: up to 1 % late, so that waits which began together look together."""
+    if timeout is None or math.isinf(timeout):
+        return math.inf
+    if not timeout:
+        return now
+    grid = min(0.5, max(0.01, 0.01 * timeout))
+    return math.ceil((now + timeout) / grid) * grid
 
 
 def _in_this_context(callback: Callable[[StatusChange], object]) -> Callable[[StatusChange], object]:
