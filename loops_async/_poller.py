@@ -30,29 +30,19 @@ import logging
 import math
 import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 
-from ._policy import PollPolicy
+from ._alarm import Alarm
 from ._prices import Prices
+from ._schedule import Entry, Schedule
 from ._shield import outlast
+from ._watching import Listing, StatusReads, Watcher
 from .errors import APIError, AuthenticationError, DecodeError, LoopsError, PermissionDeniedError
 from .models import DeploymentStatus, Sampler
 
 logger = logging.getLogger("loops_async")
-
-SLACK: Final = 0.1
-"""Part of the smallest `initial` by which a look may come early to share a tick with others."""
-
-JOINING: Final = 0.5
-"""Part of `initial` after a tick for which those who join are gathered, lest each of a burst of creates is a tick."""
-
-CROWD: Final = 10
-"""Number of samplers from which on the last stages are polled no faster than by `initial`."""
-
-GRID: Final = 8
-"""Ticks at most in `initial` seconds, once there is a crowd."""
 
 SLICE: Final = 0.005
 """Seconds for which an answer is worked on before the event loop gets its turn."""
@@ -60,130 +50,8 @@ SLICE: Final = 0.005
 FEW: Final = 8
 """Samplers that are asked for one by one rather than wait for the end of a list that is in flight."""
 
-
-class Row(Protocol):
-    """What a list shows of a sampler without being read whole."""
-
-    id: str
-
-    @property
-    def status(self) -> RowStatus: ...
-
-
-class RowStatus(Protocol):
-    """The status of a row; an empty name where it cannot be read."""
-
-    name: str
-
-
-class Listing(Protocol):
-    """A list of samplers, read as far as needed."""
-
-    @property
-    def rows(self) -> Sequence[Any]: ...
-
-    @property
-    def size(self) -> int: ...
-
-    def sampler(self, index: int) -> Sampler: ...
-
-
-class StatusReads(Protocol):
-    """What the source asks of a client."""
-
-    async def one(self, sampler_id: str, *, last_look: bool) -> tuple[Sampler, int]:
-        """Ask once for one sampler; return it and the size of the answer."""
-        ...
-
-    async def all(self, *, last_look: bool) -> Listing:
-        """Ask once for all samplers."""
-        ...
-
-    async def wake(self, sampler: Sampler) -> None:
-        """Wake a sampler."""
-        ...
-
-
-class Watcher(Protocol):
-    """A wait, as the source sees it. Times are the event loop's."""
-
-    policy: PollPolicy
-    joined: float
-    deadline: float
-    """Time of the last look; infinity for none."""
-
-    def due_by(self) -> float:
-        """Return the time by which a look is needed whatever the schedule says; infinity for none."""
-        ...
-
-    def seen(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> bool:
-        """Take a status, and the sampler if it is needed; return True if the wait is settled."""
-        ...
-
-    def missed(self, error: Exception, requested: float, now: float) -> bool:
-        """Take a failure; return True if the wait is settled."""
-        ...
-
-    def noted(self, error: Exception) -> None:
-        """Take a trouble that does not settle anything, such as a wake that failed."""
-        ...
-
-    def expired(self) -> None:
-        """Take that the last look is being taken."""
-        ...
-
-    def abandoned(self, error: Exception) -> None:
-        """Take the end of the source; the wait is settled."""
-        ...
-
-
-class _Pace:
-    """How the entries of one policy and status fall due after a list, which serves them all at once."""
-
-    __slots__ = ("due", "newest", "policy", "status")
-
-    def __init__(self, policy: PollPolicy, status: str | None, now: float) -> None:
-        self.policy = policy
-        self.status = status
-        self.newest = now
-        """When the last of them came to this status: the keenest look sets the pace."""
-        self.due = now
-
-
-class _Entry:
-    """One sampler that is waited for."""
-
-    __slots__ = (
-        "asking",
-        "changed_at",
-        "deadline",
-        "due",
-        "failures",
-        "keen",
-        "pace",
-        "sampler_id",
-        "served_at",
-        "status",
-        "unlisted",
-        "watchers",
-        "woken",
-    )
-
-    def __init__(self, sampler_id: str, due: float, pace: _Pace) -> None:
-        self.sampler_id = sampler_id
-        self.watchers: tuple[Watcher, ...] = ()
-        self.pace = pace
-        self.status: str | None = None
-        self.changed_at = due
-        self.served_at = -math.inf
-        self.due = due
-        self.deadline = math.inf
-        self.failures = 0
-        self.asking = False
-        self.unlisted = False
-        self.woken: asyncio.Task[None] | None = None
-        # Whether an answer must be shown to the waits even if the status is the same as before.
-        self.keen = True
+NO_LIST: Final = 300.0
+"""Seconds for which samplers are asked for by GET after the list proved to be refused or broken."""
 
 
 class _Item:
@@ -207,50 +75,37 @@ class StatusSource:
 
     def __init__(self, reads: StatusReads) -> None:
         self._reads = reads
+        self._schedule = Schedule()
         self._prices = Prices()
-        self._paces: dict[tuple[PollPolicy, str | None], _Pace] = {}
-        self._entries: dict[str, _Entry] = {}
+        self._alarm = Alarm()
         self._task: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
         self._listing = False
-        self._ticked_at = -math.inf
-        self._step = math.inf
-        self._alarm: asyncio.Future[None] | None = None
-        self._alarm_at = math.inf
-        self._alarm_timer: asyncio.TimerHandle | None = None
+        self._list_failures = 0
+        self._no_list_until = -math.inf
         self._strange: set[str] = set()
 
     def join(self, sampler_id: str, watcher: Watcher) -> None:
         """Take *watcher* in; it is told of every answer about *sampler_id* from the next poll on."""
         loop = asyncio.get_running_loop()
-        due = loop.time()
-        if self._entries:
-            due = max(due, self._ticked_at + JOINING * watcher.policy.initial)
-        entry = self._entries.get(sampler_id)
-        if entry is None:
-            entry = self._entries[sampler_id] = _Entry(sampler_id, due, self._pace(watcher.policy, None, due))
-        elif watcher.policy.initial < entry.pace.policy.initial:
-            entry.pace = self._pace(watcher.policy, entry.status, due)
-        entry.watchers = (*entry.watchers, watcher)
-        entry.keen = True
-        # What is in flight for this sampler tells the new wait nothing, and may hang.
-        entry.asking = False
-        entry.due = min(entry.due, due)
-        entry.deadline = min(entry.deadline, watcher.deadline)
-        self._step = min(self._step, watcher.policy.initial)
+        entry = self._schedule.add(sampler_id, watcher, loop.time())
         if self._task is None:
             # The poll serves everybody: it must not run in the context of whoever came first.
             self._task = loop.create_task(self._run(), name="loops-async-poll", context=contextvars.Context())
-        self._ring_at(min(entry.due, entry.deadline))
+        self._alarm.no_later_than(min(entry.due, entry.deadline))
 
-    async def leave(self, sampler_id: str, watcher: Watcher) -> None:
-        """Let *watcher* go, settled or not; the last one to go stays until the polling has ended."""
-        entry = self._entries.get(sampler_id)
+    def leave(self, sampler_id: str, watcher: Watcher) -> bool:
+        """Let *watcher* go, settled or not; return whether it was the last, which is to await `rest()`."""
+        entry = self._schedule.entries.get(sampler_id)
         if entry is not None and watcher in entry.watchers:
             entry.watchers = tuple(each for each in entry.watchers if each is not watcher)
-            self._drop_if_idle(entry)
-        if not self._entries:
+            self._schedule.drop_if_idle(entry)
+        return not self._schedule.entries
+
+    async def rest(self) -> None:
+        """Wait until the polling has ended, which it must have been let to."""
+        if not self._schedule.entries:
             await self._settle_down()
 
     async def aclose(self) -> None:
@@ -271,20 +126,18 @@ class StatusSource:
         if cancelled is not None:
             raise cancelled
 
-    def _drop_if_idle(self, entry: _Entry) -> None:
-        # A late answer to waits that have gone must not take the entry of those that came after them.
-        if not entry.watchers and self._entries.get(entry.sampler_id) is entry:
-            del self._entries[entry.sampler_id]
-            if not self._entries:
-                self._ring_at(-math.inf)
-
     def _abandon(self, error: Exception) -> None:
-        entries = list(self._entries.values())
-        self._entries.clear()
-        self._ring_at(-math.inf)
+        entries = list(self._schedule.entries.values())
+        self._schedule.entries.clear()
+        self._give_up(entries, error)
+        self._alarm.no_later_than(-math.inf)
+
+    def _give_up(self, entries: Iterable[Entry], error: Exception) -> None:
         for entry in entries:
-            for watcher in entry.watchers:
+            watchers, entry.watchers = entry.watchers, ()
+            for watcher in watchers:
                 watcher.abandoned(error)
+            self._schedule.drop_if_idle(entry)
 
     # The loop
 
@@ -294,10 +147,8 @@ class StatusSource:
         requests: set[asyncio.Task[None]] = set()
         self._requests = requests
         self._listing = False
-        self._paces = {key: pace for key, pace in self._paces.items() if pace.status is None}
-        self._step = min((pace.policy.initial for pace in self._paces.values()), default=math.inf)
         polling = AsyncRetrying(
-            retry=retry_if_result(bool), wait=self._until_next_tick, sleep=self._sleep, reraise=True
+            retry=retry_if_result(bool), wait=self._until_next_tick, sleep=self._alarm.sleep, reraise=True
         )
         try:
             await polling(self._tick)
@@ -322,90 +173,47 @@ class StatusSource:
 
     async def _tick(self) -> bool:
         """Ask for all samplers that are due; return whether anybody still waits."""
-        now = self._ticked_at = asyncio.get_running_loop().time()
-        horizon = now + SLACK * self._step
-        late: list[_Entry] = []
-        due: list[_Entry] = []
-        upcoming = math.inf
-        for entry in self._entries.values():
-            if entry.deadline <= now:
-                late.append(entry)
-                continue
-            upcoming = min(upcoming, entry.deadline)
-            if not entry.asking:
-                if entry.due <= horizon:
-                    due.append(entry)
-                elif entry.due < upcoming:
-                    upcoming = entry.due
-        self._alarm_at = upcoming
+        now = asyncio.get_running_loop().time()
+        late, due, self._alarm.at = self._schedule.tick(now)
         if late:
             for entry in late:
-                entry.due = math.inf
                 self._expire(entry, now)
             self._ask(late, now, last_look=True)
         if due and not (self._listing and len(due) > FEW):
             for entry in due:
                 entry.asking = True
             self._ask(due, now, last_look=False)
-        return bool(self._entries)
+        return bool(self._schedule.entries)
 
-    def _expire(self, entry: _Entry, now: float) -> None:
+    def _until_next_tick(self, _: RetryCallState) -> float:
+        return self._alarm.remaining()
+
+    def _expire(self, entry: Entry, now: float) -> None:
+        """Tell the waits of *entry* whose deadline has come that their last look is taken."""
         entry.keen = True
-        entry.deadline = math.inf
+        entry.due = entry.deadline = math.inf
         for watcher in entry.watchers:
             if watcher.deadline <= now:
                 watcher.expired()
             else:
                 entry.deadline = min(entry.deadline, watcher.deadline)
-        self._alarm_at = min(self._alarm_at, entry.deadline)
-
-    def _until_next_tick(self, _: RetryCallState) -> float:
-        return max(0.0, self._alarm_at - asyncio.get_running_loop().time())
-
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep until *seconds* are over or the alarm, which may be moved meanwhile, rings."""
-        if seconds <= 0:
-            await asyncio.sleep(0)
-            return
-        loop = asyncio.get_running_loop()
-        alarm = self._alarm = loop.create_future()
-        self._set_timer(loop)
-        try:
-            await alarm
-        finally:
-            if self._alarm is alarm:
-                self._alarm = None
-                if self._alarm_timer is not None:
-                    self._alarm_timer.cancel()
-                    self._alarm_timer = None
-
-    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._alarm_timer is not None:
-            self._alarm_timer.cancel()
-        finite = self._alarm_at < math.inf
-        self._alarm_timer = loop.call_at(max(self._alarm_at, loop.time()), self._ring) if finite else None
-
-    def _ring_at(self, time: float) -> None:
-        """Have the next tick at *time* at the latest."""
-        if time < self._alarm_at:
-            self._alarm_at = time
-            if self._alarm is not None:
-                self._set_timer(asyncio.get_running_loop())
-
-    def _ring(self) -> None:
-        if self._alarm is not None and not self._alarm.done():
-            self._alarm.set_result(None)
+        self._alarm.no_later_than(entry.deadline)
 
     # The requests
 
-    def _ask(self, entries: list[_Entry], now: float, *, last_look: bool) -> None:
+    def _ask(self, entries: list[Entry], now: float, *, last_look: bool) -> None:
         """Ask for *entries* by the cheaper plan."""
         listed = [entry for entry in entries if not entry.unlisted]
-        if self._prices.list_is_cheaper(len(listed), now) and (last_look or not self._listing):
+        if self._may_list(now, last_look) and self._prices.list_is_cheaper(len(listed), now):
             self._spawn(self._sweep(listed, now, last_look=last_look))
-            entries = [entry for entry in entries if entry.unlisted]
+            # A list that fails again and again may be all that is broken: one GET tells.
+            probe = listed[:1] if self._list_failures > 1 else []
+            entries = [entry for entry in entries if entry.unlisted] + probe
         for entry in entries:
             self._spawn(self._look(entry, now, last_look=last_look))
+
+    def _may_list(self, now: float, last_look: bool) -> bool:
+        return now >= self._no_list_until and (last_look or not self._listing)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -419,7 +227,7 @@ class StatusSource:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._abandon(error if isinstance(error, Exception) else RuntimeError(f"polling broke off: {error!r}"))
 
-    async def _look(self, entry: _Entry, requested: float, *, last_look: bool) -> None:
+    async def _look(self, entry: Entry, requested: float, *, last_look: bool) -> None:
         """Ask for one sampler by its id."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -432,37 +240,46 @@ class StatusSource:
         else:
             now = loop.time()
             self._prices.saw_get(size, now - began)
+            if self._list_failures > 1:
+                self._no_list_until = now + NO_LIST
             self._serve(entry, sampler.status, lambda: sampler, requested, now)
         if not last_look:
             entry.asking = False
-        self._reschedule(entry, requested, random.random())  # noqa: S311
+        if entry.watchers:
+            due = self._schedule.reschedule(entry, requested, loop.time(), random.random())  # noqa: S311
+            self._alarm.no_later_than(due)
+        elif not self._schedule.entries:
+            self._alarm.no_later_than(-math.inf)
 
-    async def _sweep(self, entries: list[_Entry], requested: float, *, last_look: bool) -> None:
+    async def _sweep(self, entries: list[Entry], requested: float, *, last_look: bool) -> None:
         """Ask for *entries* by a list, and serve everybody with it."""
-        if not last_look:
-            self._listing = True
         loop = asyncio.get_running_loop()
         chance = random.random()  # noqa: S311
         began = loop.time()
-        missing: list[_Entry] = []
+        missing: list[Entry] = []
+        self._listing = self._listing or not last_look
         try:
             listing = await self._reads.all(last_look=last_look)
+        except APIError as exc:
+            if 400 <= exc.status < 500 and exc.status not in {408, 429}:
+                # To list needs another right than to get, and old services may not have the route: ask by GET.
+                self._no_list_until = loop.time() + NO_LIST
+                missing = entries
+            else:
+                self._list_failed(entries, exc, requested, chance)
         except LoopsError as exc:
-            self._miss(entries, exc, requested)
-            for entry in entries:
-                self._reschedule(entry, requested, chance)
+            self._list_failed(entries, exc, requested, chance)
         except Exception as exc:  # noqa: BLE001 -- as above
             self._give_up(entries, exc)
         else:
+            self._list_failures = 0
             now = loop.time()
             found = await self._serve_all(listing, requested, chance)
             self._prices.saw_list(listing.size, len(listing.rows), found, now - began, now)
-            for entry in entries:
-                # Waits may have gone meanwhile, and others come; what was answered needs nothing more.
-                if entry.served_at < requested and entry.watchers:
-                    # Absence tells nothing of its status; only that a list is no way to learn it.
-                    entry.unlisted = True
-                    missing.append(entry)
+            # Absence tells nothing of its status; only that a list is no way to learn it.
+            missing = [entry for entry in entries if entry.served_at < requested and entry.watchers]
+            for entry in missing:
+                entry.unlisted = True
         finally:
             if not last_look:
                 self._listing = False
@@ -471,71 +288,86 @@ class StatusSource:
         for entry in missing:
             entry.asking = True
             self._spawn(self._look(entry, requested, last_look=last_look))
-        self._ring_at(-math.inf)
+        self._alarm.no_later_than(-math.inf)
+
+    def _list_failed(self, entries: list[Entry], error: LoopsError, requested: float, chance: float) -> None:
+        self._list_failures += 1
+        self._miss(entries, error, requested)
+        now = asyncio.get_running_loop().time()
+        for entry in entries:
+            self._schedule.reschedule(entry, requested, now, chance)
 
     async def _serve_all(self, listing: Listing, requested: float, chance: float) -> int:
         """Give each entry its row; return how many have one."""
         loop = asyncio.get_running_loop()
+        schedule = self._schedule
+        entries = schedule.entries
+        # One time for all that this list changes, so that they also fall due at one.
         now = loop.time()
-        for pace in self._paces.values():
-            pace.due = now + self._pause(pace.policy, now - pace.newest, pace.status, chance)
-        entries = self._entries
+        schedule.draw_together(requested, now, chance)
         found = 0
         until = now + SLICE
         for index, row in enumerate(listing.rows):
-            if not index & 127 and loop.time() > until:
+            if not index & 15 and loop.time() > until:
                 await asyncio.sleep(0)
                 until = loop.time() + SLICE
             entry = entries.get(row.id) if row is not None else None
-            if entry is None:
+            if row is None or entry is None:
                 continue
             found += 1
             entry.unlisted = False
-            if row.status.name == entry.status and not entry.keen:
+            status = row.status.name
+            if status == entry.status and not entry.keen:
                 entry.served_at = requested
                 entry.due = entry.pace.due
                 continue
-            self._serve(entry, row.status.name, _Item(listing, index), requested, loop.time())
-            self._reschedule(entry, requested, chance)
-            if loop.time() > until:
-                await asyncio.sleep(0)
-                until = loop.time() + SLICE
+            self._serve(entry, status, _Item(listing, index), requested, now)
+            if entry.keen:
+                schedule.reschedule(entry, requested, now, chance)
+            else:
+                schedule.fall_in(entry, requested, now, chance)
         return found
 
     # The answers
 
-    def _serve(self, entry: _Entry, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> None:
+    def _serve(self, entry: Entry, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> None:
         """Show a status to the waits of *entry* that had joined when it was asked for."""
         if requested < entry.served_at:
             return
         entry.served_at = requested
         entry.failures = 0
         if status != entry.status:
-            entry.status, entry.changed_at = status, now
-            entry.pace = self._pace(entry.pace.policy, status, now)
+            self._schedule.set_status(entry, status, now)
             if entry.woken is not None:
                 # The visit is over, and with it whatever its wake still tries.
                 entry.woken.cancel()
                 entry.woken = None
             self._warn_if_strange(entry)
-        entry.watchers = tuple(
-            watcher
-            for watcher in entry.watchers
-            if watcher.joined > requested or not watcher.seen(status, sampler, requested, now)
-        )
         # Grace periods and deadlines are judged by the waits themselves, so they must be shown every answer.
-        entry.keen = status == DeploymentStatus.UNHEALTHY or any(
-            watcher.joined > requested or watcher.deadline <= now for watcher in entry.watchers
-        )
+        keen = status == DeploymentStatus.UNHEALTHY
+        waiting: list[Watcher] = []
+        for watcher in entry.watchers:
+            if watcher.joined > requested:
+                keen = True
+            elif watcher.seen(status, sampler, requested, now):
+                continue
+            elif watcher.deadline <= now:
+                keen = True
+            waiting.append(watcher)
+        entry.keen = keen
+        if len(waiting) != len(entry.watchers):
+            entry.watchers = tuple(waiting)
+            if not waiting:
+                self._schedule.drop_if_idle(entry)
+                return
         if status == DeploymentStatus.SCALED_TO_ZERO and entry.woken is None:
             self._wake_if_wanted(entry, sampler)
-        self._drop_if_idle(entry)
 
-    def _miss(self, entries: Sequence[_Entry], error: LoopsError, requested: float) -> None:
+    def _miss(self, entries: Sequence[Entry], error: LoopsError, requested: float) -> None:
         """Tell of a failure: the waits of *entries*, or all waits if no poll can succeed any more."""
         now = asyncio.get_running_loop().time()
         if isinstance(error, (AuthenticationError, PermissionDeniedError)):
-            entries = list(self._entries.values())
+            entries = list(self._schedule.entries.values())
         for entry in entries:
             if requested < entry.served_at:
                 continue
@@ -546,56 +378,18 @@ class StatusSource:
                 for watcher in entry.watchers
                 if watcher.joined > requested or not watcher.missed(error, requested, now)
             )
-            self._drop_if_idle(entry)
-
-    def _give_up(self, entries: Iterable[_Entry], error: Exception) -> None:
-        for entry in entries:
-            watchers, entry.watchers = entry.watchers, ()
-            for watcher in watchers:
-                watcher.abandoned(error)
-            self._drop_if_idle(entry)
-
-    # The schedule
-
-    def _pace(self, policy: PollPolicy, status: str | None, now: float) -> _Pace:
-        pace = self._paces.get((policy, status))
-        if pace is None:
-            pace = self._paces[policy, status] = _Pace(policy, status, now)
-        pace.newest = max(pace.newest, now)
-        return pace
-
-    def _pause(self, policy: PollPolicy, elapsed: float, status: str | None, chance: float) -> float:
-        least = policy.initial * min(1.0, (len(self._entries) - 1) / CROWD)
-        return policy.jittered(max(least, policy.pause(elapsed, status)), chance)
-
-    def _reschedule(self, entry: _Entry, requested: float, chance: float) -> None:
-        """Set the time of the next look at *entry* by its own course."""
-        now = asyncio.get_running_loop().time()
-        policy = entry.pace.policy
-        if any(watcher.joined > requested for watcher in entry.watchers):
-            due = now
-        elif entry.failures:
-            due = now + policy.jittered(policy.backoff(entry.failures), chance)
-        else:
-            due = now + self._pause(policy, now - entry.changed_at, entry.status, chance)
-        if len(self._entries) > CROWD:
-            grid = policy.initial / GRID
-            due = math.ceil(due / grid) * grid
-        for watcher in entry.watchers:
-            due = min(due, watcher.due_by())
-        entry.due = due
-        self._ring_at(due)
+            self._schedule.drop_if_idle(entry)
 
     # What else a status asks for
 
-    def _wake_if_wanted(self, entry: _Entry, sampler: Callable[[], Sampler]) -> None:
+    def _wake_if_wanted(self, entry: Entry, sampler: Callable[[], Sampler]) -> None:
         if any(watcher.policy.wake for watcher in entry.watchers):
             try:
                 entry.woken = self._spawn(self._wake(entry, sampler()))
             except DecodeError as exc:
                 self._miss([entry], exc, entry.served_at)
 
-    async def _wake(self, entry: _Entry, sampler: Sampler) -> None:
+    async def _wake(self, entry: Entry, sampler: Sampler) -> None:
         try:
             await self._reads.wake(sampler)
         except (LoopsError, ValueError) as exc:
@@ -609,7 +403,7 @@ class StatusSource:
                 entry.woken = None
                 entry.keen = True
 
-    def _warn_if_strange(self, entry: _Entry) -> None:
+    def _warn_if_strange(self, entry: Entry) -> None:
         status = entry.status
         if not status or status in _KNOWN or status in self._strange:
             return

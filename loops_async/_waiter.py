@@ -14,7 +14,8 @@ from attrs import evolve
 
 from . import _checks
 from ._policy import PERMANENT, PollPolicy
-from ._poller import StatusReads, StatusSource
+from ._poller import StatusSource
+from ._watching import StatusReads
 from .errors import (
     APIError,
     AuthenticationError,
@@ -76,7 +77,8 @@ async def wait_until_active(
     try:
         return await wait.begin()
     finally:
-        await wait.end()
+        if wait.end():
+            await wait.rest()
 
 
 def watch(
@@ -105,7 +107,8 @@ async def _changes(wait: _Wait, changes: asyncio.Queue[StatusChange | None]) -> 
             yield change
         settled.result()
     finally:
-        await wait.end()
+        if wait.end():
+            await wait.rest()
 
 
 class _Wait:
@@ -163,8 +166,8 @@ class _Wait:
         self._source.join(self._sampler_id, self)
         return self._future
 
-    async def end(self) -> None:
-        """Leave the source; nothing of this wait goes on afterwards."""
+    def end(self) -> bool:
+        """Leave the source; return whether this was the last wait, which is to await `rest()`."""
         if self._timer is not None:
             self._timer.cancel()
         if not self._future.done():
@@ -172,7 +175,11 @@ class _Wait:
         elif not self._future.cancelled():
             # A wait that is cancelled in the moment in which it fails has an outcome that nobody asks for any more.
             self._future.exception()
-        await self._source.leave(self._sampler_id, self)
+        return self._source.leave(self._sampler_id, self)
+
+    async def rest(self) -> None:
+        """Wait until nothing of the polling goes on."""
+        await self._source.rest()
 
     def expired(self) -> None:
         """Take that the last look is being taken: bound it."""

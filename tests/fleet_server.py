@@ -44,6 +44,8 @@ class FleetServer:
         """Ids that were asked for by GET."""
         self.list_answers: list[web.Response] = []
         """Answers that the next lists get instead."""
+        self.get_status = 200
+        """Status that GETs of one sampler answer with."""
         self.list_delay = 0.0
         """Seconds between the making of a list and its sending."""
         self._server = serving(
@@ -86,6 +88,8 @@ class FleetServer:
         sampler_id = request.match_info["id"]
         self.requests["get"] += 1
         self.asked.append(sampler_id)
+        if self.get_status != 200:
+            return web.Response(status=self.get_status)
         if sampler_id not in self.statuses:
             return web.json_response({"code": "NOT_FOUND", "message": sampler_id}, status=404)
         item = self.odd.get(sampler_id, document(sampler_id, self.statuses[sampler_id]))

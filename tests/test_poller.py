@@ -208,14 +208,38 @@ async def test_lists_that_fail_are_waited_through(client: LoopsClient, server: F
         assert len(await asyncio.gather(*start(client, ids))) == 30
 
 
-async def test_a_rejected_list_ends_all_waits_and_no_later_one(client: LoopsClient, server: FleetServer) -> None:
+async def test_a_rejected_key_ends_all_waits_and_no_later_one(client: LoopsClient, server: FleetServer) -> None:
     ids = server.add(40, "BUILDING", "own")
     server.list_answers = [web.Response(status=401)]
+    server.get_status = 401
     results = await asyncio.gather(*start(client, ids), return_exceptions=True)
     assert [type(result) for result in results] == [AuthenticationError] * 40
     assert len({id(result) for result in results}) == 40
+    server.get_status = 200
     server.set_all(ids, "ACTIVE")
     assert len(await asyncio.gather(*start(client, ids))) == 40
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+async def test_a_list_that_is_refused_is_done_without(client: LoopsClient, server: FleetServer, status: int) -> None:
+    """To list takes another right than to get."""
+    ids = server.add(40, "BUILDING", "own")
+    server.list_answers = [web.Response(status=status)] * 100
+    waits = start(client, ids)
+    async with asyncio.timeout(5):
+        while server.requests["get"] < 120:
+            await asyncio.sleep(0.005)
+    server.set_all(ids, "ACTIVE")
+    assert len(await asyncio.gather(*waits)) == 40
+    assert server.requests["list"] == 1
+
+
+async def test_a_list_that_stays_broken_is_done_without(client: LoopsClient, server: FleetServer) -> None:
+    ids = server.add(40, "ACTIVE", "own")
+    server.list_answers = [web.Response(status=500) for _ in range(100)]
+    async with asyncio.timeout(5):
+        assert len(await asyncio.gather(*start(client, ids))) == 40
+    assert server.requests["list"] <= 5
 
 
 async def test_a_pause_named_to_a_list_holds_back_creates_too(client: LoopsClient, server: FleetServer) -> None:

@@ -27,8 +27,11 @@ LAYERS = {
     "_transport": {"_governor", "_protocol", "_retry", "errors"},
     "_prices": set[str](),
     "_creates": {"_checks", "_codec", "_governor", "_protocol", "_retry", "_shield", "_transport", "errors", "models"},
-    "_poller": {"_policy", "_prices", "_shield", "errors", "models"},
-    "_waiter": {"_checks", "_policy", "_poller", "errors", "models"},
+    "_alarm": set[str](),
+    "_watching": {"_policy", "models"},
+    "_schedule": {"_policy", "_watching"},
+    "_poller": {"_alarm", "_prices", "_schedule", "_shield", "_watching", "errors", "models"},
+    "_waiter": {"_checks", "_policy", "_poller", "_watching", "errors", "models"},
 }
 
 
