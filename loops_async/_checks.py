@@ -14,7 +14,9 @@ _LARGEST: Final = 2**63 - 1
 def text(name: str, value: object) -> str:
     """Return *value* if it is a string with something in it."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+        own_id = getattr(value, "id", None)
+        hint = f"; give its id, {own_id!r}" if isinstance(own_id, str) else ""
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}{hint}")
     if not value.strip():
         raise ValueError(f"{name} must not be empty")
     try:

@@ -50,6 +50,9 @@ class LoopsClient:
     Use it with `async with`, or call `aclose()`. It can be made outside of an event loop, and belongs to the loop in
     which it first sends something.
 
+    `sessions` has `create()` and `get(id)`; `samplers` has `create(...)`, `get(id)`, `list()`, `deactivate(id)` and
+    `wake(sampler)`; `checkpoints` has `list(...)` and `validate(path)`; `help()` on them tells more.
+
     Args:
         api_key: Baseten API key; None takes `BASETEN_API_KEY` from the environment.
         base_url: Control plane; None takes `LOOPS_BASE_URL`, then `https://api.baseten.co`. Must be https, or http on
@@ -187,6 +190,8 @@ def _check_key(api_key: object) -> ApiKey:
     if not api_key.strip():
         raise ValueError("api_key is empty: pass the key, or None to take BASETEN_API_KEY from the environment")
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        if api_key.partition(" ")[0].lower() in {"bearer", "api-key"}:
+            raise ValueError("api_key begins like an Authorization header: give the key alone")
         raise ValueError(
             "api_key holds blanks, line breaks or other characters that no key has: "
             "strip() what was read from a file, and check that it was copied whole"

@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from attrs import frozen
 
 from . import _checks, _codec
 from ._governor import Priority
@@ -31,7 +34,7 @@ from .errors import (
     TeardownError,
     TransportError,
 )
-from .models import Sampler, SamplerSpec
+from .models import DeploymentStatus, Sampler, SamplerSpec
 
 logger = logging.getLogger("loops_async")
 
@@ -42,6 +45,14 @@ SECOND_LOOK: Final = 1.0
 """Seconds after which an account that shows no candidate is looked at once more: lists can lag behind creates."""
 
 
+@frozen
+class _Moment:
+    """The moment before a POST, on two clocks."""
+
+    utc: datetime
+    monotonic: float
+
+
 class Creates:
     """All creates of one client: what is in flight, and what they made."""
 
@@ -49,6 +60,7 @@ class Creates:
         self._transport = transport
         self._list_request = list_request
         self._owned: set[str] = set()
+        self._known: dict[str, float] = {}
         self._emails: set[str] = set()
         self._in_flight: dict[asyncio.Task[Answer], str] = {}
         self._running = 0
@@ -78,13 +90,19 @@ class Creates:
             if not self._running:
                 self._idle.set()
 
+    def know(self, *sampler_ids: str) -> None:
+        """Note that these samplers exist by now: no create that begins later can have made them."""
+        now = time.monotonic()
+        for sampler_id in sampler_ids:
+            self._known.setdefault(sampler_id, now)
+
     async def drain(self) -> None:
         """Wait until no create is under way, not even the aftermath of a cancelled one."""
         await self._idle.wait()
 
     async def _attempt(self, request: Request, spec: SamplerSpec) -> Sampler:
         await self._transport.admit(Priority.CREATE)
-        began = datetime.now(UTC)
+        began = _Moment(datetime.now(UTC), time.monotonic())
         post = protected(self._transport.create(request))
         self._in_flight[post] = spec.base_model
         post.add_done_callback(self._answered)
@@ -100,7 +118,8 @@ class Creates:
         await outlast(undo)
         left = undo.exception() or undo.result()
         if left is not None:
-            logger.error("a cancelled create may have left a sampler behind: %s", left)
+            reasons = "; ".join(map(str, left.exceptions)) if isinstance(left, TeardownError) else ""
+            logger.error("a create was cancelled, and not all is well: %s %s", left, reasons)
         raise cancelled from left
 
     def _answered(self, post: asyncio.Task[Answer]) -> None:
@@ -137,7 +156,7 @@ class Creates:
         unknown.__cause__ = error
         raise unknown
 
-    async def _with_candidates(self, unknown: CreateOutcomeUnknown, began: datetime) -> CreateOutcomeUnknown:
+    async def _with_candidates(self, unknown: CreateOutcomeUnknown, began: _Moment) -> CreateOutcomeUnknown:
         """Return *unknown* with the samplers that the create may have made."""
         candidates: tuple[Sampler, ...] = ()
         look_error: Exception | None = None
@@ -155,20 +174,24 @@ class Creates:
         found.__cause__ = unknown.__cause__
         return found
 
-    async def _candidates(self, base_model: str, began: datetime) -> tuple[Sampler, ...]:
+    async def _candidates(self, base_model: str, began: _Moment) -> tuple[Sampler, ...]:
         siblings = {post for post, model in self._in_flight.items() if model == base_model}
         while True:
             body = await self._transport.read(self._list_request, Priority.TEARDOWN)
             listed = _codec.decode_readable_samplers(body, str(self._list_request))
             until = datetime.now(UTC) + CLOCK_SKEW
+            # Whoever is shut down is nobody's bill, and was not made a moment ago.
             matching = tuple(
                 sampler
                 for sampler in listed
                 if sampler.base_model == base_model
-                and began - CLOCK_SKEW <= sampler.created_at <= until
+                and sampler.status not in {DeploymentStatus.DEACTIVATING, DeploymentStatus.INACTIVE}
+                and began.utc - CLOCK_SKEW <= sampler.created_at <= until
+                and self._known.get(sampler.id, began.monotonic) >= began.monotonic
                 and (sampler.user_email is None or not self._emails or sampler.user_email in self._emails)
             )
             # What is listed may be the work of another create that is still to be answered: then it is that one's.
+            self.know(*(sampler.id for sampler in listed))
             siblings &= self._in_flight.keys()
             unclaimed = tuple(sampler for sampler in matching if sampler.id not in self._owned)
             if not siblings or not unclaimed:
@@ -176,7 +199,7 @@ class Creates:
             await asyncio.wait(siblings)
 
     async def _undo(
-        self, post: asyncio.Task[Answer], request: Request, spec: SamplerSpec, began: datetime
+        self, post: asyncio.Task[Answer], request: Request, spec: SamplerSpec, began: _Moment
     ) -> LoopsError | None:
         """Deactivate what a cancelled create made; return what is left to tell, None if nothing is."""
         try:
@@ -203,7 +226,7 @@ class Creates:
                 self._transport.governor.held,
             )
         except Exception as exc:  # noqa: BLE001 -- whatever went wrong, the id must be told
-            return TeardownError("a cancelled create could not be undone, still billed", [exc], (sampler_id,))
+            return TeardownError("the sampler could not be released and is still billed", [exc], (sampler_id,))
         return None
 
 

@@ -90,6 +90,7 @@ class StatusSource:
         """Take *watcher* in; it is told of every answer about *sampler_id* from the next poll on."""
         loop = asyncio.get_running_loop()
         entry = self._schedule.add(sampler_id, watcher, loop.time())
+        self._reads.know(sampler_id)
         if self._task is None:
             # The poll serves everybody: it must not run in the context of whoever came first.
             self._task = loop.create_task(self._run(), name="loops-async-poll", context=contextvars.Context())

@@ -7,6 +7,7 @@ not followed: what they lead to is not the control plane.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -31,6 +32,10 @@ CONNECT_TIMEOUT: Final = 10.0
 request was sent."""
 
 
+SHORT_KEY: Final = 16
+"""Characters below which a key is one of somebody's tests, and may well be a part of other words."""
+
+
 class ApiKey:
     """The key, where neither `vars()`, `repr()` nor pickling finds it."""
 
@@ -51,7 +56,10 @@ class ApiKey:
 
     def scrub(self, text: str) -> str:
         """Take the key out of *text*: some services repeat in their errors what they were sent."""
-        return text.replace(self._reveal(), "***")
+        key = self._reveal()
+        if len(key) >= SHORT_KEY:
+            return text.replace(key, "***")
+        return re.sub(rf"(?<![A-Za-z0-9]){re.escape(key)}(?![A-Za-z0-9])", "***", text)
 
 
 @frozen

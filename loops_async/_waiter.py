@@ -143,7 +143,8 @@ class _Wait:
         if not isinstance(policy, PollPolicy):
             raise TypeError(f"policy must be a PollPolicy, not {type(policy).__name__}")
         if on_status is not None and (not callable(on_status) or inspect.iscoroutinefunction(on_status)):
-            raise TypeError("on_status must be a plain function that takes a StatusChange, not a coroutine function")
+            kind = "a coroutine function" if callable(on_status) else type(on_status).__name__
+            raise TypeError(f"on_status must be a plain function that takes a StatusChange, not {kind}")
         if timeout is not None and timeout != math.inf:
             _checks.number("timeout", timeout)
         self._sampler = sampler if isinstance(sampler, Sampler) else None

@@ -47,6 +47,10 @@ class StatusReads(Protocol):
         """Ask once for all samplers."""
         ...
 
+    def know(self, sampler_id: str) -> None:
+        """Take that there is such a sampler."""
+        ...
+
     async def wake(self, sampler: Sampler) -> None:
         """Wake a sampler."""
         ...

@@ -161,8 +161,9 @@ class CreateOutcomeUnknown(LoopsError):
         self.spec = spec
         """What was asked for."""
         self.candidates = tuple(candidates)
-        """The caller's samplers that this create may have made, newest first: same base model, created at about
-        that time, and made by no other create of this client. Empty does not prove that there is none."""
+        """The caller's samplers that this create may have made, newest first: same base model and owner, created at
+        about that time (give or take five minutes, since clocks differ), alive, made by no other create of this client
+        and not known to it before. They can still be somebody else's. Empty does not prove that there is none."""
         self.look_error = look_error
         """Why the candidates could not be looked for; None if they were."""
 

@@ -31,6 +31,7 @@ from .support import KEY, ClientMaker
         ({"api_key": "kéy-secret"}, ValueError, "copied whole"),
         ({"api_key": "key-secret\n"}, ValueError, "strip"),
         ({"api_key": "two words-secret"}, ValueError, "blanks"),
+        ({"api_key": "Bearer key-secret"}, ValueError, "alone"),
         ({"api_key": b"key-secret"}, TypeError, "str"),
         ({"base_url": "http://api.baseten.co"}, ValueError, "https"),
         ({"base_url": 5}, TypeError, "base_url"),

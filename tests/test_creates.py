@@ -24,10 +24,11 @@ from loops_async import (
     TeardownError,
     TransportError,
     _creates,
+    wait_until_active,
 )
 from loops_async.emulator import Emulator, Fault
 
-from .support import KEY, QUICK_RETRY, ClientMaker, serving
+from .support import KEY, QUICK_POLL, QUICK_RETRY, ClientMaker, serving
 
 SAMPLERS = "/v1/loops/samplers"
 SAMPLER = "/v1/loops/samplers/{sampler_id}"
@@ -520,3 +521,34 @@ async def test_no_error_body_hides_that_the_outcome_is_unknown(
     with pytest.raises(CreateOutcomeUnknown) as caught:
         await client.samplers.create(session_id=session_id, base_model="m")
     assert {each.id for each in caught.value.candidates} == emulator.billed
+
+
+async def test_what_the_client_knew_before_is_no_candidate(
+    client: LoopsClient, emulator: Emulator, session_id: str
+) -> None:
+    seen: set[str] = set()
+    for touch in ("none", "wait", "release", "get"):
+        emulator.add_fault(Fault(method="POST", route=SAMPLERS, cut="after"))
+        with pytest.raises(CreateOutcomeUnknown) as caught:
+            await client.samplers.create(session_id=session_id, base_model="m")
+        (candidate,) = caught.value.candidates
+        assert candidate.id not in seen
+        seen.add(candidate.id)
+        if touch == "wait":
+            await wait_until_active(client, candidate, policy=QUICK_POLL)
+        elif touch == "release":
+            await client.samplers.deactivate(candidate.id)
+        elif touch == "get":
+            await client.samplers.get(candidate.id)
+
+
+async def test_two_lost_at_once_are_candidates_of_both(
+    client: LoopsClient, emulator: Emulator, session_id: str
+) -> None:
+    emulator.add_fault(Fault(method="POST", route=SAMPLERS, cut="after", delay_after=0.05, times=2))
+    results = await asyncio.gather(
+        *(client.samplers.create(session_id=session_id, base_model="m") for _ in range(2)), return_exceptions=True
+    )
+    for result in results:
+        assert isinstance(result, CreateOutcomeUnknown)
+        assert {sampler.id for sampler in result.candidates} == emulator.billed

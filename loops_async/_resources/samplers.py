@@ -72,7 +72,9 @@ class Samplers:
         Source: `GET /v1/loops/samplers/{sampler_id}`.
         """
         request = sampler_request(id)
-        return _codec.decode_sampler(await self._transport.read(request), str(request), id)
+        sampler = _codec.decode_sampler(await self._transport.read(request), str(request), id)
+        self._creates.know(id)
+        return sampler
 
     async def list(self, *, scope: str | None = None) -> tuple[Sampler, ...]:
         """List samplers, newest first, dead ones included; all of them, as the API has no pages.
@@ -88,7 +90,9 @@ class Samplers:
         """
         query = query_of(scope=_checks.optional_text("scope", scope))
         request = Request("GET", self._collection, query)
-        return _codec.decode_samplers(await self._transport.read(request), str(request))
+        samplers = _codec.decode_samplers(await self._transport.read(request), str(request))
+        self._creates.know(*(sampler.id for sampler in samplers))
+        return samplers
 
     async def deactivate(self, id: str) -> None:
         """Release a sampler: it stops serving, and being billed. One that is released already counts as done.
@@ -100,7 +104,9 @@ class Samplers:
 
         Source: `POST /v1/loops/samplers/{sampler_id}/deactivate`.
         """
-        await self._transport.read(deactivation(id), Priority.TEARDOWN)
+        request = deactivation(id)
+        self._creates.know(id)
+        await self._transport.read(request, Priority.TEARDOWN)
 
     async def wake(self, sampler: Sampler) -> None:
         """Start a sampler that is SCALED_TO_ZERO; returns when that is accepted, long before it serves.
@@ -117,12 +123,16 @@ class Samplers:
         `base_url` with its last part, `/sync`, replaced.
         """
         url = wake_url(sampler, self._transport.base_url)
+        self._creates.know(sampler.id)
         request = Request("POST", urlsplit(url).path)
 
         async def attempt() -> None:
             await self._transport.once(request, Priority.CREATE, url=url)
 
         await with_retries(attempt, self._transport.retry, may_be_repeated, self._transport.governor.held)
+
+    def _know(self, sampler_id: str) -> None:
+        self._creates.know(sampler_id)
 
     async def _drain(self) -> None:
         await self._creates.drain()

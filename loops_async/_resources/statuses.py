@@ -29,6 +29,10 @@ class Statuses:
         body = await self._transport.once(self._list_request, _priority(last_look))
         return _codec.Listing(body, str(self._list_request))
 
+    def know(self, sampler_id: str) -> None:
+        """Note that a sampler exists, since somebody waits for it."""
+        self._samplers._know(sampler_id)
+
     async def wake(self, sampler: Sampler) -> None:
         """Wake a sampler, repeated like every read."""
         await self._samplers.wake(sampler)
