@@ -15,7 +15,7 @@ Rules:
 - A wait tells the source what it makes of an answer by its return value, and is not called again once it is settled.
   It is given the status, and builds the sampler only if it needs it.
 
-The loop itself (run, pause, stop) is tenacity's, the pause being the time until something falls due.
+The loop is tenacity's: how long to pause, whether to go on and when to stop. While all goes well it stays in one lap.
 
 What it costs: for a status that did not change, a look-up and a comparison; for a wait, its entry and nothing that
 the event loop knows of. Lists are read in slices, so that ten thousand waits that settle at once do not stop the
@@ -82,6 +82,7 @@ class StatusSource:
         self._ending: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
         self._listing = False
+        self._troubled = False
         self._list_failures = 0
         self._no_list_until = -math.inf
         self._strange: set[str] = set()
@@ -152,7 +153,7 @@ class StatusSource:
             retry=retry_if_result(bool), wait=self._until_next_tick, sleep=self._alarm.sleep, reraise=True
         )
         try:
-            await polling(self._tick)
+            await polling(self._poll)
         except Exception as exc:
             # A defect of this module must not leave waits that hang for ever.
             self._abandon(exc)
@@ -172,7 +173,19 @@ class StatusSource:
             if self._ending is me:
                 self._ending = None
 
-    async def _tick(self) -> bool:
+    async def _poll(self) -> bool:
+        """Tick until a look fails or nobody waits any more; return whether somebody does.
+
+        A lap of tenacity costs a quarter of a request, so that it carries on only after a failure.
+        """
+        self._troubled = False
+        while self._tick():
+            if self._troubled:
+                return True
+            await self._alarm.sleep(self._alarm.remaining())
+        return False
+
+    def _tick(self) -> bool:
         """Ask for all samplers that are due; return whether anybody still waits."""
         now = asyncio.get_running_loop().time()
         late, due, self._alarm.at = self._schedule.tick(now)
@@ -366,6 +379,7 @@ class StatusSource:
 
     def _miss(self, entries: Sequence[Entry], error: LoopsError, requested: float) -> None:
         """Tell of a failure: the waits of *entries*, or all waits if no poll can succeed any more."""
+        self._troubled = True
         now = asyncio.get_running_loop().time()
         if isinstance(error, (AuthenticationError, PermissionDeniedError)):
             entries = list(self._schedule.entries.values())

@@ -55,7 +55,12 @@ class Request:
 
 def path_of(*segments: str) -> str:
     """Join *segments* to a path, each quoted so that it stays one segment."""
-    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
+    return "".join(f"/{quoted(segment)}" for segment in segments)
+
+
+def quoted(segment: str) -> str:
+    """Return *segment* with everything escaped that means something in a URL."""
+    return segment if segment.isalnum() and segment.isascii() else quote(segment, safe="")
 
 
 def query_of(**parameters: str | int | None) -> str:

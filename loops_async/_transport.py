@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Final
 
 import aiohttp
@@ -115,24 +114,18 @@ class Transport:
 
         *url* stands in for the control plane's address, for the data plane.
         """
-        async with self.place(priority):
+        await self.admit(priority)
+        try:
             answer = await self.exchange(request, self._read_timeout, url=url)
+        finally:
+            self.governor.release(priority)
         if answer.cut is not None:
             raise answer.cut
         return answer.body
 
     async def create(self, request: Request) -> Answer:
-        """Send a create a single time; the caller must hold a `place` for it. Raises as `read` does."""
+        """Send a create a single time; the caller must have been let in with `admit()`. Raises as `read` does."""
         return await self.exchange(request, self._create_timeout)
-
-    @asynccontextmanager
-    async def place(self, priority: Priority) -> AsyncIterator[None]:
-        """Hold a place among the requests in flight."""
-        await self.admit(priority)
-        try:
-            yield
-        finally:
-            self.governor.release(priority)
 
     async def admit(self, priority: Priority) -> None:
         """Take a place among the requests in flight; `governor.release()` gives it back.

@@ -8,7 +8,7 @@ import copy
 import inspect
 import math
 from collections.abc import AsyncGenerator, Callable
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from attrs import evolve
 
@@ -152,7 +152,8 @@ class _Wait:
         self._timeout = timeout
         self.policy = policy
         self._on_status = _in_this_context(on_status) if on_status is not None else None
-        self._steps: tuple[tuple[str, float], ...] = ()
+        # Status, time, status, time ... of each change: flat, since there is one of these for each of thousands.
+        self._steps: tuple[Any, ...] = ()
         self._last_error: Exception | None = None
         self._unhealthy_since = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -193,7 +194,7 @@ class _Wait:
             last = self._sampler
             history: tuple[StatusChange, ...] = ()
             if last is not None and self._steps:
-                last = evolve(last, status=_named(self._steps[-1][0]))
+                last = evolve(last, status=_named(self._steps[-2]))
                 history = self._history(last)
             error = WaitTimeout(last, history, self._sampler_id, self._timeout, self._last_error)
             error.__cause__ = self._last_error
@@ -227,9 +228,9 @@ class _Wait:
         if self._sampler is None or not status:
             self._sampler = sampler()
         self._last_error = None
-        if not self._steps or self._steps[-1][0] != status:
-            previous = self._steps[-1][0] if self._steps else None
-            self._steps = (*self._steps, (status, now - self.joined))
+        previous = self._steps[-2] if self._steps else None
+        if status != previous:
+            self._steps = (*self._steps, status, now)
             if self._on_status is not None:
                 current = self._sampler = sampler()
                 self._on_status(StatusChange(current, _named(previous), current.status, now - self.joined))
@@ -251,9 +252,9 @@ class _Wait:
         """Write the steps out; but for its status, a sampler stays the same through all of them."""
         changes: list[StatusChange] = []
         previous: str | None = None
-        for status, elapsed in self._steps:
+        for status, at in zip(self._steps[::2], self._steps[1::2], strict=True):
             then = evolve(sampler, status=_named(status))
-            changes.append(StatusChange(then, _named(previous), then.status, elapsed))
+            changes.append(StatusChange(then, _named(previous), then.status, at - self.joined))
             previous = status
         return tuple(changes)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import urlsplit
 
 from .. import _checks, _codec
 from .._creates import Creates, deactivation
 from .._governor import Priority
-from .._protocol import Request, path_of, query_of, trusted_with_key
+from .._protocol import Request, path_of, query_of, quoted, trusted_with_key
 from .._retry import may_be_repeated, with_retries
 from .._transport import Transport
 from ..models import CheckpointPath, Sampler, SamplerSpec
@@ -138,9 +139,12 @@ class Samplers:
         await self._creates.drain()
 
 
+_SAMPLERS: Final = path_of("v1", "loops", "samplers")
+
+
 def sampler_request(id: str) -> Request:
     """Build `GET /v1/loops/samplers/{id}`."""
-    return Request("GET", path_of("v1", "loops", "samplers", _checks.segment("sampler id", id)))
+    return Request("GET", f"{_SAMPLERS}/{quoted(_checks.segment('sampler id', id))}")
 
 
 def wake_url(sampler: Sampler, base_url: str) -> str:

@@ -49,7 +49,7 @@ async def _serve(server: Emulator, host: str, port: int, api_key: str | None) ->
         click.echo(server.url)
         click.echo(f"export LOOPS_BASE_URL={shlex.quote(server.url)}", err=True)
         remark = "" if api_key else "  # or any other key"
-        click.echo(f"export BASETEN_API_KEY={shlex.quote(api_key or 'emulated')}{remark}", err=True)
+        click.echo(f"export BASETEN_API_KEY={shlex.quote(api_key or 'any-key-will-do')}{remark}", err=True)
         await stop.wait()
     finally:
         await server.aclose()
