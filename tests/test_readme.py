@@ -43,12 +43,13 @@ async def test_a_complete_program_comes_early_and_runs_by_itself() -> None:
     assert re.fullmatch(r"ACTIVE http://127\.0\.0\.1:\d+/\S+\n", out.decode())
 
 
-async def test_the_snippets_run_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_each_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
     async with Emulator(speed=100) as emulator, LoopsClient("any-key", base_url=emulator.url) as loops:
         session = await loops.sessions.create()
         sampler = await loops.samplers.create(session_id=session.id, base_model="Qwen/Qwen3-8B")
-        names: dict[str, object] = {"loops": loops, "session": session, "sampler": sampler, "__name__": "readme"}
         for snippet in SNIPPETS[1:]:
+            # Each stands for itself, but for the client and what was made with it.
+            names: dict[str, object] = {"loops": loops, "session": session, "sampler": sampler, "__name__": "readme"}
             source, line = snippet.values
             assert isinstance(source, str)
             tree = ast.parse(source, str(README))
