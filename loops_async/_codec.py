@@ -162,6 +162,7 @@ class Listing:
     __slots__ = ("_body", "_raw", "_request", "rows")
 
     def __init__(self, body: bytes, request: str) -> None:
+        body = body.removeprefix(_BOM)
         self._body = body
         self._request = request
         self._raw: list[msgspec.Raw] | None = None
@@ -182,8 +183,14 @@ class Listing:
         try:
             return _read_fast_sampler(raw).model()
         except _UNREADABLE:
+            pass
+        path = f"$.samplers[{index}]"
+        try:
             item = msgspec.json.decode(raw)
-        return _structured(item, Sampler, f"$.samplers[{index}]", self._request)
+        except _UNREADABLE as exc:
+            row = self.rows[index]
+            raise DecodeError(f"not JSON: {exc}", path, row.id if row else None, self._request) from None
+        return _structured(item, Sampler, path, self._request)
 
     @property
     def size(self) -> int:

@@ -22,18 +22,22 @@ class Priority(IntEnum):
     """Whatever stops a bill."""
     CREATE = 2
     READ = 3
+    WAKE = 4
+    """What goes to the samplers' own addresses: a data plane that hangs must not keep the control plane's places."""
 
 
 class Governor:
     """Admit requests: at most *limit* at once, none during a pause, the most urgent first.
 
-    Last looks go beyond that, up to *limit* of them: whatever hangs or queues must not take their only chance.
+    Last looks go beyond that, up to *limit* of them: whatever hangs or queues must not take their only chance. Wakes
+    have a quarter of the places at most.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._active = 0
         self._looking = 0
+        self._waking = 0
         self._order = itertools.count()
         self._queue: list[tuple[Priority, int, asyncio.Future[None]]] = []
         self._open_at = 0.0
@@ -54,7 +58,7 @@ class Governor:
     async def acquire(self, priority: Priority) -> None:
         """Wait for a place; each one is given back with `release()`. A cancel here leaves nothing taken."""
         loop = asyncio.get_running_loop()
-        if not self._queue and self._active < self._limit and self._open_at <= loop.time():
+        if not self._queue and self._has_place(priority, self._open_at - loop.time()):
             self._take(priority)
             return
         place = loop.create_future()
@@ -76,23 +80,30 @@ class Governor:
             self._looking -= 1
         else:
             self._active -= 1
+            self._waking -= priority is Priority.WAKE
         self._admit()
+
+    def _has_place(self, priority: Priority, held: float) -> bool:
+        if priority is Priority.LAST_LOOK:
+            return self._looking < self._limit
+        free = held <= 0 and self._active < self._limit
+        return free and (priority is not Priority.WAKE or self._waking < max(1, self._limit // 4))
 
     def _take(self, priority: Priority) -> None:
         if priority is Priority.LAST_LOOK:
             self._looking += 1
         else:
             self._active += 1
+            self._waking += priority is Priority.WAKE
 
     def _admit(self) -> None:
         loop = asyncio.get_running_loop()
         held = self._open_at - loop.time()
-        # Last looks sort before all others, so that the first in the queue tells for all.
+        # Last looks sort before all others and wakes behind them, so that the first in the queue tells for all.
         while self._queue:
             priority, _, place = self._queue[0]
             if not place.done():
-                last_look = priority is Priority.LAST_LOOK
-                if self._looking >= self._limit if last_look else held > 0 or self._active >= self._limit:
+                if not self._has_place(priority, held):
                     break
                 self._take(priority)
                 place.set_result(None)

@@ -74,8 +74,8 @@ class PollPolicy:
     """
 
     initial: float = field(default=2.0)
-    """Seconds until the second look, above 0. The first look is taken at once, or together with the next poll if
-    one is due within half of this."""
+    """Seconds until the second look, at least 0.0001. The first look is taken at once, or, if others wait already,
+    up to half of this later, and never more than a second, so that those who join together are asked for together."""
     factor: float = field(default=1.5)
     """By which the pause grows while nothing changes, at least 1. After failed polls it at least doubles."""
     maximum: float = field(default=15.0)
@@ -100,7 +100,7 @@ class PollPolicy:
     _backoff: wait_exponential = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        _checks.number("initial", self.initial, exclusive=True)
+        _checks.number("initial", self.initial, minimum=1e-4)
         _checks.number("factor", self.factor, minimum=1.0)
         if _checks.number("maximum", self.maximum) < self.initial:
             raise ValueError(f"maximum ({self.maximum:g} s) must not be below initial ({self.initial:g} s)")

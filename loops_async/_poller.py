@@ -39,7 +39,7 @@ from ._prices import Prices
 from ._schedule import Entry, Schedule
 from ._shield import outlast
 from ._watching import Listing, StatusReads, Watcher
-from .errors import APIError, AuthenticationError, DecodeError, LoopsError, PermissionDeniedError
+from .errors import APIError, AuthenticationError, LoopsError, PermissionDeniedError, TransportError
 from .models import DeploymentStatus, Sampler
 
 logger = logging.getLogger("loops_async")
@@ -49,6 +49,15 @@ SLICE: Final = 0.005
 
 FEW: Final = 8
 """Samplers that are asked for one by one rather than wait for the end of a list that is in flight."""
+
+WAKE_BACKOFF: Final = 3
+"""Number of the backoff's pauses that is kept after a wake has failed for good."""
+
+LIST_PATIENCE: Final = 10.0
+"""Seconds that a list may take, and times what it usually takes on top, before it counts as failed."""
+
+LAST_LIST: Final = 1.0
+"""Seconds that the list of a last look may take: there must be time left to ask by GET."""
 
 NO_LIST: Final = 300.0
 """Seconds for which samplers are asked for by GET after the list proved to be refused or broken."""
@@ -120,7 +129,7 @@ class StatusSource:
         if task is None:
             return
         if task is self._task:
-            self._task = None
+            self._task, self._ending = None, task
             task.cancel()
         cancelled = await outlast(task)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -195,7 +204,7 @@ class StatusSource:
             self._ask(late, now, last_look=True)
         if due and not (self._listing and len(due) > FEW):
             for entry in due:
-                entry.asking = True
+                entry.asking, entry.due = True, math.inf
             self._ask(due, now, last_look=False)
         return bool(self._schedule.entries)
 
@@ -217,12 +226,12 @@ class StatusSource:
 
     def _ask(self, entries: list[Entry], now: float, *, last_look: bool) -> None:
         """Ask for *entries* by the cheaper plan."""
-        listed = [entry for entry in entries if not entry.unlisted]
+        listed = [entry for entry in entries if entry.unlisted_until <= now]
         if self._may_list(now, last_look) and self._prices.list_is_cheaper(len(listed), now):
             self._spawn(self._sweep(listed, now, last_look=last_look))
             # A list that fails again and again may be all that is broken: one GET tells.
             probe = listed[:1] if self._list_failures > 1 else []
-            entries = [entry for entry in entries if entry.unlisted] + probe
+            entries = [entry for entry in entries if entry.unlisted_until > now] + probe
         for entry in entries:
             self._spawn(self._look(entry, now, last_look=last_look))
 
@@ -244,16 +253,15 @@ class StatusSource:
     async def _look(self, entry: Entry, requested: float, *, last_look: bool) -> None:
         """Ask for one sampler by its id."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
         try:
-            sampler, size = await self._reads.one(entry.sampler_id, last_look=last_look)
+            sampler, size, seconds = await self._reads.one(entry.sampler_id, last_look=last_look)
         except LoopsError as exc:
             self._miss([entry], exc, requested)
         except Exception as exc:  # noqa: BLE001 -- a defect, or a session that the caller closed: no use in going on
             self._give_up([entry], exc)
         else:
             now = loop.time()
-            self._prices.saw_get(size, now - began)
+            self._prices.saw_get(size, seconds)
             if self._list_failures > 1:
                 self._no_list_until = now + NO_LIST
             self._serve(entry, sampler.status, lambda: sampler, requested, now)
@@ -269,38 +277,40 @@ class StatusSource:
         """Ask for *entries* by a list, and serve everybody with it."""
         loop = asyncio.get_running_loop()
         chance = random.random()  # noqa: S311
-        began = loop.time()
-        missing: list[Entry] = []
+        requests, missing = self._requests, list[Entry]()
         self._listing = self._listing or not last_look
+        patience = LAST_LIST if last_look else LIST_PATIENCE * (1 + self._prices.list_seconds)
         try:
-            listing = await self._reads.all(last_look=last_look)
-        except APIError as exc:
-            if 400 <= exc.status < 500 and exc.status not in {408, 429}:
+            async with asyncio.timeout(patience):
+                listing, seconds = await self._reads.all(last_look=last_look)
+        except (LoopsError, TimeoutError) as exc:
+            error = exc if isinstance(exc, LoopsError) else TransportError("the list takes too long")
+            refused = isinstance(error, APIError) and 400 <= error.status < 500 and error.status not in {408, 429}
+            if refused:
                 # To list needs another right than to get, and old services may not have the route: ask by GET.
                 self._no_list_until = loop.time() + NO_LIST
+            if refused or last_look:
                 missing = entries
             else:
-                self._list_failed(entries, exc, requested, chance)
-        except LoopsError as exc:
-            self._list_failed(entries, exc, requested, chance)
+                self._list_failed(entries, error, requested, chance)
         except Exception as exc:  # noqa: BLE001 -- as above
             self._give_up(entries, exc)
         else:
             self._list_failures = 0
-            now = loop.time()
             found = await self._serve_all(listing, requested, chance)
-            self._prices.saw_list(listing.size, len(listing.rows), found, now - began, now)
+            now = loop.time()
+            self._prices.saw_list(listing.size, len(listing.rows), found, seconds, now)
             # Absence tells nothing of its status; only that a list is no way to learn it.
             missing = [entry for entry in entries if entry.served_at < requested and entry.watchers]
             for entry in missing:
-                entry.unlisted = True
+                self._schedule.not_listed(entry, now)
         finally:
-            if not last_look:
+            if not last_look and self._requests is requests:
                 self._listing = False
         for entry in entries:
             entry.asking = False
         for entry in missing:
-            entry.asking = True
+            entry.asking = not last_look
             self._spawn(self._look(entry, requested, last_look=last_look))
         self._alarm.no_later_than(-math.inf)
 
@@ -329,11 +339,12 @@ class StatusSource:
             if row is None or entry is None:
                 continue
             found += 1
-            entry.unlisted = False
+            entry.unlisted_until = -math.inf
             status = row.status.name
             if status == entry.status and not entry.keen:
-                entry.served_at = requested
-                entry.due = entry.pace.due
+                if entry.served_at < requested:
+                    entry.served_at = requested
+                    entry.due = entry.pace.due
                 continue
             self._serve(entry, status, _Item(listing, index), requested, now)
             if entry.keen:
@@ -358,22 +369,20 @@ class StatusSource:
                 entry.woken = None
             self._warn_if_strange(entry)
         # Grace periods and deadlines are judged by the waits themselves, so they must be shown every answer.
-        keen = status == DeploymentStatus.UNHEALTHY
-        waiting: list[Watcher] = []
-        for watcher in entry.watchers:
+        keen = entry.mixed or status == DeploymentStatus.UNHEALTHY
+        settled: list[Watcher] = []
+        watchers = entry.watchers
+        for watcher in watchers:
             if watcher.joined > requested:
                 keen = True
             elif watcher.seen(status, sampler, requested, now):
-                continue
+                settled.append(watcher)
             elif watcher.deadline <= now:
                 keen = True
-            waiting.append(watcher)
-        entry.keen = keen
-        if len(waiting) != len(entry.watchers):
-            entry.watchers = tuple(waiting)
-            if not waiting:
-                self._schedule.drop_if_idle(entry)
-                return
+        # What the waits were shown may have made others join.
+        entry.keen = keen or entry.watchers is not watchers
+        if self._dismiss(entry, settled):
+            return
         if status == DeploymentStatus.SCALED_TO_ZERO and entry.woken is None:
             self._wake_if_wanted(entry, sampler)
 
@@ -388,21 +397,30 @@ class StatusSource:
                 continue
             entry.failures += 1
             entry.keen = True
-            entry.watchers = tuple(
+            settled = [
                 watcher
                 for watcher in entry.watchers
-                if watcher.joined > requested or not watcher.missed(error, requested, now)
-            )
+                if watcher.joined <= requested and watcher.missed(error, requested, now)
+            ]
+            self._dismiss(entry, settled)
+
+    def _dismiss(self, entry: Entry, settled: list[Watcher]) -> bool:
+        """Let those go that are settled; return whether nobody is left."""
+        if settled:
+            entry.watchers = tuple(watcher for watcher in entry.watchers if watcher not in settled)
             self._schedule.drop_if_idle(entry)
+        return not entry.watchers
 
     # What else a status asks for
 
     def _wake_if_wanted(self, entry: Entry, sampler: Callable[[], Sampler]) -> None:
         if any(watcher.policy.wake for watcher in entry.watchers):
             try:
-                entry.woken = self._spawn(self._wake(entry, sampler()))
-            except DecodeError as exc:
+                asleep = sampler()
+            except LoopsError as exc:
                 self._miss([entry], exc, entry.served_at)
+            else:
+                entry.woken = self._spawn(self._wake(entry, asleep))
 
     async def _wake(self, entry: Entry, sampler: Sampler) -> None:
         try:
@@ -412,9 +430,11 @@ class StatusSource:
             logger.warning("sampler %s is scaled to zero and could not be woken: %s", sampler.id, exc)
             for watcher in entry.watchers:
                 watcher.noted(exc)
-            refused = isinstance(exc, ValueError) or (isinstance(exc, APIError) and exc.status < 500)
-            if not refused and entry.woken is asyncio.current_task():
-                # The next answer that still says so tries again.
+            status = exc.status if isinstance(exc, APIError) else None
+            refused = isinstance(exc, ValueError) or (status is not None and status < 500 and status not in {408, 429})
+            if not refused:
+                # An answer that still says so tries again, though not at once; the end of the visit cancels this.
+                await asyncio.sleep(entry.pace.policy.backoff(WAKE_BACKOFF))
                 entry.woken = None
                 entry.keen = True
 

@@ -57,13 +57,18 @@ class Prices:
         self._foreign_rows = float(max(0, rows - wanted))
         self._measured_at = now
 
+    @property
+    def list_seconds(self) -> float:
+        """Seconds that a list takes, as far as is known."""
+        return self._list_seconds
+
     def list_is_cheaper(self, wanted: int, now: float) -> bool:
         """Tell whether one list is cheaper than *wanted* GETs."""
         if wanted < 2:
             return False
-        foreign = self._foreign_rows
+        foreign, list_seconds = self._foreign_rows, self._list_seconds
         if self._measured_at is not None and now - self._measured_at > STALE:
-            foreign = min(foreign, FOREIGN_ROWS)
+            foreign, list_seconds = min(foreign, FOREIGN_ROWS), self._get_seconds
         gets = wanted * (REQUEST_BYTES + self._get_bytes + SECOND_BYTES * self._get_seconds)
-        listing = REQUEST_BYTES + (wanted + foreign) * self._row_bytes + SECOND_BYTES * self._list_seconds
+        listing = REQUEST_BYTES + (wanted + foreign) * self._row_bytes + SECOND_BYTES * list_seconds
         return listing < gets

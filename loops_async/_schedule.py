@@ -20,6 +20,15 @@ SLACK: Final = 0.1
 JOINING: Final = 0.5
 """Part of `initial` after a tick for which those who join are gathered, lest each of a burst of creates is a tick."""
 
+JOINING_AT_MOST: Final = 1.0
+"""Seconds: who joins is not kept waiting for longer than that."""
+
+PATIENCE: Final = 0.25
+"""Seconds after which somebody who joined while a look is in flight has a look taken past it: it may hang."""
+
+LISTED_AGAIN: Final = 60.0
+"""Seconds at most for which a sampler that a list lacked is asked for by GET only."""
+
 CROWD: Final = 10
 """Number of samplers from which on the last stages are polled no faster than by `initial`."""
 
@@ -52,11 +61,12 @@ class Entry:
         "due",
         "failures",
         "keen",
+        "mixed",
         "pace",
         "sampler_id",
         "served_at",
         "status",
-        "unlisted",
+        "unlisted_until",
         "watchers",
         "woken",
     )
@@ -76,8 +86,10 @@ class Entry:
         """Looks that failed since the last one that did not."""
         self.asking = False
         """Whether a look is under way, so that none falls due."""
-        self.unlisted = False
-        """Whether the last list lacked it."""
+        self.unlisted_until = -math.inf
+        """Until when it is asked for by GET only, because a list lacked it."""
+        self.mixed = False
+        """Whether its waits have, or had, different policies."""
         self.woken: asyncio.Task[None] | None = None
         """The wake of this visit to SCALED_TO_ZERO."""
         self.keen = True
@@ -100,16 +112,14 @@ class Schedule:
             self._paces.clear()
             self._step, self._ticked_at = math.inf, -math.inf
         policy = watcher.policy
-        due = max(now, self._ticked_at + JOINING * policy.initial)
+        due = max(now, self._ticked_at + min(JOINING * policy.initial, JOINING_AT_MOST))
         entry = self.entries.get(sampler_id)
         if entry is None:
             entry = self.entries[sampler_id] = Entry(sampler_id, due, self._pace(policy, None, due))
-        elif policy.initial < entry.pace.policy.initial:
-            entry.pace = self._pace(policy, entry.status, due)
+        elif policy != entry.pace.policy:
+            entry.mixed = True
         entry.watchers = (*entry.watchers, watcher)
         entry.keen = True
-        # What is in flight for this sampler tells the new wait nothing, and may hang.
-        entry.asking = False
         entry.due = min(entry.due, due)
         entry.deadline = min(entry.deadline, watcher.deadline)
         self._step = min(self._step, policy.initial)
@@ -120,6 +130,8 @@ class Schedule:
         # A late answer to waits that have gone must not take the entry of those that came after them.
         if not entry.watchers and self.entries.get(entry.sampler_id) is entry:
             del self.entries[entry.sampler_id]
+            if entry.woken is not None:
+                entry.woken.cancel()
 
     def tick(self, now: float) -> tuple[list[Entry], list[Entry], float]:
         """Return the entries whose deadline has come, those that are due, and when the next one is either."""
@@ -138,6 +150,12 @@ class Schedule:
                     due.append(entry)
                 elif entry.due < upcoming:
                     upcoming = entry.due
+            elif entry.keen and entry.due < math.inf:
+                # What is in flight tells those who joined since nothing, and may hang.
+                if entry.due + PATIENCE <= now:
+                    due.append(entry)
+                else:
+                    upcoming = min(upcoming, entry.due + PATIENCE)
         return late, due, upcoming
 
     def set_status(self, entry: Entry, status: str, now: float) -> None:
@@ -166,19 +184,28 @@ class Schedule:
     def reschedule(self, entry: Entry, requested: float, now: float, chance: float) -> float:
         """Set when *entry* falls due by its own course, after an answer to what was *requested* then; return it."""
         policy = entry.pace.policy
+        policies = {watcher.policy for watcher in entry.watchers} if entry.mixed else {policy}
         if any(watcher.joined > requested for watcher in entry.watchers):
             due = now
         elif entry.failures:
-            due = now + policy.jittered(policy.backoff(entry.failures), chance)
+            due = now + min(each.jittered(each.backoff(entry.failures), chance) for each in policies)
         else:
-            due = _after(requested, now, self._pause(policy, now - entry.changed_at, entry.status, chance))
+            elapsed = now - entry.changed_at
+            due = _after(requested, now, min(self._pause(each, elapsed, entry.status, chance) for each in policies))
         if len(self.entries) > CROWD:
             grid = policy.initial / GRID
             due = math.ceil(due / grid) * grid
         for watcher in entry.watchers:
-            due = min(due, watcher.due_by())
+            # Not once it is past: then only the schedule says when it is worth asking again. And not too early.
+            if now < (by := watcher.due_by()):
+                due = min(due, by + min(SLACK * self._step, 0.05))
         entry.due = due
         return due
+
+    def not_listed(self, entry: Entry, now: float) -> None:
+        """Record that a list lacked *entry*; lists can lag, so that it is tried again later and later."""
+        again = min(LISTED_AGAIN, max(2 * entry.pace.policy.initial, now - entry.changed_at))
+        entry.unlisted_until = now + again
 
     def _pace(self, policy: PollPolicy, status: str | None, now: float) -> Pace:
         pace = self._paces.get((policy, status))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -114,14 +115,19 @@ class Transport:
 
         *url* stands in for the control plane's address, for the data plane.
         """
+        return (await self.timed(request, priority, url=url))[0]
+
+    async def timed(self, request: Request, priority: Priority, *, url: str | None = None) -> tuple[bytes, float]:
+        """Send a request as `once` does; return the body and the seconds that it took, waiting for a place excluded."""
         await self.admit(priority)
+        began = time.monotonic()
         try:
             answer = await self.exchange(request, self._read_timeout, url=url)
         finally:
             self.governor.release(priority)
         if answer.cut is not None:
             raise answer.cut
-        return answer.body
+        return answer.body, time.monotonic() - began
 
     async def create(self, request: Request) -> Answer:
         """Send a create a single time; the caller must have been let in with `admit()`. Raises as `read` does."""

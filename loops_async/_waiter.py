@@ -187,7 +187,8 @@ class _Wait:
         """Take that the last look is being taken: bound it."""
         least, most = LAST_LOOK
         grace = min(most, max(least, 0.1 * (self._timeout or 0.0)))
-        self._timer = asyncio.get_running_loop().call_later(grace, self._time_out)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(grace, self._time_out)
 
     def _time_out(self) -> None:
         if not self._future.done():
@@ -219,6 +220,9 @@ class _Wait:
         except asyncio.CancelledError:
             # Out of the callback, which asked for the result of something that was cancelled.
             self._future.cancel()
+        except StopIteration as exc:
+            # A future cannot carry it, as a coroutine could not.
+            self._future.set_exception(RuntimeError(f"on_status raised {exc!r}"))
         except Exception as exc:  # noqa: BLE001 -- the caller's own code; the error goes to the caller alone
             self._future.set_exception(exc)
         return self._future.done()
@@ -281,9 +285,13 @@ class _Wait:
             self._future.set_exception(_own(error))
 
 
+_ENDLESS: Final = 1e9
+"""Seconds, some thirty years, beyond which a deadline is none."""
+
+
 def _deadline(now: float, timeout: float | None) -> float:
     """Return the time of the last look: up to 1 % late, so that waits which began together look together."""
-    if timeout is None or math.isinf(timeout):
+    if timeout is None or timeout > _ENDLESS:
         return math.inf
     if not timeout:
         return now

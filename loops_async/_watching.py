@@ -39,12 +39,12 @@ class Listing(Protocol):
 class StatusReads(Protocol):
     """What the source asks of a client."""
 
-    async def one(self, sampler_id: str, *, last_look: bool) -> tuple[Sampler, int]:
-        """Ask once for one sampler; return it and the size of the answer."""
+    async def one(self, sampler_id: str, *, last_look: bool) -> tuple[Sampler, int, float]:
+        """Ask once for one sampler; return it, the bytes of the answer and the seconds that it took."""
         ...
 
-    async def all(self, *, last_look: bool) -> Listing:
-        """Ask once for all samplers."""
+    async def all(self, *, last_look: bool) -> tuple[Listing, float]:
+        """Ask once for all samplers; return them and the seconds that it took."""
         ...
 
     def know(self, sampler_id: str) -> None:

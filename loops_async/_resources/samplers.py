@@ -128,7 +128,7 @@ class Samplers:
         request = Request("POST", urlsplit(url).path)
 
         async def attempt() -> None:
-            await self._transport.once(request, Priority.CREATE, url=url)
+            await self._transport.once(request, Priority.WAKE, url=url)
 
         await with_retries(attempt, self._transport.retry, may_be_repeated, self._transport.governor.held)
 

@@ -18,16 +18,16 @@ class Statuses:
         self._samplers = samplers
         self._list_request = list_request
 
-    async def one(self, sampler_id: str, *, last_look: bool) -> tuple[Sampler, int]:
-        """Ask for one sampler, once; return it and the size of the answer in bytes."""
+    async def one(self, sampler_id: str, *, last_look: bool) -> tuple[Sampler, int, float]:
+        """Ask for one sampler, once; return it, the bytes of the answer and the seconds that it took."""
         request = sampler_request(sampler_id)
-        body = await self._transport.once(request, _priority(last_look))
-        return _codec.decode_sampler(body, str(request), sampler_id), len(body)
+        body, seconds = await self._transport.timed(request, _priority(last_look))
+        return _codec.decode_sampler(body, str(request), sampler_id), len(body), seconds
 
-    async def all(self, *, last_look: bool) -> _codec.Listing:
-        """Ask for all of the caller's samplers, once."""
-        body = await self._transport.once(self._list_request, _priority(last_look))
-        return _codec.Listing(body, str(self._list_request))
+    async def all(self, *, last_look: bool) -> tuple[_codec.Listing, float]:
+        """Ask for all of the caller's samplers, once; return them and the seconds that it took."""
+        body, seconds = await self._transport.timed(self._list_request, _priority(last_look))
+        return _codec.Listing(body, str(self._list_request)), seconds
 
     def know(self, sampler_id: str) -> None:
         """Note that a sampler exists, since somebody waits for it."""
