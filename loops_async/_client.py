@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Callable
 from enum import Enum
-from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar, cast
 
@@ -200,6 +199,9 @@ def _check_key(api_key: object) -> ApiKey:
 
 
 def _user_agent() -> str:
+    # Here, since it takes a noticeable part of the time of the package's import.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         own = version("loops-async")
     except PackageNotFoundError:

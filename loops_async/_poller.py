@@ -39,7 +39,7 @@ from ._prices import Prices
 from ._schedule import Entry, Schedule
 from ._shield import outlast
 from ._watching import Listing, StatusReads, Watcher
-from .errors import APIError, AuthenticationError, LoopsError, PermissionDeniedError, TransportError
+from .errors import APIError, AuthenticationError, LoopsError, PermissionDeniedError
 from .models import DeploymentStatus, Sampler
 
 logger = logging.getLogger("loops_async")
@@ -281,18 +281,16 @@ class StatusSource:
         self._listing = self._listing or not last_look
         patience = LAST_LIST if last_look else LIST_PATIENCE * (1 + self._prices.list_seconds)
         try:
-            async with asyncio.timeout(patience):
-                listing, seconds = await self._reads.all(last_look=last_look)
-        except (LoopsError, TimeoutError) as exc:
-            error = exc if isinstance(exc, LoopsError) else TransportError("the list takes too long")
-            refused = isinstance(error, APIError) and 400 <= error.status < 500 and error.status not in {408, 429}
+            listing, seconds = await self._reads.all(last_look=last_look, limit=patience)
+        except LoopsError as exc:
+            refused = isinstance(exc, APIError) and 400 <= exc.status < 500 and exc.status not in {408, 429}
             if refused:
                 # To list needs another right than to get, and old services may not have the route: ask by GET.
                 self._no_list_until = loop.time() + NO_LIST
             if refused or last_look:
                 missing = entries
             else:
-                self._list_failed(entries, error, requested, chance)
+                self._list_failed(entries, exc, requested, chance)
         except Exception as exc:  # noqa: BLE001 -- as above
             self._give_up(entries, exc)
         else:

@@ -117,12 +117,20 @@ class Transport:
         """
         return (await self.timed(request, priority, url=url))[0]
 
-    async def timed(self, request: Request, priority: Priority, *, url: str | None = None) -> tuple[bytes, float]:
-        """Send a request as `once` does; return the body and the seconds that it took, waiting for a place excluded."""
+    async def timed(
+        self, request: Request, priority: Priority, *, url: str | None = None, limit: float | None = None
+    ) -> tuple[bytes, float]:
+        """Send a request as `once` does; return the body and the seconds that it took.
+
+        Neither these seconds nor the *limit* for them include the waiting for a place or for the end of a pause.
+        """
         await self.admit(priority)
         began = time.monotonic()
         try:
-            answer = await self.exchange(request, self._read_timeout, url=url)
+            async with asyncio.timeout(limit):
+                answer = await self.exchange(request, self._read_timeout, url=url)
+        except TimeoutError:
+            raise TransportError(f"no answer in {limit:.1f} s", request.method, request.path) from None
         finally:
             self.governor.release(priority)
         if answer.cut is not None:

@@ -43,8 +43,8 @@ class StatusReads(Protocol):
         """Ask once for one sampler; return it, the bytes of the answer and the seconds that it took."""
         ...
 
-    async def all(self, *, last_look: bool) -> tuple[Listing, float]:
-        """Ask once for all samplers; return them and the seconds that it took."""
+    async def all(self, *, last_look: bool, limit: float) -> tuple[Listing, float]:
+        """Ask once for all samplers, for *limit* seconds at most; return them and the seconds that it took."""
         ...
 
     def know(self, sampler_id: str) -> None:

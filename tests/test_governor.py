@@ -102,3 +102,22 @@ async def test_the_limit_can_only_fall() -> None:
     assert order == []
     governor.release(Priority.READ)
     await waiting
+
+
+async def test_last_looks_are_bounded_too_and_wakes_have_a_part_of_the_places() -> None:
+    governor, order = Governor(4), list[str]()
+    looks = [await start(governor, Priority.LAST_LOOK, order, "look") for _ in range(6)]
+    wakes = [await start(governor, Priority.WAKE, order, "wake") for _ in range(3)]
+    reads = [await start(governor, Priority.READ, order, "read") for _ in range(3)]
+    assert order.count("look") == 4
+    # The places are free, yet last looks queue before all others.
+    for _ in range(6):
+        governor.release(Priority.LAST_LOOK)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert order.count("look") == 6
+    assert order.count("read") == 3
+    assert order.count("wake") == 1
+    for task in (*looks, *wakes, *reads):
+        task.cancel()
+    await asyncio.gather(*looks, *wakes, *reads, return_exceptions=True)

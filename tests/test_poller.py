@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import AsyncIterator
 
 import attrs
@@ -21,6 +23,7 @@ from loops_async import (
     WaitTimeout,
     wait_until_active,
 )
+from loops_async import _codec as codec
 
 from .fleet_server import FleetServer, document
 from .support import KEY, QUICK_RETRY
@@ -383,3 +386,132 @@ async def test_slices_give_the_loop_its_turn(client: LoopsClient, server: FleetS
     await asyncio.gather(*waits)
     await counting
     assert turns > 3
+
+
+async def test_a_value_that_is_no_text_hurts_one_wait(client: LoopsClient, server: FleetServer) -> None:
+    """Its row can be scanned, so that it comes to light only when the sampler is needed."""
+    ids = server.add(30, "SCALED_TO_ZERO", "own")
+    samplers = [codec.decode_sampler(json.dumps({"sampler": document(each, "BUILDING")}).encode(), "") for each in ids]
+    rows = [json.dumps(document(each, "SCALED_TO_ZERO")).encode() for each in ids]
+    rows[3] = rows[3].replace(b'"m1"', b'"\xff\xfe"')
+    server.list_answers = [
+        web.Response(body=b'{"samplers": [' + b",".join(rows) + b"]}", content_type="application/json")
+    ]
+    waits = [asyncio.create_task(wait_until_active(client, sampler, policy=POLICY)) for sampler in samplers]
+    with pytest.raises(DecodeError) as caught:
+        await waits[3]
+    assert caught.value.sampler_id == "own3"
+    server.set_all(ids, "ACTIVE")
+    assert len(await asyncio.gather(*waits[:3], *waits[4:])) == 29
+
+
+async def test_an_outage_during_a_grace_is_not_hammered(client: LoopsClient, server: FleetServer) -> None:
+    (sampler_id,) = server.add(1, "UNHEALTHY", "own")
+    policy = PollPolicy(initial=0.2, factor=1, maximum=0.2, unhealthy_grace=0.1)
+    (waiting,) = start(client, [sampler_id], policy)
+    while not server.requests["get"]:
+        await asyncio.sleep(0.001)
+    server.get_status = 503
+    await asyncio.sleep(1.0)
+    assert server.requests["get"] <= 8
+    server.get_status = 200
+    server.set_all([sampler_id], "ACTIVE")
+    await waiting
+
+
+async def test_a_last_look_that_misses_in_the_list_does_not_stop_the_polls_of_others(
+    client: LoopsClient, server: FleetServer
+) -> None:
+    ids = server.add(30, "BUILDING", "own")
+    server.unlisted = {ids[0]}
+    short = [asyncio.create_task(wait_until_active(client, each, timeout=0.1, policy=POLICY)) for each in ids]
+    (longer,) = start(client, ids[:1])
+    results = await asyncio.gather(*short, return_exceptions=True)
+    assert [type(result) for result in results] == [WaitTimeout] * 30
+    server.set_all(ids, "ACTIVE")
+    async with asyncio.timeout(1):
+        await longer
+
+
+async def test_a_last_look_is_taken_by_get_where_the_list_fails(client: LoopsClient, server: FleetServer) -> None:
+    ids = server.add(20, "ACTIVE", "own")
+    server.list_answers = [web.Response(status=500)]
+    waits = [asyncio.create_task(wait_until_active(client, each, timeout=0, policy=POLICY)) for each in ids]
+    assert len(await asyncio.gather(*waits)) == 20
+    assert server.requests == {"list": 1, "get": 20}
+
+
+@pytest.mark.parametrize("keen_first", [True, False])
+async def test_the_keenest_of_several_policies_sets_the_pace(
+    client: LoopsClient, server: FleetServer, keen_first: bool
+) -> None:
+    (sampler_id,) = server.add(1, "BUILDING", "own")
+    keen = PollPolicy(initial=0.05, factor=1, maximum=0.05)
+    slow = PollPolicy(initial=0.04, factor=50, maximum=60)
+    policies = [keen, slow] if keen_first else [slow, keen]
+    waits = []
+    for policy in policies:
+        waits += start(client, [sampler_id], policy)
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.4)
+    assert server.requests["get"] >= 6
+    server.set_all([sampler_id], "ACTIVE")
+    await asyncio.gather(*waits)
+
+
+async def test_a_pause_is_no_part_of_the_price(client: LoopsClient, server: FleetServer) -> None:
+    ids = server.add(30, "BUILDING", "own")
+    server.list_answers = [web.Response(status=429, headers={"Retry-After": "1"})]
+    waits = start(client, ids)
+    await asyncio.sleep(1.4)
+    assert server.requests["list"] >= 3
+    assert server.requests["get"] == 0
+    server.set_all(ids, "ACTIVE")
+    await asyncio.gather(*waits)
+
+
+async def test_a_list_that_lags_is_tried_again(client: LoopsClient, server: FleetServer) -> None:
+    ids = server.add(50, "BUILDING", "own")
+    server.unlisted = set(ids)
+    waits = start(client, ids)
+    await until_listed(server)
+    server.unlisted = set()
+    await until_listed(server, 2)
+    gets = server.requests["get"]
+    await until_listed(server, 3)
+    assert server.requests["get"] == gets
+    server.set_all(ids, "ACTIVE")
+    await asyncio.gather(*waits)
+
+
+async def test_a_callback_may_begin_another_wait(client: LoopsClient, server: FleetServer) -> None:
+    (sampler_id,) = server.add(1, "ACTIVE", "own")
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
+    begun: list[asyncio.Task[Sampler]] = []
+
+    def begin(_: StatusChange) -> None:
+        begun.extend(start(client, [sampler_id]))
+
+    async with asyncio.timeout(2):
+        await wait_until_active(client, sampler_id, policy=POLICY, on_status=begin)
+        await asyncio.gather(*begun)
+    loop.set_task_factory(None)
+
+
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration, ValueError, asyncio.CancelledError])
+async def test_whatever_a_callback_raises_hurts_its_own_wait_alone(
+    client: LoopsClient, server: FleetServer, error: type[BaseException]
+) -> None:
+    ids = server.add(20, "BUILDING", "own")
+
+    def refuse(_: StatusChange) -> None:
+        raise error
+
+    waits = start(client, ids)
+    bad = asyncio.create_task(wait_until_active(client, ids[0], policy=POLICY, on_status=refuse))
+    results = await asyncio.gather(bad, return_exceptions=True)
+    assert isinstance(results[0], BaseException)
+    server.set_all(ids, "ACTIVE")
+    assert len(await asyncio.gather(*waits)) == 20

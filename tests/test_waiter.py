@@ -784,3 +784,59 @@ async def test_an_answer_about_another_sampler_is_waited_through(
     emulator.add_fault(Fault(method="GET", route=SAMPLER, body=json.dumps(document).encode(), times=3))
     emulator.set_status(sampler.id, "ACTIVE")
     assert (await wait_until_active(client, sampler, policy=QUICK_POLL)).id == sampler.id
+
+
+@pytest.mark.parametrize("status", [408, 429, 503])
+async def test_a_wake_that_is_put_off_is_tried_again(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler, status: int
+) -> None:
+    emulator.add_fault(Fault(route=WAKE, status=status, times=6))
+    emulator.set_status(sampler.id, "SCALED_TO_ZERO")
+    waiting = asyncio.create_task(wait_until_active(client, sampler, policy=QUICK_POLL))
+    async with asyncio.timeout(5):
+        while len(emulator.requests("POST", WAKE)) < 7:
+            await asyncio.sleep(0.001)
+    emulator.set_status(sampler.id, "ACTIVE")
+    await waiting
+
+
+async def test_a_wake_ends_with_the_waits_that_wanted_it(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler, session_id: str
+) -> None:
+    other = await client.samplers.create(session_id=session_id, base_model="m")
+    emulator.set_status(other.id, "BUILDING")
+    alive = asyncio.create_task(wait_until_active(client, other, policy=QUICK_POLL))
+    emulator.add_fault(Fault(route=WAKE, status=503, times=None))
+    emulator.set_status(sampler.id, "SCALED_TO_ZERO")
+    waiting = asyncio.create_task(wait_until_active(client, sampler, policy=QUICK_POLL))
+    while not emulator.requests("POST", WAKE):
+        await asyncio.sleep(0.001)
+    waiting.cancel()
+    await asyncio.sleep(0.02)
+    wakes = len(emulator.requests("POST", WAKE))
+    await asyncio.sleep(0.2)
+    assert len(emulator.requests("POST", WAKE)) == wakes
+    alive.cancel()
+
+
+async def test_hung_wakes_starve_no_poll(make_client: ClientMaker, emulator: Emulator, session_id: str) -> None:
+    client = make_client(max_connections=4)
+    samplers = [await client.samplers.create(session_id=session_id, base_model="m") for _ in range(6)]
+    emulator.add_fault(Fault(route=WAKE, delay=1, times=None))
+    for each in samplers:
+        emulator.set_status(each.id, "SCALED_TO_ZERO")
+    waits = [asyncio.create_task(wait_until_active(client, each, policy=QUICK_POLL)) for each in samplers]
+    await asyncio.sleep(0.1)
+    emulator.set_status(samplers[-1].id, "ACTIVE")
+    async with asyncio.timeout(0.5):
+        await waits[-1]
+    for wait in waits:
+        wait.cancel()
+
+
+@pytest.mark.parametrize("timeout", [1e9, 1e300])
+async def test_a_deadline_beyond_all_bounds_is_none(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler, timeout: float
+) -> None:
+    emulator.set_status(sampler.id, "ACTIVE")
+    await wait_until_active(client, sampler, timeout=timeout)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from .. import _codec
 from .._governor import Priority
 from .._protocol import Request
@@ -24,10 +26,15 @@ class Statuses:
         body, seconds = await self._transport.timed(request, _priority(last_look))
         return _codec.decode_sampler(body, str(request), sampler_id), len(body), seconds
 
-    async def all(self, *, last_look: bool) -> tuple[_codec.Listing, float]:
-        """Ask for all of the caller's samplers, once; return them and the seconds that it took."""
-        body, seconds = await self._transport.timed(self._list_request, _priority(last_look))
-        return _codec.Listing(body, str(self._list_request)), seconds
+    async def all(self, *, last_look: bool, limit: float) -> tuple[_codec.Listing, float]:
+        """Ask for all of the caller's samplers, once, for *limit* seconds; return them and the seconds that it took."""
+        body, seconds = await self._transport.timed(self._list_request, _priority(last_look), limit=limit)
+        # Reading five megabytes, scanning them and telling the waits each take some milliseconds: one turn of the
+        # event loop for each.
+        await asyncio.sleep(0)
+        listing = _codec.Listing(body, str(self._list_request))
+        await asyncio.sleep(0)
+        return listing, seconds
 
     def know(self, sampler_id: str) -> None:
         """Note that a sampler exists, since somebody waits for it."""
