@@ -60,7 +60,10 @@ LAST_LIST: Final = 1.0
 """Seconds that the list of a last look may take: there must be time left to ask by GET."""
 
 NO_LIST: Final = 300.0
-"""Seconds for which samplers are asked for by GET after the list proved to be refused or broken."""
+"""Seconds for which samplers are asked for by GET after the list was refused."""
+
+BROKEN_LIST: Final = 60.0
+"""Seconds for which they are after lists failed again and again while a GET did not."""
 
 
 class _Item:
@@ -115,7 +118,7 @@ class StatusSource:
         return not self._schedule.entries
 
     async def rest(self) -> None:
-        """Wait until the polling has ended, which it must have been let to."""
+        """Wait until the polling has ended, unless somebody has joined again."""
         if not self._schedule.entries:
             await self._settle_down()
 
@@ -263,7 +266,7 @@ class StatusSource:
             now = loop.time()
             self._prices.saw_get(size, seconds)
             if self._list_failures > 1:
-                self._no_list_until = now + NO_LIST
+                self._no_list_until = now + BROKEN_LIST
             self._serve(entry, sampler.status, lambda: sampler, requested, now)
         if not last_look:
             entry.asking = False

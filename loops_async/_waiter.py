@@ -8,7 +8,7 @@ import copy
 import inspect
 import math
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from attrs import evolve
 
@@ -25,7 +25,7 @@ from .errors import (
     SamplerFailed,
     WaitTimeout,
 )
-from .models import DeploymentStatus, Sampler, StatusChange
+from .models import DeploymentStatus, Sampler, StatusChange, status_of
 
 LAST_LOOK: Final = (3.0, 10.0)
 """Seconds that the last look may take beyond the deadline: a tenth of the wait's time, within these bounds."""
@@ -195,7 +195,7 @@ class _Wait:
             last = self._sampler
             history: tuple[StatusChange, ...] = ()
             if last is not None and self._steps:
-                last = evolve(last, status=_named(self._steps[-2]))
+                last = evolve(last, status=status_of(self._steps[-2]))
                 history = self._history(last)
             error = WaitTimeout(last, history, self._sampler_id, self._timeout, self._last_error)
             error.__cause__ = self._last_error
@@ -237,7 +237,14 @@ class _Wait:
             self._steps = (*self._steps, status, now)
             if self._on_status is not None:
                 current = self._sampler = sampler()
-                self._on_status(StatusChange(current, _named(previous), current.status, now - self.joined))
+                self._on_status(
+                    StatusChange(
+                        current,
+                        status_of(previous) if previous is not None else None,
+                        current.status,
+                        now - self.joined,
+                    )
+                )
         if status == DeploymentStatus.UNHEALTHY:
             self._unhealthy_since = min(self._unhealthy_since, now)
         else:
@@ -257,8 +264,10 @@ class _Wait:
         changes: list[StatusChange] = []
         previous: str | None = None
         for status, at in zip(self._steps[::2], self._steps[1::2], strict=True):
-            then = evolve(sampler, status=_named(status))
-            changes.append(StatusChange(then, _named(previous), then.status, at - self.joined))
+            then = evolve(sampler, status=status_of(status))
+            changes.append(
+                StatusChange(then, status_of(previous) if previous is not None else None, then.status, at - self.joined)
+            )
             previous = status
         return tuple(changes)
 
@@ -303,17 +312,6 @@ def _in_this_context(callback: Callable[[StatusChange], object]) -> Callable[[St
     # The source calls from a task of its own; the caller's callback must find the caller's context variables.
     context = contextvars.copy_context()
     return lambda change: context.run(callback, change)
-
-
-_S = TypeVar("_S", str, str | None)
-
-
-def _named(status: _S) -> _S:
-    """Return the member of `DeploymentStatus` of that name, if there is one."""
-    return DeploymentStatus(status) if status in _NAMES else status
-
-
-_NAMES: Final = frozenset(DeploymentStatus)
 
 
 def _own(error: Exception) -> Exception:

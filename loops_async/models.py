@@ -7,9 +7,10 @@ and in UTC.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 from attrs import field, frozen
 
@@ -47,6 +48,14 @@ class DeploymentStatus(StrEnum):
     """It is healthy and has no replica; a wake or a request starts one. It can come before the first ACTIVE."""
     WAKING_UP = "WAKING_UP"
     """It is starting from zero replicas."""
+
+
+_STATUSES: Final[Mapping[str, DeploymentStatus]] = {status.value: status for status in DeploymentStatus}
+
+
+def status_of(name: str) -> DeploymentStatus | str:
+    """Return the member of `DeploymentStatus` called *name*, or *name* itself if the API added it later."""
+    return _STATUSES.get(name, name)
 
 
 @frozen
