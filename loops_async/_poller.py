@@ -44,8 +44,9 @@ from .models import DeploymentStatus, Sampler
 
 logger = logging.getLogger("loops_async")
 
-SLICE: Final = 0.005
-"""Seconds for which an answer is worked on before the event loop gets its turn."""
+SLICE: Final = 0.002
+"""Seconds for which an answer is worked on before the event loop gets its turn: those whose waits it settles then run,
+which takes several times as long."""
 
 FEW: Final = 8
 """Samplers that are asked for one by one rather than wait for the end of a list that is in flight."""
@@ -64,6 +65,11 @@ NO_LIST: Final = 300.0
 
 BROKEN_LIST: Final = 60.0
 """Seconds for which they are after lists failed again and again while a GET did not."""
+
+
+# Looked up in the enumeration each time, they would be a part of what a changed status costs.
+UNHEALTHY: Final = DeploymentStatus.UNHEALTHY.value
+SCALED_TO_ZERO: Final = DeploymentStatus.SCALED_TO_ZERO.value
 
 
 class _Item:
@@ -370,7 +376,7 @@ class StatusSource:
                 entry.woken = None
             self._warn_if_strange(entry)
         # Grace periods and deadlines are judged by the waits themselves, so they must be shown every answer.
-        keen = entry.mixed or status == DeploymentStatus.UNHEALTHY
+        keen = entry.mixed or status == UNHEALTHY
         settled: list[Watcher] = []
         watchers = entry.watchers
         for watcher in watchers:
@@ -384,7 +390,7 @@ class StatusSource:
         entry.keen = keen or entry.watchers is not watchers
         if self._dismiss(entry, settled):
             return
-        if status == DeploymentStatus.SCALED_TO_ZERO and entry.woken is None:
+        if status == SCALED_TO_ZERO and entry.woken is None:
             self._wake_if_wanted(entry, sampler)
 
     def _miss(self, entries: Sequence[Entry], error: LoopsError, requested: float) -> None:

@@ -39,7 +39,7 @@ GRID: Final = 8
 class Pace:
     """How the samplers of one policy and status fall due after a list."""
 
-    __slots__ = ("drawn", "due", "newest", "policy", "status")
+    __slots__ = ("drawn", "due", "newest", "onward", "policy", "status")
 
     def __init__(self, policy: PollPolicy, status: str | None, now: float) -> None:
         self.policy = policy
@@ -48,6 +48,8 @@ class Pace:
         """When the last of them came to this status: the keenest look sets the pace."""
         self.drawn = -math.inf
         """The `newest` for which `due` was set."""
+        self.onward: dict[str, Pace] = {}
+        """The paces to which samplers of this one have gone on, by their status: a short cut."""
         self.due = now
 
 
@@ -161,12 +163,19 @@ class Schedule:
     def set_status(self, entry: Entry, status: str, now: float) -> None:
         """Record that *entry* came to *status*."""
         entry.status, entry.changed_at = status, now
-        entry.pace = self._pace(entry.pace.policy, status, now)
+        pace = entry.pace.onward.get(status)
+        if pace is None:
+            pace = entry.pace.onward[status] = self._pace(entry.pace.policy, status, now)
+        elif pace.newest < now:
+            pace.newest = now
+        entry.pace = pace
 
     def draw_together(self, requested: float, now: float, chance: float) -> None:
         """Set when those fall due that a list is about to serve; *chance*, from 0 to 1, is the jitter's."""
         if len(self._paces) > len(self.entries):
             self._paces = {(entry.pace.policy, entry.pace.status): entry.pace for entry in self.entries.values()}
+            for pace in self._paces.values():
+                pace.onward.clear()
         for pace in self._paces.values():
             self._draw(pace, requested, now, chance)
 

@@ -14,7 +14,7 @@ from attrs import evolve
 
 from . import _checks
 from ._policy import PERMANENT, PollPolicy
-from ._poller import StatusSource
+from ._poller import UNHEALTHY, StatusSource
 from ._watching import StatusReads
 from .errors import (
     APIError,
@@ -25,7 +25,7 @@ from .errors import (
     SamplerFailed,
     WaitTimeout,
 )
-from .models import DeploymentStatus, Sampler, StatusChange, status_of
+from .models import Sampler, StatusChange, status_of
 
 LAST_LOOK: Final = (3.0, 10.0)
 """Seconds that the last look may take beyond the deadline: a tenth of the wait's time, within these bounds."""
@@ -217,15 +217,22 @@ class _Wait:
             self._take(status, sampler, requested, now)
         except DecodeError as exc:
             return self.missed(exc, requested, now)
-        except asyncio.CancelledError:
-            # Out of the callback, which asked for the result of something that was cancelled.
-            self._future.cancel()
-        except StopIteration as exc:
-            # A future cannot carry it, as a coroutine could not.
-            self._future.set_exception(RuntimeError(f"on_status raised {exc!r}"))
-        except Exception as exc:  # noqa: BLE001 -- the caller's own code; the error goes to the caller alone
-            self._future.set_exception(exc)
+        except BaseException as exc:
+            # The caller's own code; whatever it raises goes to the caller alone.
+            if not isinstance(exc, (Exception, asyncio.CancelledError)):
+                raise
+            if not self._future.done():
+                self._fail(exc)
         return self._future.done()
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self._future.cancel()
+        elif isinstance(error, StopIteration):
+            # A future cannot carry it, as a coroutine could not.
+            self._future.set_exception(RuntimeError(f"on_status raised {error!r}"))
+        else:
+            self._future.set_exception(error)
 
     def _take(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> None:
         # A sampler is built only where somebody will look at it; a list of thousands has no time for more.
@@ -236,20 +243,17 @@ class _Wait:
         if status != previous:
             self._steps = (*self._steps, status, now)
             if self._on_status is not None:
-                current = self._sampler = sampler()
-                self._on_status(
-                    StatusChange(
-                        current,
-                        status_of(previous) if previous is not None else None,
-                        current.status,
-                        now - self.joined,
-                    )
-                )
-        if status == DeploymentStatus.UNHEALTHY:
+                self._sampler = sampler()
+                self._on_status(_change(self._sampler, previous, now - self.joined))
+                if self._future.done():
+                    # The callback has cancelled its own wait.
+                    return
+        spared = False
+        if status == UNHEALTHY:
             self._unhealthy_since = min(self._unhealthy_since, now)
+            spared = now - self._unhealthy_since < self.policy.unhealthy_grace
         else:
             self._unhealthy_since = math.inf
-        spared = status == DeploymentStatus.UNHEALTHY and now - self._unhealthy_since < self.policy.unhealthy_grace
         if status in self.policy.ready:
             self._future.set_result(sampler())
         elif status in self.policy.failed and not spared:
@@ -265,9 +269,7 @@ class _Wait:
         previous: str | None = None
         for status, at in zip(self._steps[::2], self._steps[1::2], strict=True):
             then = evolve(sampler, status=status_of(status))
-            changes.append(
-                StatusChange(then, status_of(previous) if previous is not None else None, then.status, at - self.joined)
-            )
+            changes.append(_change(then, previous, at - self.joined))
             previous = status
         return tuple(changes)
 
@@ -296,6 +298,10 @@ class _Wait:
 
 _ENDLESS: Final = 1e9
 """Seconds, some thirty years, beyond which a deadline is none."""
+
+
+def _change(sampler: Sampler, previous: str | None, elapsed: float) -> StatusChange:
+    return StatusChange(sampler, status_of(previous) if previous is not None else None, sampler.status, elapsed)
 
 
 def _deadline(now: float, timeout: float | None) -> float:

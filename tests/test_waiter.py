@@ -840,3 +840,21 @@ async def test_a_deadline_beyond_all_bounds_is_none(
 ) -> None:
     emulator.set_status(sampler.id, "ACTIVE")
     await wait_until_active(client, sampler, timeout=timeout)
+
+
+@pytest.mark.parametrize("status", ["BUILDING", "ACTIVE", "FAILED"])
+async def test_a_callback_may_cancel_its_own_wait(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler, status: str
+) -> None:
+    emulator.set_status(sampler.id, status)
+    other = asyncio.create_task(wait_until_active(client, sampler, policy=quick(failed={"BUILD_FAILED"})))
+    own: list[asyncio.Task[Sampler]] = []
+
+    def cancel(_: StatusChange) -> None:
+        own[0].cancel()
+
+    own.append(asyncio.create_task(wait_until_active(client, sampler, policy=QUICK_POLL, on_status=cancel)))
+    with pytest.raises(asyncio.CancelledError):
+        await own[0]
+    emulator.set_status(sampler.id, "ACTIVE")
+    assert (await other).status is S.ACTIVE
