@@ -38,7 +38,7 @@ from ._alarm import Alarm
 from ._prices import Prices
 from ._schedule import Entry, Schedule
 from ._shield import outlast
-from ._watching import Listing, StatusReads, Watcher
+from ._watching import Item, Listing, StatusReads, Watcher
 from .errors import APIError, AuthenticationError, LoopsError, PermissionDeniedError
 from .models import DeploymentStatus, Sampler
 
@@ -70,22 +70,6 @@ BROKEN_LIST: Final = 60.0
 # Looked up in the enumeration each time, they would be a part of what a changed status costs.
 UNHEALTHY: Final = DeploymentStatus.UNHEALTHY.value
 SCALED_TO_ZERO: Final = DeploymentStatus.SCALED_TO_ZERO.value
-
-
-class _Item:
-    """An item of a list, read when it is first needed and not again."""
-
-    __slots__ = ("_index", "_listing", "_sampler")
-
-    def __init__(self, listing: Listing, index: int) -> None:
-        self._listing = listing
-        self._index = index
-        self._sampler: Sampler | None = None
-
-    def __call__(self) -> Sampler:
-        if self._sampler is None:
-            self._sampler = self._listing.sampler(self._index)
-        return self._sampler
 
 
 class StatusSource:
@@ -353,7 +337,7 @@ class StatusSource:
                     entry.served_at = requested
                     entry.due = entry.pace.due
                 continue
-            self._serve(entry, status, _Item(listing, index), requested, now)
+            self._serve(entry, status, Item(listing, index), requested, now)
             if entry.keen:
                 schedule.reschedule(entry, requested, now, chance)
             else:

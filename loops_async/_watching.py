@@ -36,6 +36,22 @@ class Listing(Protocol):
     def sampler(self, index: int) -> Sampler: ...
 
 
+class Item:
+    """An item of a list, read when it is first needed and not again."""
+
+    __slots__ = ("_index", "_listing", "_sampler")
+
+    def __init__(self, listing: Listing, index: int) -> None:
+        self._listing = listing
+        self._index = index
+        self._sampler: Sampler | None = None
+
+    def __call__(self) -> Sampler:
+        if self._sampler is None:
+            self._sampler = self._listing.sampler(self._index)
+        return self._sampler
+
+
 class StatusReads(Protocol):
     """What the source asks of a client."""
 
