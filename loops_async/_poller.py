@@ -398,7 +398,8 @@ class StatusSource:
     def _dismiss(self, entry: Entry, settled: list[Watcher]) -> bool:
         """Let those go that are settled; return whether nobody is left."""
         if settled:
-            entry.watchers = tuple(watcher for watcher in entry.watchers if watcher not in settled)
+            gone = set(settled)
+            entry.watchers = tuple(watcher for watcher in entry.watchers if watcher not in gone)
             self._schedule.drop_if_idle(entry)
         return not entry.watchers
 

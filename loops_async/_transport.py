@@ -234,11 +234,6 @@ class Transport:
                     self.governor.lower_limit(limit)
         return self._session
 
-    @property
-    def closing(self) -> bool:
-        """True from the first moment of `aclose()` on."""
-        return self._closing
-
     def begin_close(self) -> None:
         """Refuse every new request but those that release something."""
         self._closing = True
