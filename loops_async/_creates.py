@@ -7,6 +7,8 @@ The API has no idempotency key, so a create is one POST whose fate must be known
   `CreateOutcomeUnknown`, with the samplers that it could be; none of them is adopted, and nothing is repeated.
 - A cancel while the POST is in flight cannot undo what the server does. So the POST is let finish, what it made is
   deactivated, and only then the cancellation goes on. Before the POST is sent, a cancel takes effect at once.
+
+A launch of many follows each of its creates with a `Follower`, and settles those that were lost together.
 """
 
 from __future__ import annotations
@@ -14,51 +16,52 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final, Protocol
 
-from attrs import frozen
-
-from . import _checks, _codec
+from . import _codec
 from ._governor import Priority
-from ._protocol import Request, path_of, surely_refused
-from ._retry import may_be_repeated, was_not_processed, with_retries
+from ._losses import Loss, Moment, by_model, matched
+from ._protocol import Request, surely_refused
+from ._releases import Releases
+from ._retry import was_not_processed, with_retries
 from ._shield import outlast, protected
 from ._transport import Answer, Transport
-from .errors import (
-    APIError,
-    CreateOutcomeUnknown,
-    DecodeError,
-    LoopsError,
-    NotFoundError,
-    TeardownError,
-    TransportError,
-)
-from .models import DeploymentStatus, Sampler, SamplerSpec
+from .errors import APIError, CreateOutcomeUnknown, DecodeError, LoopsError, TeardownError, TransportError
+from .models import Sampler, SamplerSpec
 
 logger = logging.getLogger("loops_async")
 
-CLOCK_SKEW: Final = timedelta(minutes=5)
-"""How far the service's clock may be from ours when candidates are matched by their time of creation."""
-
 SECOND_LOOK: Final = 1.0
-"""Seconds after which an account that shows no candidate is looked at once more: lists can lag behind creates."""
+"""Seconds after which an account that shows too few candidates is looked at once more: lists can lag behind creates."""
 
 
-@frozen
-class _Moment:
-    """The moment before a POST, on two clocks."""
+class Follower(Protocol):
+    """Whoever keeps an account of a create while it is under way."""
 
-    utc: datetime
-    monotonic: float
+    async def sending(self) -> None:
+        """Take that a POST is about to be sent. What this raises keeps it from being sent."""
+        ...
+
+    def refused(self) -> None:
+        """Take that the POST made nothing; it may be sent again, and be announced again."""
+        ...
+
+    def lost(self, loss: Loss) -> None:
+        """Take that nobody knows what the POST made. With a follower, it is for him to have it settled."""
+        ...
 
 
 class Creates:
-    """All creates of one client: what is in flight, and what they made."""
+    """All creates of one client: what is in flight, what they made, and what was lost."""
 
-    def __init__(self, transport: Transport, list_request: Request) -> None:
+    def __init__(self, transport: Transport, list_request: Request, releases: Releases) -> None:
         self._transport = transport
         self._list_request = list_request
+        self._releases = releases
+        self._losses: list[Loss] = []
         self._owned: set[str] = set()
         self._known: dict[str, float] = {}
         self._emails: set[str] = set()
@@ -67,17 +70,18 @@ class Creates:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def create(self, request: Request, spec: SamplerSpec) -> Sampler:
+    async def create(self, request: Request, spec: SamplerSpec, follower: Follower | None = None) -> Sampler:
         """Send the create *request* for *spec* and return the sampler that it made.
 
         Raises:
-            CreateOutcomeUnknown: A sampler may have been made, and its id is not known.
+            CreateOutcomeUnknown: A sampler may have been made, and its id is not known. With a *follower*, the
+                candidates are still to be looked for, by `settle()`.
             DecodeError: A sampler was made, its `sampler_id` is known, and its description cannot be read.
             APIError, TransportError: No sampler was made.
         """
 
         async def attempt() -> Sampler:
-            return await self._attempt(request, spec)
+            return await self._attempt(request, spec, follower)
 
         self._running += 1
         self._idle.clear()
@@ -96,13 +100,74 @@ class Creates:
         for sampler_id in sampler_ids:
             self._known.setdefault(sampler_id, now)
 
+    def own(self, *sampler_ids: str) -> None:
+        """Note whose samplers these are: another create's, and so none that was lost can have made them."""
+        self._owned.update(sampler_ids)
+
+    async def take_stock(self) -> None:
+        """Note all samplers that the account has by now. Raises as every read does."""
+        await self._list()
+
     async def drain(self) -> None:
         """Wait until no create is under way, not even the aftermath of a cancelled one."""
         await self._idle.wait()
 
-    async def _attempt(self, request: Request, spec: SamplerSpec) -> Sampler:
+    async def settle(
+        self, losses: Sequence[Loss], *, adopt: bool = False
+    ) -> tuple[Sampler | CreateOutcomeUnknown, ...]:
+        """Find out what *losses* may have made; return for each of them what its caller is to be told, in order.
+
+        That is an error with the candidates. To *adopt* means to return the sampler instead where the losses of a
+        base model can be matched with the candidates one to one.
+        """
+        candidates: tuple[Sampler, ...] = ()
+        look_error: Exception | None = None
+        try:
+            candidates = await self._candidates(losses)
+            if _too_few(candidates, losses):
+                await asyncio.sleep(SECOND_LOOK)
+                candidates = await self._candidates(losses)
+        except Exception as exc:  # noqa: BLE001 -- nothing may hide that the outcome is unknown
+            look_error = exc
+        except asyncio.CancelledError as exc:
+            for loss in losses:
+                logger.error("cancelled while looking for what a create has made: %s", loss.unknown)
+            raise exc from losses[0].unknown
+        adopted = self._adopted(losses, candidates) if adopt and look_error is None else {}
+        unclaimed = [sampler for sampler in candidates if sampler.id not in self._owned]
+        return tuple(
+            adopted.get(loss) or loss.told((each for each in unclaimed if self._fits(loss, each)), look_error)
+            for loss in losses
+        )
+
+    def _fits(self, loss: Loss, sampler: Sampler) -> bool:
+        return loss.may_have_made(sampler, self._known.get(sampler.id))
+
+    def _adopted(self, losses: Sequence[Loss], candidates: Sequence[Sampler]) -> dict[Loss, Sampler]:
+        """Give those of *candidates* that can be nobody else's to the *losses*."""
+        adopted: dict[Loss, Sampler] = {}
+        for model, group in by_model(losses).items():
+            since = group[0].began.monotonic
+            rivals = {
+                each for each in self._losses if each.spec.base_model == model and each.ended.monotonic >= since
+            } - set(group)
+            if not rivals:
+                own = [sampler for sampler in candidates if sampler.base_model == model]
+                adopted |= matched(group, own, self._known) or {}
+        self._losses = [loss for loss in self._losses if loss not in adopted]
+        for sampler in adopted.values():
+            self._note_owned(sampler)
+        return adopted
+
+    async def _attempt(self, request: Request, spec: SamplerSpec, follower: Follower | None) -> Sampler:
         await self._transport.admit(Priority.CREATE)
-        began = _Moment(datetime.now(UTC), time.monotonic())
+        if follower is not None:
+            try:
+                await follower.sending()
+            except BaseException:
+                self._transport.governor.release(Priority.CREATE)
+                raise
+        began = _now()
         post = protected(self._transport.create(request))
         self._in_flight[post] = spec.base_model
         post.add_done_callback(self._answered)
@@ -112,8 +177,16 @@ class Creates:
                 return self._outcome(post, request, spec)
             except CreateOutcomeUnknown as exc:
                 unknown = exc
+            except (APIError, TransportError):
+                if follower is not None:
+                    follower.refused()
+                raise
             # Outside of the except block: what is raised here has the request's failure as its cause, nothing else.
-            raise await self._with_candidates(unknown, began)
+            loss = self._lost(unknown, began)
+            if follower is not None:
+                follower.lost(loss)
+                raise unknown
+            raise await self._told(loss)
         undo = protected(self._undo(post, request, spec, began))
         await outlast(undo)
         left = undo.exception() or undo.result()
@@ -148,50 +221,46 @@ class Creates:
                     raise
                 error = answer.cut or exc
             else:
-                self._owned.add(sampler.id)
-                if sampler.user_email is not None:
-                    self._emails.add(sampler.user_email)
+                self._note_owned(sampler)
                 return sampler
         unknown = CreateOutcomeUnknown(spec)
         unknown.__cause__ = error
         raise unknown
 
-    async def _with_candidates(self, unknown: CreateOutcomeUnknown, began: _Moment) -> CreateOutcomeUnknown:
-        """Return *unknown* with the samplers that the create may have made."""
-        candidates: tuple[Sampler, ...] = ()
-        look_error: Exception | None = None
-        try:
-            candidates = await self._candidates(unknown.spec.base_model, began)
-            if not candidates:
-                await asyncio.sleep(SECOND_LOOK)
-                candidates = await self._candidates(unknown.spec.base_model, began)
-        except Exception as exc:  # noqa: BLE001 -- nothing may hide that the outcome is unknown
-            look_error = exc
-        except asyncio.CancelledError as exc:
-            logger.error("cancelled while looking for what a create has made: %s", unknown)
-            raise exc from unknown
-        found = CreateOutcomeUnknown(unknown.spec, candidates, look_error)
-        found.__cause__ = unknown.__cause__
-        return found
+    def _note_owned(self, sampler: Sampler) -> None:
+        self._owned.add(sampler.id)
+        if sampler.user_email is not None:
+            self._emails.add(sampler.user_email)
 
-    async def _candidates(self, base_model: str, began: _Moment) -> tuple[Sampler, ...]:
-        siblings = {post for post, model in self._in_flight.items() if model == base_model}
+    def _lost(self, unknown: CreateOutcomeUnknown, began: Moment) -> Loss:
+        loss = Loss(unknown, began, _now())
+        self._losses.append(loss)
+        return loss
+
+    async def _told(self, loss: Loss) -> CreateOutcomeUnknown:
+        (unknown,) = await self.settle([loss])
+        assert isinstance(unknown, CreateOutcomeUnknown)  # noqa: S101 -- nothing is adopted unasked
+        return unknown
+
+    async def _list(self) -> tuple[Sampler, ...]:
+        """Read the account's samplers, and note that they exist by now."""
+        body = await self._transport.read(self._list_request, Priority.TEARDOWN)
+        listed = _codec.decode_readable_samplers(body, str(self._list_request))
+        self.know(*(sampler.id for sampler in listed))
+        return listed
+
+    async def _candidates(self, losses: Sequence[Loss]) -> tuple[Sampler, ...]:
+        """Return the samplers that any of *losses* may have made, newest first."""
+        groups = by_model(losses)
+        siblings = {post for post, model in self._in_flight.items() if model in groups}
         while True:
-            body = await self._transport.read(self._list_request, Priority.TEARDOWN)
-            listed = _codec.decode_readable_samplers(body, str(self._list_request))
-            until = datetime.now(UTC) + CLOCK_SKEW
-            # Whoever is shut down is nobody's bill, and was not made a moment ago.
             matching = tuple(
                 sampler
-                for sampler in listed
-                if sampler.base_model == base_model
-                and sampler.status not in {DeploymentStatus.DEACTIVATING, DeploymentStatus.INACTIVE}
-                and began.utc - CLOCK_SKEW <= sampler.created_at <= until
-                and self._known.get(sampler.id, began.monotonic) >= began.monotonic
-                and (sampler.user_email is None or not self._emails or sampler.user_email in self._emails)
+                for sampler in await self._list()
+                if (sampler.user_email is None or not self._emails or sampler.user_email in self._emails)
+                and any(self._fits(loss, sampler) for loss in groups.get(sampler.base_model, ()))
             )
             # What is listed may be the work of another create that is still to be answered: then it is that one's.
-            self.know(*(sampler.id for sampler in listed))
             siblings &= self._in_flight.keys()
             unclaimed = tuple(sampler for sampler in matching if sampler.id not in self._owned)
             if not siblings or not unclaimed:
@@ -199,13 +268,13 @@ class Creates:
             await asyncio.wait(siblings)
 
     async def _undo(
-        self, post: asyncio.Task[Answer], request: Request, spec: SamplerSpec, began: _Moment
+        self, post: asyncio.Task[Answer], request: Request, spec: SamplerSpec, began: Moment
     ) -> LoopsError | None:
         """Deactivate what a cancelled create made; return what is left to tell, None if nothing is."""
         try:
             sampler_id = self._outcome(post, request, spec).id
         except CreateOutcomeUnknown as exc:
-            return await self._with_candidates(exc, began)
+            return await self._told(self._lost(exc, began))
         except DecodeError as exc:
             if exc.sampler_id is None:
                 raise
@@ -213,24 +282,17 @@ class Creates:
         except (LoopsError, RuntimeError):
             return None
         try:
-            release = deactivation(sampler_id)
-
-            async def attempt() -> bytes:
-                return await self._transport.once(release, Priority.TEARDOWN)
-
             # What has just been made can be unknown to other parts of the service for a while: 404 proves nothing here.
-            await with_retries(
-                attempt,
-                self._transport.retry,
-                lambda error: may_be_repeated(error) or isinstance(error, NotFoundError),
-                self._transport.governor.held,
-            )
+            await self._releases.release(sampler_id, self._transport.retry, is_new=lambda: True)
         except Exception as exc:  # noqa: BLE001 -- whatever went wrong, the id must be told
             return TeardownError("the sampler could not be released and is still billed", [exc], (sampler_id,))
         return None
 
 
-def deactivation(sampler_id: str) -> Request:
-    """Build `POST /v1/loops/samplers/{id}/deactivate`."""
-    sampler_id = _checks.segment("sampler id", sampler_id)
-    return Request("POST", path_of("v1", "loops", "samplers", sampler_id, "deactivate"))
+def _now() -> Moment:
+    return Moment(datetime.now(UTC), time.monotonic())
+
+
+def _too_few(candidates: Sequence[Sampler], losses: Sequence[Loss]) -> bool:
+    listed = Counter(sampler.base_model for sampler in candidates)
+    return any(listed[model] < len(group) for model, group in by_model(losses).items())

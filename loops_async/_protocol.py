@@ -68,6 +68,19 @@ def query_of(**parameters: str | int | None) -> str:
     return urlencode({name: value for name, value in parameters.items() if value is not None})
 
 
+def sampler_request(sampler_id: str) -> Request:
+    """Build `GET /v1/loops/samplers/{id}`."""
+    return Request("GET", f"{_SAMPLERS}/{quoted(_checks.segment('sampler id', sampler_id))}")
+
+
+def deactivation(sampler_id: str) -> Request:
+    """Build `POST /v1/loops/samplers/{id}/deactivate`."""
+    return Request("POST", f"{_SAMPLERS}/{quoted(_checks.segment('sampler id', sampler_id))}/deactivate")
+
+
+_SAMPLERS = "/v1/loops/samplers"
+
+
 def check_base_url(value: object) -> str:
     """Return *value* without a trailing slash if a key may be sent there: https, or http on loopback."""
     value = _checks.text("base_url", value)

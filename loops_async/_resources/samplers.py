@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
 from urllib.parse import urlsplit
 
 from .. import _checks, _codec
-from .._creates import Creates, deactivation
+from .._creates import Creates, Follower
 from .._governor import Priority
-from .._protocol import Request, path_of, query_of, quoted, trusted_with_key
+from .._protocol import Request, deactivation, path_of, query_of, sampler_request, trusted_with_key
+from .._releases import Releases
 from .._retry import may_be_repeated, with_retries
 from .._transport import Transport
 from ..models import CheckpointPath, Sampler, SamplerSpec
@@ -21,7 +21,8 @@ class Samplers:
         self._transport = transport
         self._collection = path_of(*home, "samplers")
         self._list_request = Request("GET", self._collection)
-        self._creates = Creates(transport, self._list_request)
+        self._releases = Releases(transport)
+        self._creates = Creates(transport, self._list_request, self._releases)
 
     async def create(
         self,
@@ -59,9 +60,12 @@ class Samplers:
             num_replicas=num_replicas,
             availability_model=availability_model,
         )
+        return await self._create(session_id, spec)
+
+    async def _create(self, session_id: str, spec: SamplerSpec, follower: Follower | None = None) -> Sampler:
         body = {"session_id": _checks.text("session_id", session_id), **_codec.spec_fields(spec)}
         request = Request("POST", self._collection, body=_codec.encode(body))
-        return await self._creates.create(request, spec)
+        return await self._creates.create(request, spec, follower)
 
     async def get(self, id: str) -> Sampler:
         """Look a sampler up.
@@ -137,14 +141,6 @@ class Samplers:
 
     async def _drain(self) -> None:
         await self._creates.drain()
-
-
-_SAMPLERS: Final = path_of("v1", "loops", "samplers")
-
-
-def sampler_request(id: str) -> Request:
-    """Build `GET /v1/loops/samplers/{id}`."""
-    return Request("GET", f"{_SAMPLERS}/{quoted(_checks.segment('sampler id', id))}")
 
 
 def wake_url(sampler: Sampler, base_url: str) -> str:

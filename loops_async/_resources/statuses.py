@@ -6,10 +6,10 @@ import asyncio
 
 from .. import _codec
 from .._governor import Priority
-from .._protocol import Request
+from .._protocol import Request, sampler_request
 from .._transport import Transport
 from ..models import Sampler
-from .samplers import Samplers, sampler_request
+from .samplers import Samplers
 
 
 class Statuses:
