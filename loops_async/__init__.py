@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from ._client import LoopsClient
+from ._fleet import Fleet
+from ._launch import launch
+from ._member import Member
 from ._policy import PollPolicy
 from ._retry import RetryPolicy
 from ._waiter import wait_until_active, watch
@@ -49,11 +52,13 @@ __all__ = [
     "DecodeError",
     "DeploymentStatus",
     "EnablementDetails",
+    "Fleet",
     "InstanceType",
     "LaunchError",
     "LoRAConfig",
     "LoopsClient",
     "LoopsError",
+    "Member",
     "NotFoundError",
     "PermissionDeniedError",
     "PollPolicy",
@@ -69,6 +74,7 @@ __all__ = [
     "TeardownError",
     "TransportError",
     "WaitTimeout",
+    "launch",
     "wait_until_active",
     "watch",
 ]

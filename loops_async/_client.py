@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
-from typing import Final, Protocol, Self, TypeVar, cast
+from typing import Final, Self, cast
 
 import aiohttp
 
@@ -15,12 +15,14 @@ from . import _checks
 from ._protocol import check_base_url
 from ._resources.capabilities import Capabilities
 from ._resources.checkpoints import Checkpoints
+from ._resources.launches import Launches
 from ._resources.samplers import Samplers
 from ._resources.sessions import Sessions
 from ._resources.statuses import Statuses
 from ._retry import RetryPolicy
 from ._shield import outlast, protected
 from ._transport import ApiKey, Transport
+from ._watching import C, Companion
 from .models import SupportedModel
 
 DEFAULT_BASE_URL: Final = "https://api.baseten.co"
@@ -32,15 +34,6 @@ MAX_CONNECTIONS: Final = 100
 class _State(Enum):
     OPEN = "open"
     CLOSED = "closed"
-
-
-class Companion(Protocol):
-    """Something that a client has at most one of, and that is closed with it."""
-
-    async def aclose(self) -> None: ...
-
-
-C = TypeVar("C", bound=Companion)
 
 
 class LoopsClient:
@@ -111,6 +104,7 @@ class LoopsClient:
         """`checkpoints.list(...)`, `.validate(path)`."""
         self._capabilities = Capabilities(self._transport)
         self._statuses = Statuses(self._transport, self.samplers, self.samplers._list_request)
+        self._launches = Launches(self._transport, self.sessions, self.samplers)
 
     def __repr__(self) -> str:
         return f"<LoopsClient {self._transport.base_url} ({self._state.value})>"

@@ -19,11 +19,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 from . import _codec
 from ._governor import Priority
-from ._losses import Loss, Moment, by_model, matched
+from ._losses import Follower, Loss, Moment, by_model, matched
 from ._protocol import Request, surely_refused
 from ._releases import Releases
 from ._retry import was_not_processed, with_retries
@@ -36,22 +36,6 @@ logger = logging.getLogger("loops_async")
 
 SECOND_LOOK: Final = 1.0
 """Seconds after which an account that shows too few candidates is looked at once more: lists can lag behind creates."""
-
-
-class Follower(Protocol):
-    """Whoever keeps an account of a create while it is under way."""
-
-    async def sending(self) -> None:
-        """Take that a POST is about to be sent. What this raises keeps it from being sent."""
-        ...
-
-    def refused(self) -> None:
-        """Take that the POST made nothing; it may be sent again, and be announced again."""
-        ...
-
-    def lost(self, loss: Loss) -> None:
-        """Take that nobody knows what the POST made. With a follower, it is for him to have it settled."""
-        ...
 
 
 class Creates:
@@ -104,9 +88,12 @@ class Creates:
         """Note whose samplers these are: another create's, and so none that was lost can have made them."""
         self._owned.update(sampler_ids)
 
-    async def take_stock(self) -> None:
-        """Note all samplers that the account has by now. Raises as every read does."""
-        await self._list()
+    async def list_readable(self) -> tuple[Sampler, ...]:
+        """Read the account's samplers, but for those that cannot be read, and note that they exist by now."""
+        body = await self._transport.read(self._list_request, Priority.TEARDOWN)
+        listed = _codec.decode_readable_samplers(body, str(self._list_request))
+        self.know(*(sampler.id for sampler in listed))
+        return listed
 
     async def drain(self) -> None:
         """Wait until no create is under way, not even the aftermath of a cancelled one."""
@@ -242,13 +229,6 @@ class Creates:
         assert isinstance(unknown, CreateOutcomeUnknown)  # noqa: S101 -- nothing is adopted unasked
         return unknown
 
-    async def _list(self) -> tuple[Sampler, ...]:
-        """Read the account's samplers, and note that they exist by now."""
-        body = await self._transport.read(self._list_request, Priority.TEARDOWN)
-        listed = _codec.decode_readable_samplers(body, str(self._list_request))
-        self.know(*(sampler.id for sampler in listed))
-        return listed
-
     async def _candidates(self, losses: Sequence[Loss]) -> tuple[Sampler, ...]:
         """Return the samplers that any of *losses* may have made, newest first."""
         groups = by_model(losses)
@@ -256,7 +236,7 @@ class Creates:
         while True:
             matching = tuple(
                 sampler
-                for sampler in await self._list()
+                for sampler in await self.list_readable()
                 if (sampler.user_email is None or not self._emails or sampler.user_email in self._emails)
                 and any(self._fits(loss, sampler) for loss in groups.get(sampler.base_model, ()))
             )

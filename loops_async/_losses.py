@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from attrs import frozen
 
@@ -63,6 +63,22 @@ class Loss:
         found = CreateOutcomeUnknown(self.spec, tuple(candidates), look_error)
         found.__cause__ = self.unknown.__cause__
         return found
+
+
+class Follower(Protocol):
+    """Whoever keeps an account of a create while it is under way."""
+
+    async def sending(self) -> None:
+        """Take that a POST is about to be sent. What this raises keeps it from being sent."""
+        ...
+
+    def refused(self) -> None:
+        """Take that the POST made nothing; it may be sent again, and be announced again."""
+        ...
+
+    def lost(self, loss: Loss) -> None:
+        """Take that nobody knows what the POST made. With a follower, it is for him to have it settled."""
+        ...
 
 
 def by_model(losses: Iterable[Loss]) -> dict[str, list[Loss]]:

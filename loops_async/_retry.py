@@ -98,7 +98,7 @@ async def with_retries(
 
     def pause(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
-        named = isinstance(error, APIError) and bool(error.retry_after)
+        named = isinstance(error, APIError) and bool(error.retry_after) and held() > 0
         return 0.0 if named else backoff(state)
 
     def used_up(state: RetryCallState) -> bool:

@@ -7,7 +7,9 @@ Here the caller stays until the work is done, however often it is cancelled, and
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -32,9 +34,20 @@ async def outlast(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
     The task's own outcome is left for the caller to look at. A cancellation that is returned must be raised again.
     """
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as exc:
-            cancelled = cancelled or exc
+    with _level_cancellation_shielded():
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as exc:
+                cancelled = cancelled or exc
     return cancelled
+
+
+def _level_cancellation_shielded() -> AbstractContextManager[object]:
+    """Hold off the cancel scopes of anyio, if it is in use.
+
+    They cancel a task anew at each turn of the event loop until it has left the scope, which would keep a core busy for
+    as long as the work takes. What they have to say is heard at the first await afterwards.
+    """
+    scope = getattr(sys.modules.get("anyio"), "CancelScope", None)
+    return nullcontext() if scope is None else scope(shield=True)

@@ -140,13 +140,7 @@ class _Wait:
     ) -> None:
         if not hasattr(client, "_companion"):
             raise TypeError(f"the first argument must be a LoopsClient, not {type(client).__name__}")
-        if not isinstance(policy, PollPolicy):
-            raise TypeError(f"policy must be a PollPolicy, not {type(policy).__name__}")
-        if on_status is not None and (not callable(on_status) or inspect.iscoroutinefunction(on_status)):
-            kind = "a coroutine function" if callable(on_status) else type(on_status).__name__
-            raise TypeError(f"on_status must be a plain function that takes a StatusChange, not {kind}")
-        if timeout is not None and timeout != math.inf:
-            _checks.number("timeout", timeout)
+        check_wait(timeout, policy, on_status)
         self._sampler = sampler if isinstance(sampler, Sampler) else None
         self._sampler_id = _checks.segment("sampler id", sampler.id if isinstance(sampler, Sampler) else sampler)
         self._timeout = timeout
@@ -294,6 +288,17 @@ class _Wait:
         """Take the end of the source."""
         if not self._future.done():
             self._future.set_exception(_own(error))
+
+
+def check_wait(timeout: object, policy: object, on_status: object) -> None:
+    """Check the arguments that waits and launches share."""
+    if not isinstance(policy, PollPolicy):
+        raise TypeError(f"policy must be a PollPolicy, not {type(policy).__name__}")
+    if on_status is not None and (not callable(on_status) or inspect.iscoroutinefunction(on_status)):
+        kind = "a coroutine function" if callable(on_status) else type(on_status).__name__
+        raise TypeError(f"on_status must be a plain function that takes a StatusChange, not {kind}")
+    if timeout is not None and timeout != math.inf:
+        _checks.number("timeout", timeout)
 
 
 _ENDLESS: Final = 1e9

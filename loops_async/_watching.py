@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ._policy import PollPolicy
 from .models import Sampler
+
+
+class Companion(Protocol):
+    """Something that a client has at most one of, and that is closed with it."""
+
+    async def aclose(self) -> None: ...
+
+
+C = TypeVar("C", bound=Companion)
 
 
 class Row(Protocol):

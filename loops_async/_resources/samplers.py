@@ -5,8 +5,9 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from .. import _checks, _codec
-from .._creates import Creates, Follower
+from .._creates import Creates
 from .._governor import Priority
+from .._losses import Follower
 from .._protocol import Request, deactivation, path_of, query_of, sampler_request, trusted_with_key
 from .._releases import Releases
 from .._retry import may_be_repeated, with_retries

@@ -1,0 +1,188 @@
+"""The file of a journal: one process at a time, and nothing counts before it is on the disk.
+
+Writing to a disk takes milliseconds, in which the event loop must go on, so a thread does it. Whatever is to be written
+in the meantime goes with the next turn: thousands of creates at once share a few flushes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Self, TypeVar
+
+from . import _journal
+from ._shield import outlast, protected
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover -- Windows
+    fcntl = None  # type: ignore[assignment]
+
+T = TypeVar("T")
+
+
+class JournalFile:
+    """A journal that is open, and locked against all other processes until it is closed."""
+
+    def __init__(
+        self, path: str, fd: int, account: _journal.Account, is_torn: bool, thread: ThreadPoolExecutor
+    ) -> None:
+        self.path = path
+        self.account = account
+        """What it said when it was opened."""
+        self._fd = fd
+        self._is_torn = is_torn
+        self._thread = thread
+        self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+        self.failure: OSError | None = None
+        """The first failure to write, if there was one."""
+
+    @classmethod
+    async def open(cls, path: str, *, create: bool) -> Self:
+        """Open and lock a journal; *create* it if it does not exist.
+
+        Raises:
+            BlockingIOError: Another launch, here or in another process, has it open.
+            OSError: It cannot be opened or read.
+            ValueError: It is a file of something else.
+        """
+        thread = ThreadPoolExecutor(1, thread_name_prefix="loops-async-journal")
+        opening = protected(_in_thread(thread, lambda: _open(path, create=create)))
+        cancelled = await outlast(opening)
+        if (failure := opening.exception()) is not None:
+            thread.shutdown(wait=False)
+            raise cancelled or failure
+        journal = cls(path, *opening.result(), thread)
+        if cancelled is not None:
+            await journal.close()
+            raise cancelled
+        return journal
+
+    async def append(self, record: _journal.Record) -> None:
+        """Write *record*; return once it is on the disk. A cancel ends the waiting, not the writing.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        await asyncio.shield(self.note(record))
+
+    def note(self, record: _journal.Record) -> asyncio.Future[None]:
+        """Have *record* written soon; the future, which may be left alone, tells when it is on the disk."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # A failure is remembered in any case, so that nobody needs to ask this future.
+        written.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self._pending.append((_journal.line(record), written))
+        if self._writer is None:
+            self._writer = protected(self._write())
+        return written
+
+    async def close(self) -> None:
+        """Write what is left, and unlock the file. A cancel does not cut it short, and comes afterwards."""
+        closing = protected(self._close())
+        cancelled = await outlast(closing)
+        closing.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _write(self) -> None:
+        while self._pending:
+            batch, self._pending = self._pending, []
+            text = b"".join(line for line, _ in batch)
+            try:
+                await _in_thread(self._thread, partial(self._write_down, text))
+            except Exception as exc:  # noqa: BLE001 -- whatever it was, nobody may wait for ever
+                failure = exc if isinstance(exc, OSError) else OSError(str(exc))
+                self.failure = self.failure or failure
+                for written in (each for _, each in batch if not each.done()):
+                    # One exception for each: whoever raises it writes a traceback into it.
+                    written.set_exception(OSError(*failure.args))
+            else:
+                for written in (each for _, each in batch if not each.done()):
+                    written.set_result(None)
+        self._writer = None
+
+    def _write_down(self, text: bytes) -> None:
+        # What a crash, or a full disk, has left of a line must not become the beginning of the next.
+        text = b"\n" + text if self._is_torn else text
+        self._is_torn = True
+        view = memoryview(text)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        os.fsync(self._fd)
+        self._is_torn = False
+
+    async def _close(self) -> None:
+        while self._writer is not None:
+            await asyncio.wait([self._writer])
+        await _in_thread(self._thread, lambda: os.close(self._fd))
+        self._thread.shutdown(wait=False)
+
+
+async def read_locked(path: str) -> _journal.Account:
+    """Read a journal that nobody writes to. Raises as `JournalFile.open` does."""
+
+    def read() -> _journal.Account:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            _lock(fd, path, shared=True)
+            return _read(fd, path)[0]
+        finally:
+            os.close(fd)
+
+    return await asyncio.to_thread(read)
+
+
+async def _in_thread(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(thread, work)
+
+
+def _open(path: str, *, create: bool) -> tuple[int, _journal.Account, bool]:
+    is_new = create and not os.path.exists(path)
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0), 0o666)
+    try:
+        _lock(fd, path, shared=False)
+        account, is_torn = _read(fd, path)
+        if is_new:
+            _flush_folder(path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, account, is_torn
+
+
+def _lock(fd: int, path: str, *, shared: bool) -> None:
+    if fcntl is None:  # pragma: no cover -- Windows
+        raise NotImplementedError("journals need file locks of a kind that this system does not have")
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(
+            errno.EAGAIN, "the journal is in use: the launch that writes it is still running", path
+        ) from None
+
+
+def _read(fd: int, path: str) -> tuple[_journal.Account, bool]:
+    """Add up what the file holds, and tell whether its last line is torn."""
+    chunks: list[bytes] = []
+    while chunk := os.read(fd, 1 << 20):
+        chunks.append(chunk)
+    content = b"".join(chunks)
+    try:
+        account = _journal.read(content)
+    except ValueError as exc:
+        raise ValueError(f"{path}: {exc}") from None
+    return account, bool(content) and not content.endswith(b"\n")
+
+
+def _flush_folder(path: str) -> None:
+    # A new file is safe only once its name is on the disk, too.
+    fd = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,67 @@
+"""What the tests of launches share: base models by what becomes of their samplers, and a look behind the scenes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from loops_async import Fleet, LoopsClient, launch
+from loops_async.emulator import Emulator, Stage
+
+from .support import KEY, QUICK_POLL, QUICK_RETRY
+
+LIFECYCLES = {
+    "good": (Stage("BUILDING", 0.02), Stage("ACTIVE")),
+    "slow": (Stage("BUILDING", 600.0), Stage("ACTIVE")),
+    "bad": (Stage("BUILDING", 0.02), Stage("BUILD_FAILED")),
+    "sick": (Stage("BUILDING", 0.02), Stage("UNHEALTHY")),
+}
+
+CREATE = "/v1/loops/samplers"
+DEACTIVATE = "/v1/loops/samplers/{sampler_id}/deactivate"
+
+Launch = Callable[..., AbstractAsyncContextManager[Fleet]]
+
+
+@asynccontextmanager
+async def plane() -> AsyncIterator[tuple[Emulator, LoopsClient, Launch]]:
+    """Give an emulator, a client of it, and `launch()` with both and quick polls."""
+    async with (
+        Emulator(api_key=KEY, lifecycles=LIFECYCLES) as emulator,
+        LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY) as client,
+    ):
+        yield emulator, client, partial(launch, client, policy=QUICK_POLL)
+
+
+def creates(emulator: Emulator) -> int:
+    """Count the creates that arrived."""
+    return len(emulator.requests("POST", CREATE))
+
+
+def deactivated(emulator: Emulator) -> list[str]:
+    """Give the ids of the deactivations that arrived, in order."""
+    return [request.path.split("/")[-2] for request in emulator.requests("POST", DEACTIVATE)]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until *condition* is true."""
+    while not condition():
+        await asyncio.sleep(0.002)
+
+
+def pending_tasks() -> list[Any]:
+    """Find the tasks of this loop that still run, those that `asyncio.all_tasks()` does not show included."""
+    gc.collect()
+    loop = asyncio.get_running_loop()
+    return [
+        task
+        for task in gc.get_objects()
+        if isinstance(task, asyncio.Task)
+        and not task.done()
+        and task.get_loop() is loop
+        and task is not asyncio.current_task()
+    ]
