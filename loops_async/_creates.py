@@ -35,7 +35,8 @@ from .models import Sampler, SamplerSpec
 logger = logging.getLogger("loops_async")
 
 SECOND_LOOK: Final = 1.0
-"""Seconds after which an account that shows too few candidates is looked at once more: lists can lag behind creates."""
+"""Seconds after which an account that shows too few candidates is looked at once more, since lists can lag behind
+creates; and so is one that could not be listed."""
 
 
 class Creates:
@@ -107,15 +108,13 @@ class Creates:
         That is an error with the candidates. To *adopt* means to return the sampler instead where the losses of a
         base model can be matched with the candidates one to one.
         """
-        candidates: tuple[Sampler, ...] = ()
-        look_error: Exception | None = None
         try:
-            candidates = await self._candidates(losses)
-            if _too_few(candidates, losses):
+            candidates, look_error = await self._looked_for(losses)
+            if look_error is not None or _too_few(candidates, losses):
                 await asyncio.sleep(SECOND_LOOK)
-                candidates = await self._candidates(losses)
-        except Exception as exc:  # noqa: BLE001 -- nothing may hide that the outcome is unknown
-            look_error = exc
+                second, second_error = await self._looked_for(losses)
+                if second_error is None:
+                    candidates, look_error = second, None
         except asyncio.CancelledError as exc:
             for loss in losses:
                 logger.error("cancelled while looking for what a create has made: %s", loss.unknown)
@@ -228,6 +227,13 @@ class Creates:
         (unknown,) = await self.settle([loss])
         assert isinstance(unknown, CreateOutcomeUnknown)  # noqa: S101 -- nothing is adopted unasked
         return unknown
+
+    async def _looked_for(self, losses: Sequence[Loss]) -> tuple[tuple[Sampler, ...], Exception | None]:
+        """Return the candidates for *losses*, or why they could not be looked for."""
+        try:
+            return await self._candidates(losses), None
+        except Exception as exc:  # noqa: BLE001 -- nothing may hide that the outcome is unknown
+            return (), exc
 
     async def _candidates(self, losses: Sequence[Loss]) -> tuple[Sampler, ...]:
         """Return the samplers that any of *losses* may have made, newest first."""

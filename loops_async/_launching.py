@@ -135,18 +135,26 @@ class _Create:
 
     async def sending(self) -> None:
         launching = self._launching
-        await launching.journal.append(_journal.Intent.of(launching.id, self._number, _now(), self.spec))
+        try:
+            await launching.journal.append(_journal.Intent.of(launching.id, self._number, _now(), self.spec))
+        except BaseException:
+            # It may be on the disk, or get there, and is not sent all the same.
+            self._note_refused()
+            raise
         self.is_out = True
 
     def refused(self) -> None:
         self.is_out = False
-        self._launching.journal.note(_journal.Refused(self._launching.id, self._number, _now()))
+        self._note_refused()
         if self._launching.is_ending and self._task is not None:
             # It would be sent again after a while, and there is nobody to send it for any more.
             self._task.cancel()
 
     def lost(self, loss: Loss) -> None:
         self.loss = loss
+
+    def _note_refused(self) -> None:
+        self._launching.journal.note(_journal.Refused(self._launching.id, self._number, _now()))
 
     async def made(self, sampler_id: str) -> None:
         self.is_out = False
