@@ -6,14 +6,14 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from itertools import cycle, islice
 from typing import Final
 
 import click
 
-from loops_async import DeploymentStatus, LoopsClient, LoopsError, PollPolicy, Sampler, StatusChange, wait_until_active
+from loops_async import DeploymentStatus, LoopsClient, LoopsError, PollPolicy, launch
 from loops_async.emulator import Emulator, Stage
 
 from ._options import speed_option
@@ -74,15 +74,18 @@ async def _demo(count: int, speed: float) -> int:
     ):
         click.echo(f"Launching {_samplers(count)} on an emulated control plane at {emulator.url}")
         try:
-            async with _held(client) as held:
-                began = time.monotonic()
-                async with progress() as on_status:
-                    active = await _bring_up(client, models, _policy(speed), held, on_status)
-                took = time.monotonic() - began
-                click.echo("Base URLs of the ACTIVE samplers:")
-                width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-                for line in url_lines(active, width):
-                    click.echo(line)
+            async with AsyncExitStack() as stack:
+                on_status = await stack.enter_async_context(progress())
+                async with launch(client, models, timeout=None, policy=_policy(speed), on_status=on_status) as fleet:
+                    began = time.monotonic()
+                    active = await fleet.active()
+                    took = time.monotonic() - began
+                    # The table is complete, and what follows goes below it.
+                    await stack.aclose()
+                    click.echo("Base URLs of the ACTIVE samplers:")
+                    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+                    for line in url_lines(active, width):
+                        click.echo(line)
         except (asyncio.CancelledError, LoopsError) as error:
             end = "Failed" if isinstance(error, LoopsError) else "Interrupted"
             click.echo(f"{end}: {_account(emulator)}", err=True)
@@ -92,52 +95,6 @@ async def _demo(count: int, speed: float) -> int:
             return 1
         click.echo(f"{_samplers(count)} ACTIVE in {took:.1f} s; {_account(emulator)}")
     return 0
-
-
-@asynccontextmanager
-async def _held(client: LoopsClient) -> AsyncIterator[list[Sampler]]:
-    """Give a list, and release the samplers that are on it when the block ends, however it ends."""
-    held: list[Sampler] = []
-    try:
-        yield held
-    finally:
-        release = asyncio.gather(*(client.samplers.deactivate(each.id) for each in held), return_exceptions=True)
-        try:
-            # A Ctrl-C that comes now would otherwise cancel the very requests that it asks for.
-            outcomes = await asyncio.shield(release)
-        except asyncio.CancelledError:
-            await release
-            raise
-        for sampler, outcome in zip(held, outcomes, strict=True):
-            if isinstance(outcome, BaseException):
-                click.echo(f"Error: sampler {sampler.id} was not released: {outcome}", err=True)
-
-
-async def _bring_up(
-    client: LoopsClient,
-    models: Sequence[str],
-    policy: PollPolicy,
-    held: list[Sampler],
-    on_status: Callable[[StatusChange], None],
-) -> list[Sampler]:
-    """Create a sampler of each of *models* and wait for them, all at once; return them in the same order.
-
-    Each one is in *held* from the moment in which it exists, whatever becomes of the others.
-    """
-    session = await client.sessions.create()
-
-    async def one(model: str) -> Sampler:
-        sampler = await client.samplers.create(session_id=session.id, base_model=model)
-        held.append(sampler)
-        return await wait_until_active(client, sampler, timeout=None, policy=policy, on_status=on_status)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(model)) for model in models]
-    except ExceptionGroup as failures:
-        # The others were cancelled because of the first, and tell nothing more.
-        raise failures.exceptions[0] from failures
-    return [task.result() for task in tasks]
 
 
 def _policy(speed: float) -> PollPolicy:

@@ -45,6 +45,7 @@ def exit_code() -> int:
         error.show()
         return error.exit_code
     except LoopsError as error:
-        click.echo(f"Error: {error}", err=True)
+        for each in error.exceptions if isinstance(error, ExceptionGroup) else (error,):
+            click.echo(f"Error: {each}", err=True)
         return 1
     return code if isinstance(code, int) else 0

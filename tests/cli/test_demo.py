@@ -137,17 +137,16 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
 def test_a_create_that_fails_releases_the_others() -> None:
     code = f"""
 from loops_async import ConflictError
-from loops_async._resources.samplers import Samplers
-from loops_async.emulator import Emulator
+from loops_async._resources.launches import Launches
 
-create = Samplers.create
+create = Launches.create
 
-async def fail_for_one(self, **arguments):
-    if "Kimi" in arguments["base_model"]:
+async def fail_for_one(self, session_id, spec, follower):
+    if "Kimi" in spec.base_model:
         raise ConflictError(409, "POST", "/v1/loops/samplers", message="No.")
-    return await create(self, **arguments)
+    return await create(self, session_id, spec, follower)
 
-Samplers.create = fail_for_one
+Launches.create = fail_for_one
 {MAIN}
 """
     status, output, errors = finished("demo", "--count", "3", code=code)
@@ -161,12 +160,12 @@ Samplers.create = fail_for_one
 
 def test_says_so_if_something_is_left_alive() -> None:
     code = f"""
-from loops_async._resources.samplers import Samplers
+from loops_async._resources.launches import Launches
 
-async def nothing(self, id):
+async def nothing(self, sampler_id, **_):
     pass
 
-Samplers.deactivate = nothing
+Launches.release = nothing
 {MAIN}
 """
     status, output, errors = finished("demo", "--speed", "50", "--count", "2", code=code)
