@@ -40,10 +40,13 @@ async def test_a_complete_program_comes_early_and_runs_by_itself() -> None:
     )
     out, _ = await process.communicate()
     assert process.returncode == 0
-    assert re.fullmatch(r"ACTIVE http://127\.0\.0\.1:\d+/\S+\n", out.decode())
+    assert re.fullmatch(r"(ACTIVE http://127\.0\.0\.1:\d+/\S+\n){2}", out.decode())
 
 
-async def test_each_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_each_snippet_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     async with Emulator(speed=100) as emulator, LoopsClient("any-key", base_url=emulator.url) as loops:
         session = await loops.sessions.create()
         sampler = await loops.samplers.create(session_id=session.id, base_model="Qwen/Qwen3-8B")
@@ -58,7 +61,8 @@ async def test_each_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "ACTIVE after" in shown
     assert "None ->" in shown
-    assert shown.count("/sync\n") == 3
+    assert shown.count("/sync\n") == 6
+    assert "released: ('" in shown
 
 
 def test_the_quick_start_is_two_commands() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from pathlib import Path
 from typing import assert_type
 
 import aiohttp
@@ -15,8 +16,11 @@ from loops_async import (
     CreateOutcomeUnknown,
     DecodeError,
     DeploymentStatus,
+    Fleet,
+    LaunchError,
     LoopsClient,
     LoopsError,
+    Member,
     PollPolicy,
     RetryPolicy,
     Sampler,
@@ -28,10 +32,12 @@ from loops_async import (
     TeardownError,
     TransportError,
     WaitTimeout,
+    launch,
     wait_until_active,
     watch,
 )
 from loops_async.emulator import Emulator, Fault, Stage
+from loops_async.journal import Orphans, Reclaimed, orphans, reclaim
 
 
 def on_status(change: StatusChange) -> None:
@@ -94,6 +100,46 @@ async def main(own: aiohttp.ClientSession) -> None:
             assert_type(change, StatusChange)
         first, second = await asyncio.gather(wait_until_active(client, "a"), wait_until_active(client, "b"))
         assert_type((first, second), tuple[Sampler, Sampler])
+
+
+async def launching(client: LoopsClient) -> None:
+    specs = (SamplerSpec("m", max_seq_length=1), "other")
+    async with launch(
+        client,
+        specs,
+        session_id=None,
+        timeout=3600.0,
+        policy=PollPolicy(),
+        max_concurrent_creates=32,
+        relaunches=0,
+        teardown="always",
+        teardown_timeout=60.0,
+        adopt_unknown=True,
+        journal=Path("journal"),
+        on_status=on_status,
+    ) as fleet:
+        assert_type(fleet, Fleet)
+        async for member in fleet:
+            assert_type(member, Member)
+            assert_type(member.sampler, Sampler | None)
+            assert_type(member.error, Exception | None)
+            assert_type(member.failures, tuple[SamplerFailed, ...])
+            fleet.release(member)
+        assert_type(await fleet.active(), tuple[Sampler, ...])
+        assert_type(await fleet.active(at_least=1), tuple[Sampler, ...])
+        assert_type(fleet.members, tuple[Member, ...])
+    try:
+        async with launch(client, ["m"], teardown="on_error", journal="journal") as fleet:
+            await fleet.active()
+    except LaunchError as error:
+        assert_type(error.exceptions[0], Exception | ExceptionGroup[Exception])
+    found = await orphans(client, "journal")
+    assert_type(found, Orphans)
+    assert_type([sampler.id for sampler in found], list[str])
+    done = await reclaim(client, Path("journal"), timeout=10.0)
+    assert_type(done, Reclaimed)
+    assert_type(done.released, tuple[str, ...])
+    assert_type(done.unknown, tuple[CreateOutcomeUnknown, ...])
 
 
 async def errors(client: LoopsClient) -> None:
