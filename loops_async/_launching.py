@@ -211,8 +211,8 @@ class Launching:
         self._report = report
         if self.settings.timeout is not None:
             self._deadline = asyncio.get_running_loop().time() + self.settings.timeout
+        self._unanswered.update(self._members)
         for member in self._members:
-            self._unanswered.add(member)
             task = self._tasks[member] = protected(self._bring_up(member))
             task.add_done_callback(partial(self._over, member))
 
@@ -278,16 +278,13 @@ class Launching:
             try:
                 return await self._wait(member, made, holding)
             except SamplerFailed as failed:
-                if not relaunches or holding.sampler_id in self._handed_over:
+                if not relaunches or holding.sampler_id in self._handed_over or self._remaining() == 0:
                     raise
                 await self._make_room(member, holding, failed)
             relaunches -= 1
 
     async def _wait(self, member: Member, made: Sampler | str, holding: _Holding) -> Sampler:
         settings = self.settings
-        remaining = self._deadline
-        if remaining is not None:
-            remaining = max(0.0, remaining - asyncio.get_running_loop().time())
 
         def noted(change: StatusChange) -> None:
             holding.is_seen = True
@@ -295,7 +292,13 @@ class Launching:
             if settings.on_status is not None:
                 settings.on_status(change)
 
-        return await wait_until_active(self._client, made, timeout=remaining, policy=settings.policy, on_status=noted)
+        return await wait_until_active(
+            self._client, made, timeout=self._remaining(), policy=settings.policy, on_status=noted
+        )
+
+    def _remaining(self) -> float | None:
+        """Return the seconds that members have left to come up, None for no end."""
+        return None if self._deadline is None else max(0.0, self._deadline - asyncio.get_running_loop().time())
 
     async def _make_room(self, member: Member, holding: _Holding, failed: SamplerFailed) -> None:
         """Release the sampler that *failed*: there are never two bills for one member."""
@@ -431,7 +434,8 @@ class Launching:
         for task in (*late, *self._settling):
             task.cancel()
         await asyncio.wait((*late, *self._settling))
-        for create in self._lost:
+        lost, self._lost = self._lost, []
+        for create in lost:
             create.give_up("the time of the teardown was up before all creates were answered")
         remaining = []
         for member, task in self._tasks.items():
@@ -455,13 +459,13 @@ class Launching:
     def _left(self, failed: bool) -> TeardownError | None:
         """Say what is still billed, and what may be without anybody having been told."""
         errors: list[Exception] = []
-        billed: list[str] = []
+        billed: dict[str, None] = {}
         unknown = 0
         for member in self._members:
             error = member._error
             holding = self._holdings.get(member._sampler_id or "")
             if holding is not None and holding.sampler_id not in billed and not self._is_kept(member, failed):
-                billed.append(holding.sampler_id)
+                billed[holding.sampler_id] = None
                 trouble = holding.trouble or TransportError("no answer before the time of the teardown was up")
                 trouble.add_note(f"sampler {holding.sampler_id} of {member.spec.base_model} is still billed")
                 errors.append(trouble)
@@ -479,7 +483,7 @@ class Launching:
         if unknown:
             creates = "create" if unknown == 1 else "creates"
             parts.append(f"{unknown} {creates} may have made what is still billed, and nobody knows")
-        return TeardownError("; ".join(parts), errors, billed)
+        return TeardownError("; ".join(parts), errors, tuple(billed))
 
 
 def _nobody(_: Member) -> None:
