@@ -70,26 +70,35 @@ class Fleet:
         """
         needed = _checks.optional_count("at_least", at_least) or len(self._members)
         if needed > len(self._members):
-            raise ValueError(f"at_least is {needed}, and there are only {len(self._members)} members")
+            raise ValueError(f"at_least is {needed}, more than the fleet has members: {len(self._members)}")
         while len(self._settled) - self._failed < needed:
             if self._failed > len(self._members) - needed:
                 raise await self._launch_error(needed)
             await self._news.wait()
         return tuple(member.sampler for member in self._members if member.sampler is not None)
 
-    def release(self, member: Member) -> None:
+    def release(self, member: Member | Sampler) -> None:
         """Hand the sampler of *member* over: it is the caller's to deactivate, and stays when the block ends.
 
-        That a member is handed over does not change how it settles, but a failed one is not relaunched any more.
-        Releasing a member twice does nothing.
+        A member that is still on its way can be handed over, too, and goes on to settle as the others do; after the
+        block, `wait_until_active(client, member.sampler_id)` goes on waiting for it. One that fails is not relaunched
+        any more. Releasing a member twice does nothing.
+
+        Args:
+            member: The member, or its sampler.
 
         Raises:
-            TypeError: *member* is no `Member`.
-            ValueError: It is another fleet's, or has no sampler (any more, or yet).
+            TypeError: *member* is neither.
+            ValueError: It is another fleet's, or has no sampler yet, or none any more.
             RuntimeError: The block has ended.
         """
+        if isinstance(member, Sampler):
+            found = [each for each in self._members if each.sampler_id == member.id]
+            if not found:
+                raise ValueError(f"sampler {member.id} is of no member of this fleet")
+            member = found[0]
         if not isinstance(member, Member):
-            raise TypeError(f"release needs a Member of this fleet, not {type(member).__name__}")
+            raise TypeError(f"release needs a Member of this fleet or its Sampler, not {type(member).__name__}")
         if member.index >= len(self._members) or self._members[member.index] is not member:
             raise ValueError(f"{member!r} is a member of another fleet")
         self._launching.hand_over(member)
@@ -130,7 +139,5 @@ class _Settled:
             raise StopAsyncIteration
         while self._next >= len(fleet._settled):
             await fleet._news.wait()
-        member = fleet._settled[self._next]
         self._next += 1
-        member._is_told = True
-        return member
+        return fleet._settled[self._next - 1]

@@ -101,8 +101,6 @@ class OpenCreate:
     spec: SamplerSpec
     at: datetime
     """When it was about to be sent, by the clock of the machine that sent it."""
-    base_url: str
-    """Control plane; empty if the journal does not say."""
 
 
 @define
@@ -111,12 +109,14 @@ class Account:
 
     open: dict[tuple[str, int], OpenCreate] = Factory(dict)
     """Creates without an end, by launch and number."""
-    held: dict[str, str] = Factory(dict)
-    """Control plane of each sampler that is still to be released, by its id."""
+    held: dict[str, datetime] = Factory(dict)
+    """When each sampler that is still to be released was created, by its id."""
     known: set[str] = Factory(set)
     """Ids of all samplers that the journal ever named."""
-    planes: dict[str, str] = Factory(dict)
-    """Control plane of each launch."""
+    planes: set[str] = Factory(set)
+    """Control planes of the launches."""
+    pid: int | None = None
+    """Process of the last launch."""
     unreadable: list[int] = Factory(list)
     """Numbers of the lines, from 1 on, that are no records; a torn last line is not among them."""
 
@@ -124,16 +124,15 @@ class Account:
         """Add *record*."""
         match record:
             case Launch():
-                self.planes[record.launch] = record.base_url
+                self.planes.add(record.base_url)
+                self.pid = record.pid
             case Intent():
-                at = record.at if record.at.tzinfo is not None else record.at.replace(tzinfo=UTC)
-                plane = self.planes.get(record.launch, "")
-                self.open[record.launch, record.create] = OpenCreate(_spec_of(record), at, plane)
+                self.open[record.launch, record.create] = OpenCreate(_spec_of(record), _aware(record.at))
             case Refused():
                 self.open.pop((record.launch, record.create), None)
             case Created():
                 self.open.pop((record.launch, record.create), None)
-                self.held[record.sampler_id] = self.planes.get(record.launch, "")
+                self.held[record.sampler_id] = _aware(record.at)
                 self.known.add(record.sampler_id)
             case Released() | HandedOver():
                 self.held.pop(record.sampler_id, None)
@@ -169,6 +168,10 @@ _FIRST: Final = b'{"event":"launch"'
 
 def _is_torn_record(torn: bytes) -> bool:
     return torn.startswith(_FIRST) or _FIRST.startswith(torn)
+
+
+def _aware(at: datetime) -> datetime:
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _spec_of(intent: Intent) -> SamplerSpec:

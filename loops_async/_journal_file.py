@@ -161,9 +161,8 @@ def _lock(fd: int, path: str, *, shared: bool) -> None:
     try:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise BlockingIOError(
-            errno.EAGAIN, "the journal is in use: the launch that writes it is still running", path
-        ) from None
+        who = f"the launch of process {pid}" if (pid := _read(fd, path)[0].pid) else "another launch"
+        raise BlockingIOError(errno.EAGAIN, f"the journal is in use: {who} is still running", path) from None
 
 
 def _read(fd: int, path: str) -> tuple[_journal.Account, bool]:

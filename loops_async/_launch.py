@@ -114,8 +114,10 @@ def launch(
         on_status=on_status,
     )
     members = tuple(Member(index, spec) for index, spec in enumerate(_specs(specs)))
+    if journal is not None and not isinstance(journal, (str, os.PathLike)):
+        raise TypeError(f"journal must be a str or a path, not {type(journal).__name__}")
     path = None if journal is None else _checks.text("journal", os.fspath(journal))
-    return _Block(client, members, settings, _checks.optional_text("session_id", session_id), path)
+    return Launch(client, members, settings, _checks.optional_text("session_id", session_id), path)
 
 
 def _specs(specs: Iterable[SamplerSpec | str]) -> list[SamplerSpec]:
@@ -130,16 +132,16 @@ def _specs(specs: Iterable[SamplerSpec | str]) -> list[SamplerSpec]:
     return checked
 
 
-class _Blocks:
+class _Launches:
     """The launches of one client that are going on, and what their ends had to leave to it."""
 
     def __init__(self) -> None:
-        self.going_on: set[_Block] = set()
+        self.going_on: set[Launch] = set()
         self._overdue: set[asyncio.Task[None]] = set()
 
     async def aclose(self) -> None:
         """End all launches, since afterwards nobody could release anything; their own blocks tell what is left."""
-        endings = [block.end(failed=True) for block in self.going_on]
+        endings = [each.end(failed=True) for each in self.going_on]
         if endings:
             await asyncio.wait(endings)
         if self._overdue:
@@ -152,7 +154,7 @@ class _Blocks:
             task.add_done_callback(self._overdue.discard)
 
 
-class _Block:
+class Launch:
     """The way into a launch and out of it."""
 
     def __init__(
@@ -170,14 +172,14 @@ class _Block:
         self._path = path
         self._is_entered = False
         self._launching: Launching
-        self._blocks: _Blocks
+        self._siblings: _Launches
         self._ending: asyncio.Task[TeardownError | None] | None = None
 
     async def __aenter__(self) -> Fleet:
         if self._is_entered:
             raise RuntimeError("a launch can be entered only once; call launch() again")
         self._is_entered = True
-        blocks = self._client._companion(_Blocks, lambda _: _Blocks())
+        siblings = self._client._companion(_Launches, lambda _: _Launches())
         journal = await JournalFile.open(self._path, create=True) if self._path is not None else NoJournal()
         try:
             if self._session_id is None and self._members:
@@ -190,8 +192,8 @@ class _Block:
             raise
         # From here on nothing is awaited: whatever is started has somebody who ends it.
         fleet = Fleet(self._members, launching, self._session_id)
-        self._launching, self._blocks = launching, blocks
-        blocks.going_on.add(self)
+        self._launching, self._siblings = launching, siblings
+        siblings.going_on.add(self)
         launching.start(fleet._take)
         return fleet
 
@@ -221,8 +223,8 @@ class _Block:
         try:
             return await self._launching.end(failed)
         finally:
-            self._blocks.going_on.discard(self)
-            self._blocks.look_after(self._launching.overdue)
+            self._siblings.going_on.discard(self)
+            self._siblings.look_after(self._launching.overdue)
 
     async def _take_stock(self) -> bool:
         """Note what samplers there are, without which none can be adopted; return whether that could be done."""

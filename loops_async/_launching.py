@@ -36,6 +36,7 @@ from ._journal_file import JournalFile
 from ._losses import Follower, Loss
 from ._member import Member
 from ._policy import PollPolicy
+from ._remains import still_billed
 from ._shield import protected
 from ._waiter import SupportsWaiting, wait_until_active
 from .errors import CreateOutcomeUnknown, DecodeError, LoopsError, SamplerFailed, TeardownError, TransportError
@@ -44,6 +45,12 @@ from .models import Sampler, SamplerSpec, StatusChange
 logger = logging.getLogger("loops_async")
 
 Teardown: TypeAlias = Literal["always", "on_error", "never"]
+
+UNANSWERED: Final = "its request is not answered yet; the client goes on, and releases what it makes before it closes"
+"""What is told of a POST that outlasts the teardown."""
+
+NOTICE: Final = 2.0
+"""Seconds after which a teardown says that it is going on."""
 
 NEW: Final = 30.0
 """Seconds after its creation for which a sampler that nobody has seen yet may be unknown to parts of the service."""
@@ -65,7 +72,7 @@ class Launches(Protocol):
         within: float,
         is_new: Callable[[], bool],
         troubled: Callable[[LoopsError], None],
-    ) -> None: ...
+    ) -> bool: ...
 
 
 class SupportsLaunching(SupportsWaiting, Protocol):
@@ -230,7 +237,8 @@ class Launching:
             return
         holding = self._holdings.get(sampler_id) if sampler_id is not None else None
         if holding is None or holding.is_going:
-            raise ValueError(f"member {member.index} has no sampler to release")
+            when = "any more" if member.settled else "at the moment"
+            raise ValueError(f"member {member.index} has no sampler to release {when}")
         del self._holdings[holding.sampler_id]
         self._handed_over.add(holding.sampler_id)
         self.journal.note(_journal.HandedOver(holding.sampler_id, _now()))
@@ -244,7 +252,10 @@ class Launching:
             # Nobody but the teardown cancels this task; the rest is a callback that does so to its own wait.
             member._is_cut_off = self.is_ending
             words = "the block of the launch ended" if self.is_ending else "the wait was cancelled"
-            self._settle(member, RuntimeError(f"{words} before this member was up"))
+            handed_over = ""
+            if member._sampler_id in self._handed_over:
+                handed_over = f"; its sampler {member._sampler_id} was handed over, and is still coming up"
+            self._settle(member, RuntimeError(f"{words} before this member was up{handed_over}"))
         except Exception as exc:  # noqa: BLE001 -- whatever it is, it is this member's to tell
             self._settle(member, exc)
         else:
@@ -266,7 +277,9 @@ class Launching:
             member._sampler = member._latest = outcome
         else:
             if isinstance(outcome, LoopsError):
-                outcome.add_note(f"member {member.index} of the launch, {member.spec.base_model}")
+                # Where in this package it came up is the same for all of them, and helps nobody.
+                outcome.with_traceback(None)
+            outcome.add_note(f"member {member.index} of the launch, {member.spec.base_model}")
             member._error = outcome
         self._report(member)
 
@@ -411,11 +424,28 @@ class Launching:
                 task.cancel()
         if self._tasks:
             ends = [protected(self._end(member, failed)) for member in self._tasks]
+            notice = loop.call_later(NOTICE, self._say_what_is_going_on, failed)
             _, late = await asyncio.wait(ends, timeout=self.settings.teardown_timeout)
+            notice.cancel()
             if late:
                 await self._break_off(late)
         await self.journal.close()
         return self._left(failed)
+
+    def _say_what_is_going_on(self, failed: bool) -> None:
+        """Give a reason to be patient to whoever sits in front of this."""
+        going = [
+            member._sampler_id
+            for member in self._members
+            if member._sampler_id in self._holdings and not self._is_kept(member, failed)
+        ]
+        unanswered = sum(create.is_out for create in self._creates.values())
+        logger.warning(
+            "still releasing the samplers of a launch, for %.0f s at most; to kill it now leaves them billed: %s%s",
+            self._end_at - asyncio.get_running_loop().time(),
+            ", ".join(map(str, going)) or "none whose id is known",
+            f", and those of {unanswered} unanswered creates" if unanswered else "",
+        )
 
     async def _end(self, member: Member, failed: bool) -> None:
         """Wait until *member* is done with, and release its sampler."""
@@ -441,11 +471,9 @@ class Launching:
         for member, task in self._tasks.items():
             posted = self._creates.get(member)
             if not task.done() and posted is not None and posted.is_out and posted.loss is None:
-                # Its POST goes on in the care of the client, and what that makes is released.
                 task.cancel()
                 self.overdue.append(task)
-                reason = "its request was still unanswered when the time of the teardown was up"
-                self._settle(member, CreateOutcomeUnknown(member.spec, (), TransportError(reason)))
+                self._settle(member, CreateOutcomeUnknown(member.spec, (), TransportError(UNANSWERED)))
             elif not task.done():
                 remaining.append(task)
         if remaining:
@@ -458,32 +486,18 @@ class Launching:
 
     def _left(self, failed: bool) -> TeardownError | None:
         """Say what is still billed, and what may be without anybody having been told."""
-        errors: list[Exception] = []
-        billed: dict[str, None] = {}
-        unknown = 0
+        billed: dict[str, Exception] = {}
+        unknown: list[CreateOutcomeUnknown] = []
         for member in self._members:
             error = member._error
             holding = self._holdings.get(member._sampler_id or "")
             if holding is not None and holding.sampler_id not in billed and not self._is_kept(member, failed):
-                billed[holding.sampler_id] = None
                 trouble = holding.trouble or TransportError("no answer before the time of the teardown was up")
                 trouble.add_note(f"sampler {holding.sampler_id} of {member.spec.base_model} is still billed")
-                errors.append(trouble)
+                billed[holding.sampler_id] = trouble.with_traceback(None)
             elif isinstance(error, CreateOutcomeUnknown) and not member._is_told:
-                unknown += 1
-                errors.append(error)
-        if not errors:
-            return None
-        parts = []
-        if billed:
-            are = (
-                "sampler could not be released and is" if len(billed) == 1 else "samplers could not be released and are"
-            )
-            parts.append(f"{len(billed)} {are} still billed")
-        if unknown:
-            creates = "create" if unknown == 1 else "creates"
-            parts.append(f"{unknown} {creates} may have made what is still billed, and nobody knows")
-        return TeardownError("; ".join(parts), errors, tuple(billed))
+                unknown.append(error)
+        return still_billed(billed, unknown)
 
 
 def _nobody(_: Member) -> None:

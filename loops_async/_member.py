@@ -43,9 +43,9 @@ class Member:
         """Why it did not come up; None before that is known, and for a member that did.
 
         It is what `samplers.create()` or `wait_until_active()` raised, or what `on_status` did; a RuntimeError for a
-        member that was still on its way when the block ended.
+        member that was still on its way when the block ended. A `CreateOutcomeUnknown` counts as told once this was
+        read; what nobody has read is raised when the block ends.
         """
-        # What nobody was given or has asked for by the end of the block is not taken for told.
         self._is_told = self._is_told or self._error is not None
         return self._error
 

@@ -44,14 +44,16 @@ class Releases:
         *,
         is_new: Callable[[], bool],
         troubled: Callable[[LoopsError], None] = lambda _: None,
-    ) -> None:
+    ) -> bool:
         """Deactivate a sampler, repeating that as *policy* says, until it is released for certain.
+
+        Return False if the service does not know it, which means that it is gone, or another account's.
 
         Args:
             sampler_id: The sampler.
             policy: How often, how soon and for how long.
-            is_new: Whether the sampler is so new that parts of the service may not know it yet. If it is not, 404 to
-                everything means that there is nothing left to release.
+            is_new: Whether the sampler is so new that parts of the service may not know it yet, so that 404 is no
+                answer.
             troubled: Called with the error of each attempt that fails.
 
         Raises:
@@ -59,32 +61,37 @@ class Releases:
         """
         request = deactivation(sampler_id)
 
-        async def attempt() -> None:
+        async def attempt() -> bool:
             try:
                 await self._transport.once(request, Priority.TEARDOWN)
             except LoopsError as exc:
                 troubled(exc)
-                final = isinstance(exc, APIError) and not _is_passing(exc)
-                if not (final and await self._is_gone(sampler_id, is_new)):
-                    raise
+                if isinstance(exc, APIError) and not _is_passing(exc):
+                    status = await self._status(sampler_id)
+                    if status in RELEASED:
+                        return True
+                    if status is None and isinstance(exc, NotFoundError) and not is_new():
+                        return False
+                raise
+            return True
 
-        await with_retries(
+        return await with_retries(
             attempt,
             policy,
             lambda error: _is_passing(error) or isinstance(error, NotFoundError),
             self._transport.governor.held,
         )
 
-    async def _is_gone(self, sampler_id: str, is_new: Callable[[], bool]) -> bool:
-        """Look whether there is nothing left to release; a look that fails says no."""
+    async def _status(self, sampler_id: str) -> str | None:
+        """Look a sampler up; return its status, None if there is none of that id, and nothing if the look fails."""
         request = sampler_request(sampler_id)
         try:
             body = await self._transport.once(request, Priority.TEARDOWN)
-            return _codec.decode_sampler(body, str(request), sampler_id).status in RELEASED
+            return _codec.decode_sampler(body, str(request), sampler_id).status
         except NotFoundError:
-            return not is_new()
+            return None
         except LoopsError:
-            return False
+            return ""
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -170,7 +170,7 @@ class CreateOutcomeUnknown(LoopsError):
     def __str__(self) -> str:
         head = f"it is unknown whether a sampler of {self.spec.base_model} was created"
         if self.look_error is not None:
-            return f"{head}, and the account's samplers could not be listed ({self.look_error})"
+            return f"{head}, and nobody could look for it: {self.look_error}"
         if not self.candidates:
             return f"{head}; no sampler that could be it is listed so far"
         ids = ", ".join(sampler.id for sampler in self.candidates)
@@ -229,6 +229,10 @@ class WaitTimeout(LoopsError, TimeoutError):
 
 class LaunchError(LoopsError, ExceptionGroup[Exception]):
     """Members of a launch did not come up; one error for each of them."""
+
+    def __str__(self) -> str:
+        more = len(self.exceptions) - 1
+        return f"{self.message}: {self.exceptions[0]}{f', and {more} more' if more else ''}"
 
     def derive(self, excs: Sequence[Exception], /) -> LaunchError:  # type: ignore[override]  # typeshed makes it generic
         """Return a part of this group, for `split()` and `except*`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -19,8 +19,9 @@ from attrs import field, frozen
 from . import _checks, _journal
 from ._journal_file import JournalFile, read_locked
 from ._losses import Loss, Moment
+from ._remains import still_billed
 from ._shield import outlast, protected
-from .errors import CreateOutcomeUnknown, LoopsError, TeardownError, TransportError
+from .errors import CreateOutcomeUnknown, LoopsError, TransportError
 from .models import Sampler, SamplerSpec
 
 __all__ = ["Orphans", "Reclaimed", "orphans", "reclaim"]
@@ -31,13 +32,17 @@ ANSWERED_WITHIN: Final = timedelta(minutes=5)
 """How long after its intent a create can have been processed: as long as one is given by default."""
 
 
+NEW: Final = timedelta(seconds=30)
+"""How long after its creation a sampler may be unknown to parts of the service."""
+
+
 class Launches(Protocol):
     """What cleaning up asks of a client."""
 
     @property
     def base_url(self) -> str: ...
     def own(self, *sampler_ids: str) -> None: ...
-    async def alive(self, sampler_ids: Collection[str]) -> tuple[Sampler, ...]: ...
+    async def look_up(self, sampler_ids: Collection[str]) -> Mapping[str, Sampler | None]: ...
     async def settle(self, losses: Sequence[Loss], *, adopt: bool) -> tuple[Sampler | CreateOutcomeUnknown, ...]: ...
     async def release(
         self,
@@ -46,7 +51,7 @@ class Launches(Protocol):
         within: float,
         is_new: Callable[[], bool],
         troubled: Callable[[LoopsError], None],
-    ) -> None: ...
+    ) -> bool: ...
 
 
 class SupportsCleaning(Protocol):
@@ -62,12 +67,15 @@ def _candidates(unknown: Sequence[CreateOutcomeUnknown]) -> tuple[Sampler, ...]:
 
 @frozen
 class Orphans:
-    """What a process left alive. Iterating gives all of it: the certain samplers, then the candidates."""
+    """What a process left alive. Iterating gives all samplers in it: the certain ones, then the candidates."""
 
     samplers: tuple[Sampler, ...] = field()
     """The samplers that the journal names and that are still to be released, newest first."""
     unknown: tuple[CreateOutcomeUnknown, ...] = field()
     """One for each create whose answer never arrived, with the samplers that it may have made."""
+    missing: tuple[str, ...] = field(default=())
+    """Ids of samplers that the journal names and the service does not know: those of another account or another
+    control plane, most likely, for which somebody with the right key should look."""
 
     @property
     def candidates(self) -> tuple[Sampler, ...]:
@@ -90,6 +98,8 @@ class Reclaimed:
     unknown: tuple[CreateOutcomeUnknown, ...] = field()
     """One for each create whose answer never arrived, with the samplers that it may have made. Nothing was done about
     these: look at them, and deactivate what is yours."""
+    missing: tuple[str, ...] = field(default=())
+    """Ids of samplers that the service does not know, as in `Orphans.missing`; they stay in the journal."""
 
     @property
     def candidates(self) -> tuple[Sampler, ...]:
@@ -113,9 +123,11 @@ async def orphans(client: SupportsCleaning, path: str | os.PathLike[str]) -> Orp
     """
     path = _checked(client, path)
     account = await read_locked(path)
-    _warn(path, account)
-    samplers = await client._launches.alive(account.held)
-    return Orphans(samplers, await _unknown(client, account))
+    _warn(client, path, account)
+    found = await client._launches.look_up(account.held)
+    samplers = tuple(sampler for sampler in found.values() if sampler is not None)
+    missing = tuple(sampler_id for sampler_id, sampler in found.items() if sampler is None)
+    return Orphans(samplers, await _unknown(client, account), missing)
 
 
 async def reclaim(client: SupportsCleaning, path: str | os.PathLike[str], *, timeout: float = 60.0) -> Reclaimed:
@@ -140,7 +152,7 @@ async def reclaim(client: SupportsCleaning, path: str | os.PathLike[str], *, tim
     timeout = _checks.number("timeout", timeout, exclusive=True)
     journal = await JournalFile.open(path, create=False)
     try:
-        _warn(path, journal.account)
+        _warn(client, path, journal.account)
         work = protected(_reclaim(client, journal, timeout))
         cancelled = await outlast(work)
     finally:
@@ -155,50 +167,57 @@ async def reclaim(client: SupportsCleaning, path: str | os.PathLike[str], *, tim
 async def _reclaim(client: SupportsCleaning, journal: JournalFile, timeout: float) -> Reclaimed:
     held = journal.account.held
     troubles: dict[str, Exception] = {}
-    tasks = {
-        protected(_release(client, journal, sampler_id, base_url, timeout, troubles)): sampler_id
-        for sampler_id, base_url in held.items()
-    }
+    tasks = {sampler_id: protected(_release(client, journal, sampler_id, timeout, troubles)) for sampler_id in held}
     if tasks:
-        _, late = await asyncio.wait(tasks, timeout=timeout)
+        _, late = await asyncio.wait(tasks.values(), timeout=timeout)
         for task in late:
             task.cancel()
-            troubles.setdefault(tasks[task], TransportError(f"no answer in {timeout:g} s"))
         if late:
             await asyncio.wait(late)
+    outcomes = {sampler_id: None if task.cancelled() else task.result() for sampler_id, task in tasks.items()}
     unknown = await _unknown(client, journal.account)
-    if troubles:
-        ids = tuple(sampler_id for sampler_id in held if sampler_id in troubles)
-        words = "1 sampler of the journal could" if len(ids) == 1 else f"{len(ids)} samplers of the journal could"
-        errors = [troubles[sampler_id] for sampler_id in ids]
-        raise TeardownError(f"{words} not be released", [*errors, *unknown], ids)
-    return Reclaimed(tuple(held), unknown)
+    billed = {
+        sampler_id: troubles.get(sampler_id) or TransportError(f"no answer in {timeout:g} s")
+        for sampler_id, outcome in outcomes.items()
+        if outcome is None
+    }
+    if billed:
+        error = still_billed(billed, unknown)
+        assert error is not None  # noqa: S101 -- something is billed
+        raise error
+    return Reclaimed(
+        tuple(sampler_id for sampler_id, outcome in outcomes.items() if outcome),
+        unknown,
+        tuple(sampler_id for sampler_id, outcome in outcomes.items() if not outcome),
+    )
 
 
 async def _release(
     client: SupportsCleaning,
     journal: JournalFile,
     sampler_id: str,
-    base_url: str,
     timeout: float,
     troubles: dict[str, Exception],
-) -> None:
-    launches = client._launches
+) -> bool | None:
+    """Release a sampler; return False if the service does not know it, None if that failed."""
+    made_at = journal.account.held[sampler_id]
 
-    def troubled(error: LoopsError) -> None:
+    def is_new() -> bool:
+        return datetime.now(UTC) - made_at < NEW
+
+    def troubled(error: Exception) -> None:
         troubles[sampler_id] = error
 
-    # On another control plane, 404 says nothing about this one.
-    is_elsewhere = base_url != launches.base_url
     try:
-        await launches.release(sampler_id, within=timeout, is_new=lambda: is_elsewhere, troubled=troubled)
+        released = await client._launches.release(sampler_id, within=timeout, is_new=is_new, troubled=troubled)
     except Exception as exc:  # noqa: BLE001 -- whatever it is, the id must be told
-        troubles[sampler_id] = exc
+        troubled(exc.with_traceback(None))
         exc.add_note(f"sampler {sampler_id} is still billed, as far as is known")
-    else:
-        troubles.pop(sampler_id, None)
+        return None
+    if released:
         # A failure is remembered by the journal, and raised in the end.
         journal.note(_journal.Released(sampler_id, datetime.now(UTC)))
+    return released
 
 
 async def _unknown(client: SupportsCleaning, account: _journal.Account) -> tuple[CreateOutcomeUnknown, ...]:
@@ -229,7 +248,10 @@ def _checked(client: object, path: object) -> str:
     return _checks.text("journal", os.fspath(path))
 
 
-def _warn(path: str, account: _journal.Account) -> None:
+def _warn(client: SupportsCleaning, path: str, account: _journal.Account) -> None:
     if account.unreadable:
         lines = ", ".join(map(str, account.unreadable))
         logger.warning("journal %s: passed over what is no record, line %s", path, lines)
+    if elsewhere := account.planes - {client._launches.base_url}:
+        made, asked = ", ".join(sorted(elsewhere)), client._launches.base_url
+        logger.warning("journal %s was written by launches at %s, and %s is asked about it", path, made, asked)

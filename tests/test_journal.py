@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from loops_async import CreateOutcomeUnknown, LoopsClient, SamplerSpec, TeardownError, _creates, _journal
+from loops_async import CreateOutcomeUnknown, LoopsClient, SamplerSpec, TeardownError, _creates, _journal, journal
 from loops_async._journal_file import JournalFile, read_locked
 from loops_async.emulator import Emulator, Fault
-from loops_async.journal import Orphans, orphans, reclaim
+from loops_async.journal import Orphans, Reclaimed, orphans, reclaim
 
 from .launching import CREATE, DEACTIVATE, Launch, creates, deactivated, pending_tasks, plane, until
 from .support import KEY
@@ -71,7 +71,7 @@ def test_a_record_is_plain_json() -> None:
         "spec": {"base_model": "m", "num_replicas": 2, "model_path": "bt://loops:r/sampler_weights/a"},
     }
     account = _journal.read(written(BEGIN, record))
-    assert account.open["l", 3] == _journal.OpenCreate(spec, AT, "http://127.0.0.1:1")
+    assert account.open["l", 3] == _journal.OpenCreate(spec, AT)
 
 
 def test_creates_and_samplers_are_open_until_they_are_closed() -> None:
@@ -86,7 +86,8 @@ def test_creates_and_samplers_are_open_until_they_are_closed() -> None:
         _journal.HandedOver("c", AT),
     ]
     account = _journal.read(written(*records))
-    assert account.held == {"b": "http://127.0.0.1:1"}
+    assert account.held == {"b": AT}
+    assert account.planes == {"http://127.0.0.1:1"}
     assert list(account.open) == [("l", 4)]
     assert account.known == {"a", "b", "c"}
     assert not account.unreadable
@@ -134,14 +135,14 @@ def test_another_file_is_no_journal(content: bytes) -> None:
 
 
 async def test_records_are_on_the_disk_when_they_count(path: Path) -> None:
-    journal = await JournalFile.open(str(path), create=True)
-    await journal.append(BEGIN)
+    file = await JournalFile.open(str(path), create=True)
+    await file.append(BEGIN)
     assert path.read_bytes() == written(BEGIN)
-    journal.note(intent(1))
-    await asyncio.gather(*(journal.append(intent(number)) for number in range(2, 100)))
+    file.note(intent(1))
+    await asyncio.gather(*(file.append(intent(number)) for number in range(2, 100)))
     assert path.read_bytes() == written(BEGIN, *map(intent, range(1, 100)))
-    journal.note(intent(100))
-    await journal.close()
+    file.note(intent(100))
+    await file.close()
     assert path.read_bytes() == written(BEGIN, *map(intent, range(1, 101)))
 
 
@@ -154,31 +155,31 @@ async def test_many_records_share_a_flush(path: Path, monkeypatch: pytest.Monkey
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", counted)
-    journal = await JournalFile.open(str(path), create=True)
+    file = await JournalFile.open(str(path), create=True)
     flushes.clear()
-    await asyncio.gather(*(journal.append(intent(number)) for number in range(500)))
+    await asyncio.gather(*(file.append(intent(number)) for number in range(500)))
     assert 1 <= len(flushes) <= 3
-    await journal.append(BEGIN)
+    await file.append(BEGIN)
     assert 2 <= len(flushes) <= 4
-    await journal.close()
+    await file.close()
 
 
 async def test_what_a_crash_has_torn_is_no_beginning_of_the_next_line(path: Path) -> None:
     path.write_bytes(written(BEGIN, intent(1))[:-7])
-    journal = await JournalFile.open(str(path), create=True)
-    await journal.append(intent(2))
-    await journal.close()
+    file = await JournalFile.open(str(path), create=True)
+    await file.append(intent(2))
+    await file.close()
     account = _journal.read(path.read_bytes())
     assert list(account.open) == [("l", 2)]
     assert account.unreadable == [2]
 
 
 async def test_two_do_not_mix(path: Path) -> None:
-    journal = await JournalFile.open(str(path), create=True)
+    file = await JournalFile.open(str(path), create=True)
     for opening in (JournalFile.open(str(path), create=True), read_locked(str(path))):
-        with pytest.raises(BlockingIOError, match="still running"):
+        with pytest.raises(BlockingIOError, match=r"still running"):
             await opening
-    await journal.close()
+    await file.close()
     await read_locked(str(path))
     await (await JournalFile.open(str(path), create=True)).close()
 
@@ -209,8 +210,8 @@ async def test_a_file_of_something_else_is_left_alone(path: Path) -> None:
 
 
 async def test_a_failure_to_write_is_told_to_whoever_relies_on_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = await JournalFile.open(str(path), create=True)
-    await journal.append(BEGIN)
+    file = await JournalFile.open(str(path), create=True)
+    await file.append(BEGIN)
     write = os.write
     calls = 0
 
@@ -224,11 +225,11 @@ async def test_a_failure_to_write_is_told_to_whoever_relies_on_it(path: Path, mo
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match="No space left"):
-        await journal.append(intent(1))
+        await file.append(intent(1))
     monkeypatch.setattr(os, "write", write)
-    await journal.append(intent(2))
-    await journal.close()
-    assert journal.failure is not None
+    await file.append(intent(2))
+    await file.close()
+    assert file.failure is not None
     account = _journal.read(path.read_bytes())
     assert list(account.open) == [("l", 2)]
 
@@ -432,15 +433,31 @@ async def test_what_cannot_be_reclaimed_is_raised_and_stays_in_the_journal(stage
     assert set(_journal.read(path.read_bytes()).held) == {fleet.members[0].sampler_id} == emulator.billed
 
 
-async def test_another_control_plane_cannot_say_that_a_sampler_is_gone(stage: Stage, path: Path) -> None:
-    _, client, launch = stage
+async def test_who_does_not_know_a_sampler_cannot_say_that_it_is_gone(
+    stage: Stage, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another account, or another control plane, would answer so."""
+    emulator, client, launch = stage
+    monkeypatch.setattr(journal, "NEW", timedelta())
     async with launch(["good"], journal=path, teardown="never") as fleet:
         await fleet.active()
+    made = (str(fleet.members[0].sampler_id),)
     async with Emulator(api_key=KEY) as elsewhere, LoopsClient(KEY, base_url=elsewhere.url) as stranger:
-        with pytest.raises(TeardownError) as caught:
-            await reclaim(stranger, path, timeout=0.3)
-    assert caught.value.sampler_ids == (fleet.members[0].sampler_id,)
+        assert await orphans(stranger, path) == Orphans((), (), made)
+        assert await reclaim(stranger, path) == Reclaimed((), (), made)
+    assert f"launches at {emulator.url}" in caplog.text
+    assert (await reclaim(client, path)).released == made
+    assert not emulator.billed
+
+
+async def test_a_new_sampler_may_be_unknown_for_a_while(stage: Stage, path: Path) -> None:
+    emulator, client, launch = stage
+    async with launch(["good"], journal=path, teardown="never") as fleet:
+        await fleet.active()
+    for route in (DEACTIVATE, f"{CREATE}/{{sampler_id}}"):
+        emulator.add_fault(Fault(route=route, status=404, times=3))
     assert len((await reclaim(client, path)).released) == 1
+    assert not emulator.billed
 
 
 async def test_a_cancel_does_not_cut_reclaiming_short(stage: Stage, path: Path) -> None:

@@ -176,8 +176,8 @@ async def test_four_hundred_members_under_faults(emulator: Emulator, adopts: boo
     async with LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY) as client:
         async with launch(client, ["good"] * count, policy=QUICK_POLL, adopt_unknown=adopts) as fleet:
             members = [member async for member in fleet]
+            errors = [member.error for member in members if member.error is not None]
         up = {member.sampler.id for member in members if member.sampler is not None}
-        errors = [member.error for member in members if member.error is not None]
         assert len(up) + len(errors) == count
         assert {type(error) for error in errors} <= {CreateOutcomeUnknown, RateLimitError}
         assert len(emulator.samplers) <= count

@@ -23,6 +23,7 @@ from loops_async import (
     ServerError,
     TeardownError,
     TransportError,
+    _launching,
     launch,
 )
 from loops_async.emulator import Emulator, Fault
@@ -151,9 +152,11 @@ async def test_a_member_that_is_handed_over_stays(stage: Stage) -> None:
     async with launch(["good", "good", "slow"]) as fleet:
         await fleet.active(at_least=2)
         fleet.release(fleet.members[0])
-        fleet.release(fleet.members[0])
+        assert fleet.members[0].sampler is not None
+        fleet.release(fleet.members[0].sampler)
         fleet.release(fleet.members[2])
     assert deactivated(emulator) == [fleet.members[1].sampler_id]
+    assert "handed over" in str(fleet.members[2].error)
     kept = {fleet.members[0].sampler_id, fleet.members[2].sampler_id}
     assert emulator.billed == kept
     await asyncio.gather(*(client.samplers.deactivate(str(each)) for each in kept))
@@ -170,6 +173,8 @@ async def test_only_a_member_with_a_sampler_can_be_handed_over_and_only_inside(s
             fleet.release(other.members[0])
         with pytest.raises(TypeError, match="Member"):
             fleet.release("id")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="no member"):
+            fleet.release((await other.active())[0])
     with pytest.raises(RuntimeError, match="ended"):
         other.release(other.members[0])
     assert not emulator.billed
@@ -251,6 +256,20 @@ async def test_a_release_that_is_never_answered_ends_with_the_time(stage: Stage)
     assert len(caught.value.sampler_ids) == 1
     assert isinstance(caught.value.exceptions[0], TransportError)
     assert set(caught.value.sampler_ids) == emulator.billed
+
+
+async def test_a_teardown_that_takes_long_says_so(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator, _, launch = stage
+    monkeypatch.setattr(_launching, "NOTICE", 0.05)
+    emulator.add_fault(Fault(method="POST", route=CREATE, delay_after=0.3, times=1))
+    emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=0.2, times=None))
+    async with launch(["slow"] * 3) as fleet:
+        await until(lambda: [member for member in fleet.members if member.sampler_id][1:])
+    (notice,) = [record.getMessage() for record in caplog.records if "still releasing" in record.message]
+    assert len([member for member in fleet.members if str(member.sampler_id) in notice]) == 2
+    assert "1 unanswered create" in notice
 
 
 async def test_a_sampler_that_is_paired_to_a_run_is_told_at_once(stage: Stage) -> None:
@@ -512,7 +531,18 @@ async def test_lost_creates_that_nobody_asked_about_are_raised(stage: Stage) -> 
     (error,) = caught.value.exceptions
     assert isinstance(error, CreateOutcomeUnknown)
     assert {sampler.id for sampler in error.candidates} == emulator.billed
-    assert "1 create may have made" in str(caught.value)
+    assert f"the answer to 1 create is missing; what they made may be {error.candidates[0].id}" in str(caught.value)
+
+
+async def test_to_be_given_a_member_is_not_to_look_at_its_error(stage: Stage) -> None:
+    emulator, _, launch = stage
+    emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", times=1))
+    with pytest.raises(TeardownError) as caught:
+        async with launch(["good"] * 3) as fleet:
+            urls = [member.sampler.base_url async for member in fleet if member.sampler is not None]
+    assert len(urls) == 2
+    assert isinstance(caught.value.exceptions[0], CreateOutcomeUnknown)
+    assert len(emulator.billed) == 1
 
 
 async def test_lost_creates_in_a_launch_error_are_told(stage: Stage) -> None:
@@ -585,8 +615,9 @@ async def test_nothing_is_adopted_while_somebody_else_creates(stage: Stage) -> N
             await until(lambda: creates(emulator) == 1)
             theirs = [await other.samplers.create(session_id=session.id, base_model="good") for _ in range(2)]
             (member,) = [member async for member in fleet]
-        assert isinstance(member.error, CreateOutcomeUnknown)
-        assert {sampler.id for sampler in member.error.candidates} == {sampler.id for sampler in theirs}
+            error = member.error
+        assert isinstance(error, CreateOutcomeUnknown)
+        assert {sampler.id for sampler in error.candidates} == {sampler.id for sampler in theirs}
         assert emulator.billed == {sampler.id for sampler in theirs}
         await asyncio.gather(*(client.samplers.deactivate(each.id) for each in theirs))
 
@@ -600,7 +631,7 @@ async def test_a_lost_create_of_the_clients_own_is_a_rival(stage: Stage) -> None
         with pytest.raises(CreateOutcomeUnknown):
             await client.samplers.create(session_id=session.id, base_model="good")
         (member,) = [member async for member in fleet]
-    assert isinstance(member.error, CreateOutcomeUnknown)
+        assert isinstance(member.error, CreateOutcomeUnknown)
     await asyncio.gather(*(client.samplers.deactivate(each) for each in emulator.billed))
 
 
@@ -612,7 +643,7 @@ async def test_nothing_is_adopted_if_the_stock_could_not_be_taken(
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after"))
     async with launch(["good"], adopt_unknown=True) as fleet:
         (member,) = [member async for member in fleet]
-    assert isinstance(member.error, CreateOutcomeUnknown)
+        assert isinstance(member.error, CreateOutcomeUnknown)
     assert "will not be adopted" in caplog.text
     await asyncio.gather(*(client.samplers.deactivate(each) for each in emulator.billed))
 
@@ -639,7 +670,7 @@ async def test_a_post_that_outlasts_the_teardown_is_told_and_undone_by_the_clien
     assert caught.value.sampler_ids == ()
     (error,) = caught.value.exceptions
     assert isinstance(error, CreateOutcomeUnknown)
-    assert "unanswered" in str(error.look_error)
+    assert "the client goes on" in str(error)
     assert {type(member.error) for member in fleet.members} == {CreateOutcomeUnknown, RuntimeError}
     assert len(emulator.billed) == 1
     await client.aclose()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from typing import Final
 
 from attrs import evolve
@@ -62,7 +61,7 @@ class Launches:
         within: float,
         is_new: Callable[[], bool],
         troubled: Callable[[LoopsError], None],
-    ) -> None:
+    ) -> bool:
         """Release a sampler, repeated for so many seconds however often the client's own policy would; see `Releases`.
 
         Raises:
@@ -76,25 +75,32 @@ class Launches:
             maximum=max(retry.maximum, SHORTEST_BACKOFF),
             total=within,
         )
-        await self._releases.release(sampler_id, policy, is_new=is_new, troubled=troubled)
+        return await self._releases.release(sampler_id, policy, is_new=is_new, troubled=troubled)
 
     def own(self, *sampler_ids: str) -> None:
         """Note that these samplers are accounted for: no lost create can have made them."""
         self._creates.own(*sampler_ids)
 
-    async def alive(self, sampler_ids: Collection[str]) -> tuple[Sampler, ...]:
-        """Look up those of the samplers that are still to be released, newest first where the list shows them.
+    async def look_up(self, sampler_ids: Collection[str]) -> dict[str, Sampler | None]:
+        """Look samplers up; None for one that the service does not know, and nothing of those that are released.
 
         Raises:
             LoopsError: As every call.
         """
-        if not sampler_ids:
-            return ()
-        found = [sampler for sampler in await self._creates.list_readable() if sampler.id in sampler_ids]
+        found: dict[str, Sampler | None] = {}
+        if sampler_ids:
+            found.update((each.id, each) for each in await self._creates.list_readable() if each.id in sampler_ids)
         # Not being listed means nothing: lists lag, and show the caller's own.
-        for sampler_id in set(sampler_ids).difference(sampler.id for sampler in found):
-            with suppress(NotFoundError):
+        for sampler_id in sampler_ids:
+            if sampler_id not in found:
                 request = sampler_request(sampler_id)
-                body = await self._transport.read(request, Priority.TEARDOWN)
-                found.append(_codec.decode_sampler(body, str(request), sampler_id))
-        return tuple(sampler for sampler in found if sampler.status not in RELEASED)
+                try:
+                    body = await self._transport.read(request, Priority.TEARDOWN)
+                    found[sampler_id] = _codec.decode_sampler(body, str(request), sampler_id)
+                except NotFoundError:
+                    found[sampler_id] = None
+        return {
+            sampler_id: sampler
+            for sampler_id, sampler in found.items()
+            if sampler is None or sampler.status not in RELEASED
+        }
