@@ -57,6 +57,22 @@ def decode_sampler(body: bytes, request: str, sampler_id: str | None = None) -> 
     return sampler
 
 
+def check_released(body: bytes, request: str, sampler_id: str) -> None:
+    """Check that an answer to a deactivation is none of something else; what it says is of no use.
+
+    Raises:
+        DecodeError: It is no JSON object, or names another sampler.
+    """
+    if not body.strip():
+        return
+    try:
+        released = msgspec.json.decode(body.removeprefix(_BOM), type=_Released).id
+    except _UNREADABLE as exc:
+        raise DecodeError(f"not readable: {exc}", "$", sampler_id, request) from None
+    if released not in {"", sampler_id}:
+        raise DecodeError(f"asked to deactivate {sampler_id}, got {released}", "$.id", sampler_id, request)
+
+
 def decode_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
     """Read `{samplers}`; one item that cannot be read fails the whole."""
     return _member(body, "samplers", tuple[Sampler, ...], request)
@@ -147,6 +163,10 @@ class _FastSession(msgspec.Struct, gc=False):
 _read_fast_sampler = msgspec.json.Decoder(_FastSampler).decode
 _read_fast_session = msgspec.json.Decoder(_FastSession).decode
 _read_fast_answer = msgspec.json.Decoder(_FastAnswer).decode
+
+
+class _Released(msgspec.Struct):
+    id: str = ""
 
 
 class _Rows(msgspec.Struct):

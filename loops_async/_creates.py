@@ -18,12 +18,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from . import _codec
 from ._governor import Priority
-from ._losses import Follower, Loss, Moment, by_model, matched
+from ._losses import CLOCK_SKEW, Follower, Loss, Moment, by_model, matched, shared
 from ._protocol import Request, surely_refused
 from ._releases import Releases
 from ._retry import was_not_processed, with_retries
@@ -39,6 +39,10 @@ SECOND_LOOK: Final = 1.0
 creates; and so is one that could not be listed."""
 
 
+SKEW_ERROR: Final = timedelta(seconds=2)
+"""How far the service's clock may be from what the last create said of it; some count in whole seconds."""
+
+
 class Creates:
     """All creates of one client: what is in flight, what they made, and what was lost."""
 
@@ -50,6 +54,7 @@ class Creates:
         self._owned: set[str] = set()
         self._known: dict[str, float] = {}
         self._emails: set[str] = set()
+        self._skew: timedelta | None = None
         self._in_flight: dict[asyncio.Task[Answer], str] = {}
         self._running = 0
         self._idle = asyncio.Event()
@@ -120,11 +125,11 @@ class Creates:
                 logger.error("cancelled while looking for what a create has made: %s", loss.unknown)
             raise exc from losses[0].unknown
         adopted = self._adopted(losses, candidates) if adopt and look_error is None else {}
-        unclaimed = [sampler for sampler in candidates if sampler.id not in self._owned]
-        return tuple(
-            adopted.get(loss) or loss.told((each for each in unclaimed if self._fits(loss, each)), look_error)
-            for loss in losses
-        )
+        told: dict[Loss, tuple[Sampler, ...]] = {}
+        for model, group in by_model(losses).items():
+            left = tuple(each for each in candidates if each.base_model == model and each.id not in self._owned)
+            told.update(shared(group, left, self._known))
+        return tuple(adopted.get(loss) or loss.told(told[loss], look_error) for loss in losses)
 
     def _fits(self, loss: Loss, sampler: Sampler) -> bool:
         return loss.may_have_made(sampler, self._known.get(sampler.id))
@@ -138,7 +143,9 @@ class Creates:
                 each for each in self._losses if each.spec.base_model == model and each.ended.monotonic >= since
             } - set(group)
             if not rivals:
-                own = [sampler for sampler in candidates if sampler.base_model == model]
+                # By our own creates it is known better than in general how far the service's clock is from ours.
+                earliest = group[0].began.utc + max(self._skew or -CLOCK_SKEW, -CLOCK_SKEW)
+                own = [each for each in candidates if each.base_model == model and each.created_at >= earliest]
                 adopted |= matched(group, own, self._known) or {}
         self._losses = [loss for loss in self._losses if loss not in adopted]
         for sampler in adopted.values():
@@ -189,10 +196,11 @@ class Creates:
         """Return the sampler that *post* made, or raise what it came to instead."""
         error: Exception
         failure = None if post.cancelled() else post.exception()
-        if post.cancelled() or (failure is not None and not isinstance(failure, Exception)):
+        if post.cancelled() or not (failure is None or isinstance(failure, Exception)):
             # Nobody of ours cancels it; a second Ctrl-C can still break into the middle of it.
             error = TransportError("the request was broken off from outside", request.method, request.path)
-        elif isinstance(failure, (TransportError, APIError)):
+        elif failure is not None:
+            # What a session of the caller's raises by its traces or middlewares says nothing of the sampler.
             error = failure
             refused = isinstance(failure, APIError) and surely_refused(failure.status)
             if refused or was_not_processed(failure):
@@ -208,6 +216,7 @@ class Creates:
                 error = answer.cut or exc
             else:
                 self._note_owned(sampler)
+                self._skew = sampler.created_at - datetime.now(UTC) - SKEW_ERROR
                 return sampler
         unknown = CreateOutcomeUnknown(spec)
         unknown.__cause__ = error
@@ -238,20 +247,18 @@ class Creates:
     async def _candidates(self, losses: Sequence[Loss]) -> tuple[Sampler, ...]:
         """Return the samplers that any of *losses* may have made, newest first."""
         groups = by_model(losses)
+        matching = tuple(
+            sampler
+            for sampler in await self.list_readable()
+            if (sampler.user_email is None or not self._emails or sampler.user_email in self._emails)
+            and any(self._fits(loss, sampler) for loss in groups.get(sampler.base_model, ()))
+        )
+        # What is listed may be the work of another create that is still to be answered: then it is that one's. Those
+        # that begin from here on cannot have made it.
         siblings = {post for post, model in self._in_flight.items() if model in groups}
-        while True:
-            matching = tuple(
-                sampler
-                for sampler in await self.list_readable()
-                if (sampler.user_email is None or not self._emails or sampler.user_email in self._emails)
-                and any(self._fits(loss, sampler) for loss in groups.get(sampler.base_model, ()))
-            )
-            # What is listed may be the work of another create that is still to be answered: then it is that one's.
-            siblings &= self._in_flight.keys()
-            unclaimed = tuple(sampler for sampler in matching if sampler.id not in self._owned)
-            if not siblings or not unclaimed:
-                return unclaimed
+        if siblings and any(sampler.id not in self._owned for sampler in matching):
             await asyncio.wait(siblings)
+        return tuple(sampler for sampler in matching if sampler.id not in self._owned)
 
     async def _undo(
         self, post: asyncio.Task[Answer], request: Request, spec: SamplerSpec, began: Moment
@@ -265,7 +272,7 @@ class Creates:
             if exc.sampler_id is None:
                 raise
             sampler_id = exc.sampler_id
-        except (LoopsError, RuntimeError):
+        except LoopsError:
             return None
         try:
             # What has just been made can be unknown to other parts of the service for a while: 404 proves nothing here.

@@ -77,8 +77,11 @@ class Fleet:
             await self._news.wait()
         return tuple(member.sampler for member in self._members if member.sampler is not None)
 
-    def release(self, member: Member | Sampler) -> None:
+    def release(self, member: Member | Sampler) -> asyncio.Future[None]:
         """Hand the sampler of *member* over: it is the caller's to deactivate, and stays when the block ends.
+
+        That takes effect at once. With a journal, await what this returns before you rely on it across a crash: only
+        then is it written down, and the sampler safe from `reclaim()`.
 
         A member that is still on its way can be handed over, too, and goes on to settle as the others do; after the
         block, `wait_until_active(client, member.sampler_id)` goes on waiting for it. One that fails is not relaunched
@@ -101,7 +104,7 @@ class Fleet:
             raise TypeError(f"release needs a Member of this fleet or its Sampler, not {type(member).__name__}")
         if member.index >= len(self._members) or self._members[member.index] is not member:
             raise ValueError(f"{member!r} is a member of another fleet")
-        self._launching.hand_over(member)
+        return self._launching.hand_over(member)
 
     async def _launch_error(self, needed: int) -> LaunchError:
         loop = asyncio.get_running_loop()

@@ -31,7 +31,8 @@ class Launch(msgspec.Struct, tag_field="event", tag="launch", frozen=True):
     launch: str
     """Its id, unique among all launches."""
     at: datetime
-    base_url: str
+    home: str
+    """Address of the control plane, down to the account or team that the samplers are created for."""
     session_id: str
     pid: int
 
@@ -101,6 +102,18 @@ class OpenCreate:
     spec: SamplerSpec
     at: datetime
     """When it was about to be sent, by the clock of the machine that sent it."""
+    home: str
+    """`Launch.home`; empty if the journal does not say."""
+
+
+@frozen
+class Held:
+    """A sampler that is still to be released."""
+
+    at: datetime
+    """When it was created, by the clock of the machine that had it created."""
+    home: str
+    """`Launch.home`; empty if the journal does not say."""
 
 
 @define
@@ -109,12 +122,12 @@ class Account:
 
     open: dict[tuple[str, int], OpenCreate] = Factory(dict)
     """Creates without an end, by launch and number."""
-    held: dict[str, datetime] = Factory(dict)
-    """When each sampler that is still to be released was created, by its id."""
+    held: dict[str, Held] = Factory(dict)
+    """Samplers without an end, by their ids."""
     known: set[str] = Factory(set)
     """Ids of all samplers that the journal ever named."""
-    planes: set[str] = Factory(set)
-    """Control planes of the launches."""
+    homes: dict[str, str] = Factory(dict)
+    """Home of each launch."""
     pid: int | None = None
     """Process of the last launch."""
     unreadable: list[int] = Factory(list)
@@ -124,15 +137,17 @@ class Account:
         """Add *record*."""
         match record:
             case Launch():
-                self.planes.add(record.base_url)
+                self.homes[record.launch] = record.home
                 self.pid = record.pid
             case Intent():
-                self.open[record.launch, record.create] = OpenCreate(_spec_of(record), _aware(record.at))
+                self.open[record.launch, record.create] = OpenCreate(
+                    _spec_of(record), _aware(record.at), self.homes.get(record.launch, "")
+                )
             case Refused():
                 self.open.pop((record.launch, record.create), None)
             case Created():
                 self.open.pop((record.launch, record.create), None)
-                self.held[record.sampler_id] = _aware(record.at)
+                self.held[record.sampler_id] = Held(_aware(record.at), self.homes.get(record.launch, ""))
                 self.known.add(record.sampler_id)
             case Released() | HandedOver():
                 self.held.pop(record.sampler_id, None)
@@ -153,20 +168,33 @@ def read(content: bytes) -> Account:
             continue
         try:
             account.take(_decode(text))
-        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError):
             account.unreadable.append(number)
         else:
             records += 1
-    if not records and (account.unreadable or not _is_torn_record(torn)):
-        raise ValueError("this is not a journal of a launch: no line of it is a record")
+    if not records and not all(map(_is_torn_beginning, filter(None, [*lines, torn]))):
+        raise ValueError(NO_JOURNAL)
     return account
+
+
+def check_beginning(content: bytes) -> None:
+    """Check that *content*, the beginning of a file, can be that of a journal.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if not content.lstrip(b"\n").startswith(_FIRST[: len(content)]) and not _is_torn_beginning(content.split(b"\n")[0]):
+        raise ValueError(NO_JOURNAL)
+
+
+NO_JOURNAL: Final = "this is not a journal of a launch: no line of it is a record"
 
 
 _FIRST: Final = b'{"event":"launch"'
 """How every journal begins."""
 
 
-def _is_torn_record(torn: bytes) -> bool:
+def _is_torn_beginning(torn: bytes) -> bool:
     return torn.startswith(_FIRST) or _FIRST.startswith(torn)
 
 
@@ -177,4 +205,8 @@ def _aware(at: datetime) -> datetime:
 def _spec_of(intent: Intent) -> SamplerSpec:
     # A later version may write names that this one does not know.
     names = {each.name for each in fields(SamplerSpec)}
-    return SamplerSpec(**{name: value for name, value in intent.spec.items() if name in names})
+    try:
+        return SamplerSpec(**{name: value for name, value in intent.spec.items() if name in names})
+    except (TypeError, ValueError):
+        # What matters most is what it may have made.
+        return SamplerSpec(intent.spec["base_model"])

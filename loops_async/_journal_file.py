@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Self, TypeVar
 
@@ -28,17 +30,14 @@ T = TypeVar("T")
 class JournalFile:
     """A journal that is open, and locked against all other processes until it is closed."""
 
-    def __init__(
-        self, path: str, fd: int, account: _journal.Account, is_torn: bool, thread: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, path: str, fd: int, is_torn: bool, thread: ThreadPoolExecutor) -> None:
         self.path = path
-        self.account = account
-        """What it said when it was opened."""
         self._fd = fd
         self._is_torn = is_torn
         self._thread = thread
         self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._is_closed = False
         self.failure: OSError | None = None
         """The first failure to write, if there was one."""
 
@@ -63,6 +62,10 @@ class JournalFile:
             raise cancelled
         return journal
 
+    async def read(self) -> _journal.Account:
+        """Add up what it says. Raises ValueError if it is no journal."""
+        return await _in_thread(self._thread, lambda: _account(self._fd, self.path))
+
     async def append(self, record: _journal.Record) -> None:
         """Write *record*; return once it is on the disk. A cancel ends the waiting, not the writing.
 
@@ -81,8 +84,19 @@ class JournalFile:
             self._writer = protected(self._write())
         return written
 
+    def written(self) -> asyncio.Future[None]:
+        """Return a future that tells when all that was noted so far is on the disk."""
+        if self._pending:
+            return self._pending[-1][1]
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
     async def close(self) -> None:
-        """Write what is left, and unlock the file. A cancel does not cut it short, and comes afterwards."""
+        """Write what is left, and unlock the file. A cancel does not cut it short, and comes afterwards.
+
+        Closing twice does nothing.
+        """
         closing = protected(self._close())
         cancelled = await outlast(closing)
         closing.result()
@@ -119,18 +133,25 @@ class JournalFile:
     async def _close(self) -> None:
         while self._writer is not None:
             await asyncio.wait([self._writer])
-        await _in_thread(self._thread, lambda: os.close(self._fd))
-        self._thread.shutdown(wait=False)
+        if not self._is_closed:
+            self._is_closed = True
+            await _in_thread(self._thread, self._unlock)
+            self._thread.shutdown(wait=False)
+
+    def _unlock(self) -> None:
+        # A process that was forked in the meantime has the lock, too, which closing alone would leave to it.
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        os.close(self._fd)
 
 
 async def read_locked(path: str) -> _journal.Account:
     """Read a journal that nobody writes to. Raises as `JournalFile.open` does."""
 
     def read() -> _journal.Account:
-        fd = os.open(path, os.O_RDONLY)
+        fd = _opened(path, os.O_RDONLY)
         try:
             _lock(fd, path, shared=True)
-            return _read(fd, path)[0]
+            return _account(fd, path)
         finally:
             os.close(fd)
 
@@ -141,47 +162,65 @@ async def _in_thread(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(thread, work)
 
 
-def _open(path: str, *, create: bool) -> tuple[int, _journal.Account, bool]:
+def _open(path: str, *, create: bool) -> tuple[int, bool]:
+    """Open and lock; return the descriptor, and whether the last line is torn."""
     is_new = create and not os.path.exists(path)
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0), 0o666)
+    fd = _opened(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0))
     try:
         _lock(fd, path, shared=False)
-        account, is_torn = _read(fd, path)
+        # It may be long, and all that matters is that it is one, and how it ends.
+        size = os.fstat(fd).st_size
+        with _named(path):
+            _journal.check_beginning(os.pread(fd, 256, 0))
         if is_new:
             _flush_folder(path)
+        return fd, size > 0 and os.pread(fd, 1, size - 1) != b"\n"
     except BaseException:
         os.close(fd)
         raise
-    return fd, account, is_torn
+
+
+def _opened(path: str, flags: int) -> int:
+    if fcntl is None:  # pragma: no cover -- Windows
+        raise NotImplementedError("journals need file locks of a kind that this system does not have")
+    # A pipe would be waited for at its other end.
+    fd = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "a journal must be a plain file", path)
+    return fd
 
 
 def _lock(fd: int, path: str, *, shared: bool) -> None:
-    if fcntl is None:  # pragma: no cover -- Windows
-        raise NotImplementedError("journals need file locks of a kind that this system does not have")
     try:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
-        who = f"the launch of process {pid}" if (pid := _read(fd, path)[0].pid) else "another launch"
+        pid = _account(fd, path).pid
+        who = "another launch" if pid is None else f"the launch of process {pid}"
         raise BlockingIOError(errno.EAGAIN, f"the journal is in use: {who} is still running", path) from None
 
 
-def _read(fd: int, path: str) -> tuple[_journal.Account, bool]:
-    """Add up what the file holds, and tell whether its last line is torn."""
+def _account(fd: int, path: str) -> _journal.Account:
     chunks: list[bytes] = []
-    while chunk := os.read(fd, 1 << 20):
+    while chunk := os.pread(fd, 1 << 20, sum(map(len, chunks))):
         chunks.append(chunk)
-    content = b"".join(chunks)
+    with _named(path):
+        return _journal.read(b"".join(chunks))
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
     try:
-        account = _journal.read(content)
+        yield
     except ValueError as exc:
         raise ValueError(f"{path}: {exc}") from None
-    return account, bool(content) and not content.endswith(b"\n")
 
 
 def _flush_folder(path: str) -> None:
-    # A new file is safe only once its name is on the disk, too.
-    fd = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    # A new file is safe only once its name is on the disk, too; but a folder may be closed to those who write in it.
+    with suppress(PermissionError):
+        fd = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Protocol, get_args
+from typing import Final, Protocol, get_args
 
 from attrs import evolve
 
@@ -26,6 +26,10 @@ from .errors import LoopsError, TeardownError
 from .models import SamplerSpec, StatusChange
 
 logger = logging.getLogger("loops_async")
+
+ATTEMPTS: Final = 4
+"""How often a teardown is begun: once more where a Ctrl-C has struck it, and for what an end that was good until then
+had kept."""
 
 
 class SupportsFleets(SupportsLaunching, Protocol):
@@ -62,8 +66,9 @@ def launch(
         client: The client that creates, polls and releases.
         specs: What to create: `SamplerSpec`s or plain names of base models, one member each; none is fine.
         session_id: Session of the samplers; None makes one.
-        timeout: Seconds from the beginning of the block in which members must come up, relaunches included; None never
-            gives up. A member that is late gets a `WaitTimeout`, the block goes on.
+        timeout: Seconds, above 0, from the beginning of the block in which members must come up, relaunches included;
+            None never gives up. A member that is late gets a `WaitTimeout`, and nothing is created for it any more; the
+            block goes on.
         policy: When to look, and what the statuses mean.
         max_concurrent_creates: Creates in flight at once, at least 1.
         relaunches: How often a member's sampler is replaced if it comes to a failed status. It is released first; if
@@ -93,6 +98,8 @@ def launch(
     if not hasattr(client, "_launches"):
         raise TypeError(f"the first argument must be a LoopsClient, not {type(client).__name__}")
     check_wait(timeout, policy, on_status)
+    if timeout == 0:
+        raise ValueError("timeout must be above 0: in no time at all nothing comes up")
     if not isinstance(adopt_unknown, bool):
         raise TypeError(f"adopt_unknown must be a bool, not {type(adopt_unknown).__name__}")
     if _checks.optional_count("max_concurrent_creates", max_concurrent_creates) is None:
@@ -200,18 +207,36 @@ class Launch:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        ending = self.end(failed=exc is not None)
-        cancelled = await outlast(ending)
-        left = ending.result() or self._launching.journal.failure
-        if cancelled is not None:
-            if left is not None:
-                _attach(left, cancelled)
-            raise cancelled
-        if left is None:
-            return
-        if exc is None:
-            raise left
-        _attach(left, exc)
+        failed = exc is not None
+        cancelled: asyncio.CancelledError | None = None
+        interrupt: BaseException | None = None
+        left: Exception | None = None
+        for _ in range(ATTEMPTS):
+            ending = self.end(failed=failed)
+            cancelled = await outlast(ending) or cancelled
+            interrupt = ending.exception()
+            if interrupt is None:
+                left = ending.result()
+                if failed or (cancelled is None and left is None) or self._settings.teardown != "on_error":
+                    break
+                # It was a good end until now; what was kept because of that is to be released, too.
+                failed = True
+            self._ending = None
+        try:
+            await self._launching.journal.close()
+        except asyncio.CancelledError as again:
+            cancelled = cancelled or again
+        left = left or self._launching.journal.failure
+        error = cancelled or interrupt or exc
+        if left is None or error is None:
+            error = error or left
+        elif isinstance(error, GeneratorExit):
+            # Nobody would see what hangs on it: it ends with the generator.
+            raise left from error
+        else:
+            _attach(left, error)
+        if error is not None and error is not exc:
+            raise error
 
     def end(self, *, failed: bool) -> asyncio.Task[TeardownError | None]:
         """Begin to end the launch, unless that has begun; return what is to be awaited with `outlast()`."""
@@ -238,15 +263,18 @@ class Launch:
 
 def _attach(left: Exception, error: BaseException) -> None:
     """Make *left* known with *error*, which goes on: as a note, and as the end of its chain of causes."""
-    error.add_note(f"{type(left).__name__}: {left}")
-    if isinstance(error, asyncio.CancelledError):
+    if not isinstance(error, Exception):
         # A task group, for one, drops the cancellations of its tasks with all that hangs on them.
-        logger.error("a launch was cancelled, and not all is well: %s", left)
-    last, seen = error, {id(error)}
-    while last.__cause__ is not None and id(last.__cause__) not in seen:
-        last = last.__cause__
-        seen.add(id(last))
-    if last is not left:
-        # A cause hides the context, which is to be seen all the same.
-        left.__context__ = last.__context__
-        last.__cause__ = left
+        logger.error("a launch was cut short, and not all is well: %s", left)
+    try:
+        error.add_note(f"{type(left).__name__}: {left}")
+        last, seen = error, {id(error)}
+        while last.__cause__ is not None and id(last.__cause__) not in seen:
+            last = last.__cause__
+            seen.add(id(last))
+        if last is not left:
+            # A cause hides the context, which is to be seen all the same.
+            left.__context__ = last.__context__
+            last.__cause__ = left
+    except Exception:  # noqa: BLE001 -- an exception may be of a class that lets nothing be written into it
+        logger.error("%r has left a launch in which not all is well: %s", error, left)

@@ -39,7 +39,15 @@ from ._policy import PollPolicy
 from ._remains import still_billed
 from ._shield import protected
 from ._waiter import SupportsWaiting, wait_until_active
-from .errors import CreateOutcomeUnknown, DecodeError, LoopsError, SamplerFailed, TeardownError, TransportError
+from .errors import (
+    CreateOutcomeUnknown,
+    DecodeError,
+    LoopsError,
+    SamplerFailed,
+    TeardownError,
+    TransportError,
+    WaitTimeout,
+)
 from .models import Sampler, SamplerSpec, StatusChange
 
 logger = logging.getLogger("loops_async")
@@ -48,6 +56,12 @@ Teardown: TypeAlias = Literal["always", "on_error", "never"]
 
 UNANSWERED: Final = "its request is not answered yet; the client goes on, and releases what it makes before it closes"
 """What is told of a POST that outlasts the teardown."""
+
+SECOND_END: Final = 10.0
+"""Seconds that a further call of the teardown has at least, unless its time is shorter anyway."""
+
+ROUNDS: Final = 3
+"""How often a teardown goes through its samplers at most."""
 
 NOTICE: Final = 2.0
 """Seconds after which a teardown says that it is going on."""
@@ -60,7 +74,7 @@ class Launches(Protocol):
     """What a launch asks of a client."""
 
     @property
-    def base_url(self) -> str: ...
+    def home(self) -> str: ...
     async def session(self) -> str: ...
     async def take_stock(self) -> None: ...
     async def create(self, session_id: str, spec: SamplerSpec, follower: Follower) -> Sampler: ...
@@ -119,8 +133,15 @@ class NoJournal:
     async def append(self, record: _journal.Record) -> None:
         """Do nothing."""
 
-    def note(self, record: _journal.Record) -> None:
+    def note(self, record: _journal.Record) -> asyncio.Future[None]:
         """Do nothing."""
+        return self.written()
+
+    def written(self) -> asyncio.Future[None]:
+        """Return a future that is done."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
 
     async def close(self) -> None:
         """Do nothing."""
@@ -133,6 +154,8 @@ class _Create:
         self.spec = spec
         self.is_out = False
         """Whether it may have made a sampler that nobody knows yet: then it must not be cut off."""
+        self.is_over = False
+        """Whether it has made a sampler."""
         self.loss: Loss | None = None
         self.verdict: asyncio.Future[Sampler | CreateOutcomeUnknown] = asyncio.get_running_loop().create_future()
         """What a lost one is found to have made."""
@@ -153,7 +176,7 @@ class _Create:
     def refused(self) -> None:
         self.is_out = False
         self._note_refused()
-        if self._launching.is_ending and self._task is not None:
+        if self._launching.is_too_late() and self._task is not None:
             # It would be sent again after a while, and there is nobody to send it for any more.
             self._task.cancel()
 
@@ -164,7 +187,7 @@ class _Create:
         self._launching.journal.note(_journal.Refused(self._launching.id, self._number, _now()))
 
     async def made(self, sampler_id: str) -> None:
-        self.is_out = False
+        self.is_out, self.is_over = False, True
         launching = self._launching
         await launching.journal.append(_journal.Created(launching.id, self._number, _now(), sampler_id))
 
@@ -206,25 +229,28 @@ class Launching:
         self._settling: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(settings.max_concurrent_creates)
         self._deadline: float | None = None
+        self._expiry: asyncio.TimerHandle | None = None
         self._end_at = 0.0
 
     async def announce(self) -> None:
         """Write down that the launch begins."""
-        base_url = self._launches.base_url
-        await self.journal.append(_journal.Launch(self.id, _now(), base_url, self._session_id, os.getpid()))
+        home = self._launches.home
+        await self.journal.append(_journal.Launch(self.id, _now(), home, self._session_id, os.getpid()))
 
     def start(self, report: Callable[[Member], None]) -> None:
         """Start to bring up all members; *report* is called with each one that has settled."""
         self._report = report
         if self.settings.timeout is not None:
-            self._deadline = asyncio.get_running_loop().time() + self.settings.timeout
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.time() + self.settings.timeout
+            self._expiry = loop.call_at(self._deadline, self._expire)
         self._unanswered.update(self._members)
         for member in self._members:
             task = self._tasks[member] = protected(self._bring_up(member))
             task.add_done_callback(partial(self._over, member))
 
-    def hand_over(self, member: Member) -> None:
-        """Leave the sampler of *member* to the caller from now on.
+    def hand_over(self, member: Member) -> asyncio.Future[None]:
+        """Leave the sampler of *member* to the caller from now on; the future tells when that is in the journal.
 
         Raises:
             ValueError: It has none.
@@ -234,14 +260,14 @@ class Launching:
             raise RuntimeError("the block of the launch has ended, and with it the time to release members")
         sampler_id = member._sampler_id
         if sampler_id in self._handed_over:
-            return
+            return self.journal.written()
         holding = self._holdings.get(sampler_id) if sampler_id is not None else None
         if holding is None or holding.is_going:
             when = "any more" if member.settled else "at the moment"
             raise ValueError(f"member {member.index} has no sampler to release {when}")
         del self._holdings[holding.sampler_id]
         self._handed_over.add(holding.sampler_id)
-        self.journal.note(_journal.HandedOver(holding.sampler_id, _now()))
+        return self.journal.note(_journal.HandedOver(holding.sampler_id, _now()))
 
     # On the way up
 
@@ -249,7 +275,10 @@ class Launching:
         try:
             sampler = await self._up(member)
         except asyncio.CancelledError:
-            # Nobody but the teardown cancels this task; the rest is a callback that does so to its own wait.
+            if not self.is_ending and self.is_too_late():
+                self._settle(member, WaitTimeout(None, (), None, self.settings.timeout))
+                return
+            # Otherwise nobody but the teardown cancels this task; or a callback did so to its own wait.
             member._is_cut_off = self.is_ending
             words = "the block of the launch ended" if self.is_ending else "the wait was cancelled"
             handed_over = ""
@@ -266,7 +295,12 @@ class Launching:
         if not member.settled:
             error = None if task.cancelled() else task.exception()
             member._is_cut_off = error is None
-            self._settle(member, RuntimeError(f"bringing it up broke off: {error!r}"))
+            create = self._creates.get(member)
+            words = f"bringing it up broke off: {error!r}"
+            if create is not None and create.is_out:
+                self._settle(member, CreateOutcomeUnknown(member.spec, (), TransportError(words)))
+            else:
+                self._settle(member, RuntimeError(words))
         self._unanswered.discard(member)
         self._settle_lost()
 
@@ -309,6 +343,17 @@ class Launching:
             self._client, made, timeout=self._remaining(), policy=settings.policy, on_status=noted
         )
 
+    def is_too_late(self) -> bool:
+        """Tell whether nothing should be created any more."""
+        return self.is_ending or self._remaining() == 0
+
+    def _expire(self) -> None:
+        """Give up the members whose time is up before anything was sent for them: it would be nothing but a bill."""
+        for member, task in self._tasks.items():
+            create = self._creates.get(member)
+            if not member.settled and (create is None or not (create.is_out or create.is_over)):
+                task.cancel()
+
     def _remaining(self) -> float | None:
         """Return the seconds that members have left to come up, None for no end."""
         return None if self._deadline is None else max(0.0, self._deadline - asyncio.get_running_loop().time())
@@ -326,17 +371,20 @@ class Launching:
 
     async def _create(self, member: Member) -> tuple[Sampler | str, _Holding]:
         """Create a sampler for *member* and hold it; return it, or its id if the rest cannot be read."""
+        if self.is_too_late():
+            raise asyncio.CancelledError
         self._unanswered.add(member)
         create = self._creates[member] = _Create(self, member.spec)
         made: Sampler | str | None = None
         try:
             async with self._places:
                 made = await self._post(create)
+        except (Exception, asyncio.CancelledError):
+            create.is_out = False
+            raise
         finally:
             self._unanswered.discard(member)
-            if create.loss is None:
-                create.is_out = create.is_out and made is not None
-            else:
+            if create.loss is not None:
                 self._lost.append(create)
             self._settle_lost()
         if made is None:
@@ -413,23 +461,40 @@ class Launching:
     async def end(self, failed: bool) -> TeardownError | None:
         """Take down what is to be taken down; return what is left to tell, None if nothing is.
 
-        Must run as a task of its own that nobody cancels.
+        Must run as a task of its own that nobody cancels. It may be called again where a KeyboardInterrupt has broken
+        it off, or for what it has left alone.
         """
         loop = asyncio.get_running_loop()
+        timeout = self.settings.teardown_timeout
+        if not self.is_ending:
+            self._end_at = loop.time() + timeout
+        self._end_at = max(self._end_at, loop.time() + min(timeout, SECOND_END))
         self.is_ending = True
-        self._end_at = loop.time() + self.settings.teardown_timeout
+        if self._expiry is not None:
+            self._expiry.cancel()
         for member, task in self._tasks.items():
             create = self._creates.get(member)
             if create is None or not create.is_out:
                 task.cancel()
-        if self._tasks:
-            ends = [protected(self._end(member, failed)) for member in self._tasks]
-            notice = loop.call_later(NOTICE, self._say_what_is_going_on, failed)
-            _, late = await asyncio.wait(ends, timeout=self.settings.teardown_timeout)
+        notice = loop.call_later(NOTICE, self._say_what_is_going_on, failed)
+        try:
+            # A second Ctrl-C strikes whatever runs in that moment; what it struck is begun anew.
+            for _ in range(ROUNDS):
+                ends = [
+                    protected(self._end(member, failed))
+                    for member, task in self._tasks.items()
+                    if task not in self.overdue
+                ]
+                if not ends:
+                    break
+                done, late = await asyncio.wait(ends, timeout=max(0.0, self._end_at - loop.time()))
+                if late:
+                    await self._break_off(late)
+                broken = [end for end in done if end.exception() is not None]
+                if not broken:
+                    break
+        finally:
             notice.cancel()
-            if late:
-                await self._break_off(late)
-        await self.journal.close()
         return self._left(failed)
 
     def _say_what_is_going_on(self, failed: bool) -> None:

@@ -89,6 +89,17 @@ def by_model(losses: Iterable[Loss]) -> dict[str, list[Loss]]:
     return dict(groups)
 
 
+def shared(
+    losses: Sequence[Loss], candidates: tuple[Sampler, ...], known: Mapping[str, float]
+) -> dict[Loss, tuple[Sampler, ...]]:
+    """Return which of the *candidates* each of the *losses* may have made, all of one base model, in their order."""
+    # Whatever the last to begin and the first to end may have made, all may have: a burst need not be gone through.
+    strictest = (losses[-1], min(losses, key=lambda loss: loss.ended.utc)) if losses else ()
+    if all(loss.may_have_made(each, known.get(each.id)) for loss in strictest for each in candidates):
+        return dict.fromkeys(losses, candidates)
+    return {loss: tuple(each for each in candidates if loss.may_have_made(each, known.get(each.id))) for loss in losses}
+
+
 def matched(
     losses: Sequence[Loss], candidates: Iterable[Sampler], known: Mapping[str, float]
 ) -> dict[Loss, Sampler] | None:

@@ -264,6 +264,7 @@ def _http_date(value: str) -> datetime | None:
 def surely_refused(status: int) -> bool:
     """Tell whether *status* proves that a create was not processed.
 
-    408 and 499 are given by gateways that lost patience while the service may go on, and 303 points to a result.
+    408 and 499 are given by gateways that lost patience while the service may go on; 303, and by habit 302, point to
+    the result of what was done.
     """
-    return 300 <= status < 500 and status not in {303, 408, 499}
+    return 300 <= status < 500 and status not in {302, 303, 408, 499}

@@ -18,7 +18,7 @@ from yarl import URL
 
 from ._governor import Governor, Priority
 from ._protocol import Request, error_from
-from ._retry import RetryPolicy, may_be_repeated, with_retries
+from ._retry import REPEATABLE_STATUSES, RetryPolicy, may_be_repeated, with_retries
 from .errors import APIError, LoopsError, TransportError
 
 READ_TIMEOUT: Final = 30.0
@@ -162,8 +162,10 @@ class Transport:
         elif self._loop is not loop:
             raise RuntimeError("this LoopsClient belongs to another event loop; make one client per loop")
         # What is under way when the client closes may still release what it made.
-        if self._closing and priority is not Priority.TEARDOWN:
+        if self._closing and priority not in {Priority.TEARDOWN, Priority.LAST_LOOK}:
             raise RuntimeError("this LoopsClient is closed")
+        if self._session is not None and self._session.closed:
+            raise RuntimeError("the aiohttp session that LoopsClient was given is closed")
 
     async def exchange(self, request: Request, timeout: aiohttp.ClientTimeout, *, url: str | None = None) -> Answer:
         """Send a request and read its answer. Raises as `read` does, but hands on a 2xx that was cut short."""
@@ -184,7 +186,7 @@ class Transport:
             ) as response:
                 if response.status < 300:
                     return Answer(*await self._body_of(response, request))
-                failure = self._error(request, response, (await self._body_of(response, request))[0])
+                failure = self._error(request, response, (await self._body_of(response, request))[0], url is None)
             del response
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             failure = transport_error(request, exc, self._key.scrub)
@@ -211,10 +213,13 @@ class Transport:
             return b"".join(chunks), transport_error(request, exc, self._key.scrub)
         return b"".join(chunks), None
 
-    def _error(self, request: Request, response: aiohttp.ClientResponse, body: bytes) -> APIError:
+    def _error(
+        self, request: Request, response: aiohttp.ClientResponse, body: bytes, of_control_plane: bool
+    ) -> APIError:
         text = body.decode("utf-8", "replace")
         error = error_from(request, response.status, response.headers, text, self._key.scrub)
-        if error.retry_after is not None:
+        # A refusal that is none of haste, and a sampler that is busy, must not keep others from being released.
+        if error.retry_after is not None and of_control_plane and error.status in REPEATABLE_STATUSES:
             self.governor.hold(min(error.retry_after, self.retry.retry_after_maximum))
         return error
 

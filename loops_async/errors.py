@@ -215,7 +215,7 @@ class WaitTimeout(LoopsError, TimeoutError):
         self.history = tuple(history)
         """Every status that the wait saw, oldest first."""
         self.sampler_id = sampler.id if sampler is not None else sampler_id
-        """The sampler's id."""
+        """The sampler's id; None for a member of a launch that no sampler was created for in time."""
         self.timeout = timeout
         """Seconds that the wait was given."""
         self.last_error = last_error
@@ -224,6 +224,8 @@ class WaitTimeout(LoopsError, TimeoutError):
     def __str__(self) -> str:
         after = f" after {self.timeout:g} s" if self.timeout is not None else ""
         trouble = f" (last poll: {self.last_error})" if self.last_error is not None else ""
+        if self.sampler_id is None:
+            return f"no sampler was created{after}{trouble}"
         return f"sampler {self.sampler_id} was not ready{after}: {_course(self.history, self.sampler)}{trouble}"
 
 

@@ -22,7 +22,7 @@ from ._losses import Loss, Moment
 from ._remains import still_billed
 from ._shield import outlast, protected
 from .errors import CreateOutcomeUnknown, LoopsError, TransportError
-from .models import Sampler, SamplerSpec
+from .models import Sampler
 
 __all__ = ["Orphans", "Reclaimed", "orphans", "reclaim"]
 
@@ -40,7 +40,7 @@ class Launches(Protocol):
     """What cleaning up asks of a client."""
 
     @property
-    def base_url(self) -> str: ...
+    def home(self) -> str: ...
     def own(self, *sampler_ids: str) -> None: ...
     async def look_up(self, sampler_ids: Collection[str]) -> Mapping[str, Sampler | None]: ...
     async def settle(self, losses: Sequence[Loss], *, adopt: bool) -> tuple[Sampler | CreateOutcomeUnknown, ...]: ...
@@ -74,8 +74,9 @@ class Orphans:
     unknown: tuple[CreateOutcomeUnknown, ...] = field()
     """One for each create whose answer never arrived, with the samplers that it may have made."""
     missing: tuple[str, ...] = field(default=())
-    """Ids of samplers that the journal names and the service does not know: those of another account or another
-    control plane, most likely, for which somebody with the right key should look."""
+    """Ids of samplers that the journal names and of which this client can tell nothing: the service does not know
+    them, or they were created at another control plane or for another team, which are not asked about. They may well
+    be billed: look for them with the right client."""
 
     @property
     def candidates(self) -> tuple[Sampler, ...]:
@@ -99,7 +100,7 @@ class Reclaimed:
     """One for each create whose answer never arrived, with the samplers that it may have made. Nothing was done about
     these: look at them, and deactivate what is yours."""
     missing: tuple[str, ...] = field(default=())
-    """Ids of samplers that the service does not know, as in `Orphans.missing`; they stay in the journal."""
+    """Ids of samplers of which this client can tell nothing, as in `Orphans.missing`; they stay in the journal."""
 
     @property
     def candidates(self) -> tuple[Sampler, ...]:
@@ -123,11 +124,11 @@ async def orphans(client: SupportsCleaning, path: str | os.PathLike[str]) -> Orp
     """
     path = _checked(client, path)
     account = await read_locked(path)
-    _warn(client, path, account)
-    found = await client._launches.look_up(account.held)
+    here, elsewhere = _told_apart(client, path, account)
+    found = await client._launches.look_up(here)
     samplers = tuple(sampler for sampler in found.values() if sampler is not None)
     missing = tuple(sampler_id for sampler_id, sampler in found.items() if sampler is None)
-    return Orphans(samplers, await _unknown(client, account), missing)
+    return Orphans(samplers, await _unknown(client, account), (*missing, *elsewhere))
 
 
 async def reclaim(client: SupportsCleaning, path: str | os.PathLike[str], *, timeout: float = 60.0) -> Reclaimed:
@@ -151,23 +152,33 @@ async def reclaim(client: SupportsCleaning, path: str | os.PathLike[str], *, tim
     path = _checked(client, path)
     timeout = _checks.number("timeout", timeout, exclusive=True)
     journal = await JournalFile.open(path, create=False)
-    try:
-        _warn(client, path, journal.account)
-        work = protected(_reclaim(client, journal, timeout))
-        cancelled = await outlast(work)
-    finally:
-        await journal.close()
+    work = protected(_reclaim(client, journal, timeout))
+    cancelled = await outlast(work)
     if cancelled is not None:
         raise cancelled from work.exception()
+    result = work.result()
     if journal.failure is not None:
         raise journal.failure
-    return work.result()
+    return result
 
 
 async def _reclaim(client: SupportsCleaning, journal: JournalFile, timeout: float) -> Reclaimed:
-    held = journal.account.held
+    try:
+        account = await journal.read()
+        return await _reclaim_of(client, journal, account, timeout)
+    finally:
+        await journal.close()
+
+
+async def _reclaim_of(
+    client: SupportsCleaning, journal: JournalFile, account: _journal.Account, timeout: float
+) -> Reclaimed:
+    here, elsewhere = _told_apart(client, journal.path, account)
     troubles: dict[str, Exception] = {}
-    tasks = {sampler_id: protected(_release(client, journal, sampler_id, timeout, troubles)) for sampler_id in held}
+    tasks = {
+        sampler_id: protected(_release(client, journal, sampler_id, held.at, timeout, troubles))
+        for sampler_id, held in here.items()
+    }
     if tasks:
         _, late = await asyncio.wait(tasks.values(), timeout=timeout)
         for task in late:
@@ -175,7 +186,7 @@ async def _reclaim(client: SupportsCleaning, journal: JournalFile, timeout: floa
         if late:
             await asyncio.wait(late)
     outcomes = {sampler_id: None if task.cancelled() else task.result() for sampler_id, task in tasks.items()}
-    unknown = await _unknown(client, journal.account)
+    unknown = await _unknown(client, account)
     billed = {
         sampler_id: troubles.get(sampler_id) or TransportError(f"no answer in {timeout:g} s")
         for sampler_id, outcome in outcomes.items()
@@ -188,7 +199,7 @@ async def _reclaim(client: SupportsCleaning, journal: JournalFile, timeout: floa
     return Reclaimed(
         tuple(sampler_id for sampler_id, outcome in outcomes.items() if outcome),
         unknown,
-        tuple(sampler_id for sampler_id, outcome in outcomes.items() if not outcome),
+        (*(sampler_id for sampler_id, outcome in outcomes.items() if not outcome), *elsewhere),
     )
 
 
@@ -196,11 +207,11 @@ async def _release(
     client: SupportsCleaning,
     journal: JournalFile,
     sampler_id: str,
+    made_at: datetime,
     timeout: float,
     troubles: dict[str, Exception],
 ) -> bool | None:
     """Release a sampler; return False if the service does not know it, None if that failed."""
-    made_at = journal.account.held[sampler_id]
 
     def is_new() -> bool:
         return datetime.now(UTC) - made_at < NEW
@@ -221,23 +232,45 @@ async def _release(
 
 
 async def _unknown(client: SupportsCleaning, account: _journal.Account) -> tuple[CreateOutcomeUnknown, ...]:
-    if not account.open:
-        return ()
     client._launches.own(*account.known)
-    losses = [
-        Loss(_lost(each.spec, each.at), Moment(each.at), Moment(each.at + ANSWERED_WITHIN))
-        for each in account.open.values()
-    ]
-    verdicts = await client._launches.settle(losses, adopt=False)
-    return tuple(each for each in verdicts if isinstance(each, CreateOutcomeUnknown))
+    losses = [Loss(_lost(each), Moment(each.at), Moment(each.at + ANSWERED_WITHIN)) for each in account.open.values()]
+    here = [loss for loss, each in zip(losses, account.open.values(), strict=True) if _is_here(client, each.home)]
+    told: dict[Loss, Sampler | CreateOutcomeUnknown] = {loss: _elsewhere(loss) for loss in losses}
+    if here:
+        told.update(zip(here, await client._launches.settle(here, adopt=False), strict=True))
+    return tuple(each for each in told.values() if isinstance(each, CreateOutcomeUnknown))
 
 
-def _lost(spec: SamplerSpec, at: datetime) -> CreateOutcomeUnknown:
-    unknown = CreateOutcomeUnknown(spec)
-    unknown.__cause__ = TransportError(
-        f"the process ended before the create of {at:%Y-%m-%d %H:%M:%S} UTC was answered"
-    )
+def _lost(create: _journal.OpenCreate) -> CreateOutcomeUnknown:
+    unknown = CreateOutcomeUnknown(create.spec)
+    words = f"the process ended before the create of {create.at:%Y-%m-%d %H:%M:%S} UTC was answered"
+    unknown.__cause__ = TransportError(words)
     return unknown
+
+
+def _elsewhere(loss: Loss) -> CreateOutcomeUnknown:
+    return loss.told(look_error=LoopsError("it was sent to another control plane, or for another team"))
+
+
+def _is_here(client: SupportsCleaning, home: str) -> bool:
+    return home == client._launches.home
+
+
+def _told_apart(
+    client: SupportsCleaning, path: str, account: _journal.Account
+) -> tuple[dict[str, _journal.Held], tuple[str, ...]]:
+    """Return the samplers that this client may speak of, and the ids of all others: an id says nothing elsewhere."""
+    if account.unreadable:
+        lines = ", ".join(map(str, account.unreadable))
+        logger.warning("journal %s: passed over what is no record, line %s", path, lines)
+    here = {sampler_id: held for sampler_id, held in account.held.items() if _is_here(client, held.home)}
+    homes = {each.home for each in account.held.values()} | {each.home for each in account.open.values()}
+    if homes := homes - {client._launches.home}:
+        made, asked = ", ".join(sorted(homes)), client._launches.home
+        logger.warning(
+            "journal %s is about samplers at %s, too, which a client of %s cannot tell of", path, made, asked
+        )
+    return here, tuple(sampler_id for sampler_id in account.held if sampler_id not in here)
 
 
 def _checked(client: object, path: object) -> str:
@@ -246,12 +279,3 @@ def _checked(client: object, path: object) -> str:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"the journal must be a str or a path, not {type(path).__name__}")
     return _checks.text("journal", os.fspath(path))
-
-
-def _warn(client: SupportsCleaning, path: str, account: _journal.Account) -> None:
-    if account.unreadable:
-        lines = ", ".join(map(str, account.unreadable))
-        logger.warning("journal %s: passed over what is no record, line %s", path, lines)
-    if elsewhere := account.planes - {client._launches.base_url}:
-        made, asked = ", ".join(sorted(elsewhere)), client._launches.base_url
-        logger.warning("journal %s was written by launches at %s, and %s is asked about it", path, made, asked)

@@ -22,6 +22,7 @@ LIFECYCLES = {
 }
 
 CREATE = "/v1/loops/samplers"
+ONE = "/v1/loops/samplers/{sampler_id}"
 DEACTIVATE = "/v1/loops/samplers/{sampler_id}/deactivate"
 
 Launch = Callable[..., AbstractAsyncContextManager[Fleet]]

@@ -20,11 +20,12 @@ from loops_async._journal_file import JournalFile, read_locked
 from loops_async.emulator import Emulator, Fault
 from loops_async.journal import Orphans, Reclaimed, orphans, reclaim
 
-from .launching import CREATE, DEACTIVATE, Launch, creates, deactivated, pending_tasks, plane, until
+from .launching import CREATE, DEACTIVATE, ONE, Launch, creates, deactivated, pending_tasks, plane, until
 from .support import KEY
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
-BEGIN = _journal.Launch("l", AT, "http://127.0.0.1:1", "s", 1)
+HOME = "http://127.0.0.1:1/v1/loops"
+BEGIN = _journal.Launch("l", AT, HOME, "s", 1)
 Stage = tuple[Emulator, LoopsClient, Launch]
 
 
@@ -71,7 +72,7 @@ def test_a_record_is_plain_json() -> None:
         "spec": {"base_model": "m", "num_replicas": 2, "model_path": "bt://loops:r/sampler_weights/a"},
     }
     account = _journal.read(written(BEGIN, record))
-    assert account.open["l", 3] == _journal.OpenCreate(spec, AT)
+    assert account.open["l", 3] == _journal.OpenCreate(spec, AT, HOME)
 
 
 def test_creates_and_samplers_are_open_until_they_are_closed() -> None:
@@ -86,8 +87,7 @@ def test_creates_and_samplers_are_open_until_they_are_closed() -> None:
         _journal.HandedOver("c", AT),
     ]
     account = _journal.read(written(*records))
-    assert account.held == {"b": AT}
-    assert account.planes == {"http://127.0.0.1:1"}
+    assert account.held == {"b": _journal.Held(AT, HOME)}
     assert list(account.open) == [("l", 4)]
     assert account.known == {"a", "b", "c"}
     assert not account.unreadable
@@ -129,6 +129,12 @@ def test_names_that_a_later_version_writes_are_ignored() -> None:
 def test_another_file_is_no_journal(content: bytes) -> None:
     with pytest.raises(ValueError, match="not a journal"):
         _journal.read(content)
+
+
+def test_a_create_whose_spec_cannot_be_read_any_more_stays_open() -> None:
+    text = _journal.line(intent(1)).replace(b'"base_model":"m"', b'"base_model":"m","num_replicas":0')
+    account = _journal.read(_journal.line(BEGIN) + text)
+    assert account.open["l", 1].spec == SamplerSpec("m")
 
 
 # The file
@@ -209,6 +215,41 @@ async def test_a_file_of_something_else_is_left_alone(path: Path) -> None:
     assert path.read_text() == "[specs]\n"
 
 
+async def test_a_pipe_is_no_journal(path: Path) -> None:
+    os.mkfifo(path)
+    for opening in (JournalFile.open(str(path), create=True), read_locked(str(path))):
+        with pytest.raises(OSError, match="plain file"):
+            async with asyncio.timeout(5):
+                await opening
+
+
+async def test_a_process_that_was_forked_meanwhile_does_not_keep_the_lock(path: Path) -> None:
+    file = await JournalFile.open(str(path), create=True)
+    # What fork() makes, without forking a process full of threads: one more descriptor of the same open file.
+    fd = os.dup(file._fd)
+    await file.close()
+    await (await JournalFile.open(str(path), create=True)).close()
+    os.close(fd)
+
+
+async def test_a_long_journal_is_not_read_to_be_written_on(path: Path) -> None:
+    path.write_bytes(written(BEGIN) + b"garbage\n")
+    file = await JournalFile.open(str(path), create=True)
+    await file.append(intent(1))
+    assert list((await file.read()).open) == [("l", 1)]
+    await file.close()
+
+
+async def test_a_disk_that_is_full_again_and_again_spoils_no_journal(path: Path) -> None:
+    path.write_bytes(b'{"event":"la\n{"eve\n{"event":"launch","l')
+    assert (await read_locked(str(path))).unreadable == [1, 2]
+    file = await JournalFile.open(str(path), create=True)
+    await file.append(BEGIN)
+    await file.append(intent(1))
+    await file.close()
+    assert list(_journal.read(path.read_bytes()).open) == [("l", 1)]
+
+
 async def test_a_failure_to_write_is_told_to_whoever_relies_on_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = await JournalFile.open(str(path), create=True)
     await file.append(BEGIN)
@@ -246,7 +287,7 @@ async def test_a_launch_writes_down_what_it_does(stage: Stage, path: Path) -> No
         fleet.release(fleet.members[1])
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert records[0]["event"] == "launch"
-    assert records[0]["base_url"] == client.base_url
+    assert records[0]["home"] == f"{client.base_url}/v1/loops"
     assert records[0]["session_id"] == fleet.session_id
     assert sorted(events(path)) == sorted(
         ["launch", "intent", "refused", "intent", "created", "intent", "created", "handed_over", "released"]
@@ -406,7 +447,7 @@ async def test_candidates_are_not_looked_for_for_ever(stage: Stage, path: Path, 
         sampler = await dead.samplers.create(session_id=session.id, base_model="slow")
     for age, matches in ((timedelta(), True), (timedelta(minutes=9), True), (timedelta(minutes=11), False)):
         at = datetime.now(UTC) - age
-        begin = _journal.Launch("l", at, client.base_url, "s", 1)
+        begin = _journal.Launch("l", at, f"{client.base_url}/v1/loops", "s", 1)
         path.write_bytes(written(begin, _journal.Intent.of("l", 0, at, SamplerSpec("slow"))))
         (unknown,) = (await orphans(client, path)).unknown
         assert [each.id for each in unknown.candidates] == ([sampler.id] if matches else [])
@@ -445,16 +486,72 @@ async def test_who_does_not_know_a_sampler_cannot_say_that_it_is_gone(
     async with Emulator(api_key=KEY) as elsewhere, LoopsClient(KEY, base_url=elsewhere.url) as stranger:
         assert await orphans(stranger, path) == Orphans((), (), made)
         assert await reclaim(stranger, path) == Reclaimed((), (), made)
-    assert f"launches at {emulator.url}" in caplog.text
+    assert f"samplers at {emulator.url}" in caplog.text
     assert (await reclaim(client, path)).released == made
     assert not emulator.billed
+
+
+async def test_another_team_is_another_home(stage: Stage, path: Path) -> None:
+    emulator, client, launch = stage
+    async with launch(["good"], journal=path, teardown="never") as fleet:
+        await fleet.active()
+    made = (str(fleet.members[0].sampler_id),)
+    emulator.clear_received()
+    async with LoopsClient(KEY, base_url=emulator.url, team_id="t1") as team:
+        assert (await orphans(team, path)).missing == made
+        assert (await reclaim(team, path)).missing == made
+    # The same id may be somebody else's there: nothing is sent.
+    assert not emulator.received
+    assert (await reclaim(client, path)).released == made
+
+
+async def test_what_cannot_be_read_of_one_sampler_hides_no_other(stage: Stage, path: Path) -> None:
+    emulator, client, launch = stage
+    async with launch(["good"] * 2, journal=path, teardown="never") as fleet:
+        await fleet.active()
+    emulator.add_fault(Fault(method="GET", route=CREATE, status=403))
+    emulator.add_fault(Fault(method="GET", route=ONE, status=200, body=b'{"sampler": {"id": 3}}'))
+    found = await orphans(client, path)
+    assert len(found.samplers) == len(found.missing) == 1
+    assert {found.samplers[0].id, found.missing[0]} == emulator.billed
+    assert len((await reclaim(client, path)).released) == 2
+
+
+async def test_what_is_left_is_told_although_the_journal_cannot_be_written(
+    stage: Stage, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator, client, launch = stage
+    async with launch(["good", SamplerSpec("good", run_id="run1")], journal=path, teardown="never") as fleet:
+        await fleet.active()
+
+    def full(fd: int, view: memoryview) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(TeardownError) as caught:
+        await reclaim(client, path)
+    assert set(caught.value.sampler_ids) == emulator.billed
+
+
+async def test_who_awaits_a_handing_over_knows_that_it_is_written_down(stage: Stage, path: Path) -> None:
+    _, client, launch = stage
+    async with launch(["good"], journal=path) as fleet:
+        await fleet.active()
+        await fleet.release(fleet.members[0])
+        assert events(path)[-1] == "handed_over"
+        await fleet.release(fleet.members[0])
+    async with launch(["good"]) as other:
+        await other.active()
+        await other.release(other.members[0])
+    for each in (fleet, other):
+        await client.samplers.deactivate(str(each.members[0].sampler_id))
 
 
 async def test_a_new_sampler_may_be_unknown_for_a_while(stage: Stage, path: Path) -> None:
     emulator, client, launch = stage
     async with launch(["good"], journal=path, teardown="never") as fleet:
         await fleet.active()
-    for route in (DEACTIVATE, f"{CREATE}/{{sampler_id}}"):
+    for route in (DEACTIVATE, ONE):
         emulator.add_fault(Fault(route=route, status=404, times=3))
     assert len((await reclaim(client, path)).released) == 1
     assert not emulator.billed

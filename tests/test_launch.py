@@ -122,6 +122,7 @@ async def test_a_launch_of_nothing_asks_for_nothing(stage: Stage) -> None:
         ({"specs": [""]}, ValueError),
         ({"session_id": ""}, ValueError),
         ({"timeout": -1}, ValueError),
+        ({"timeout": 0}, ValueError),
         ({"timeout": "1"}, TypeError),
         ({"policy": None}, TypeError),
         ({"on_status": 1}, TypeError),
@@ -243,6 +244,30 @@ async def test_the_time_runs_from_the_beginning_of_the_block(stage: Stage) -> No
     assert took < 0.65
 
 
+async def test_nothing_is_created_when_the_time_is_up(stage: Stage) -> None:
+    emulator, _, launch = stage
+    emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.2, times=None))
+    async with launch(["slow"] * 5, timeout=0.3, max_concurrent_creates=1) as fleet:
+        errors = [member.error async for member in fleet]
+        sent = creates(emulator)
+        await asyncio.sleep(0.3)
+        assert creates(emulator) == sent < 5
+    assert {type(error) for error in errors} == {WaitTimeout}
+    late = [error for error in errors if isinstance(error, WaitTimeout) and error.sampler_id is None]
+    assert len(late) == 5 - sent
+    assert str(late[0]) == "no sampler was created after 0.3 s"
+    assert not emulator.billed
+
+
+async def test_a_create_that_is_to_come_back_too_late_is_given_up(stage: Stage) -> None:
+    emulator, _, launch = stage
+    emulator.add_fault(Fault(method="POST", route=CREATE, status=429, retry_after="30"))
+    async with launch(["slow"], timeout=0.2) as fleet:
+        (member,) = [member async for member in fleet]
+    assert isinstance(member.error, WaitTimeout)
+    assert creates(emulator) == 1
+
+
 async def test_status_changes_are_told(stage: Stage) -> None:
     _, _, launch = stage
     changes: list[StatusChange] = []
@@ -250,8 +275,9 @@ async def test_status_changes_are_told(stage: Stage) -> None:
         async for _ in fleet:
             pass
     for member in fleet.members:
-        seen = [change.status for change in changes if change.sampler.id == member.sampler_id]
-        assert seen == [DeploymentStatus.BUILDING, member.status]
+        seen = [change for change in changes if change.sampler.id == member.sampler_id]
+        assert seen[-1].status == member.status
+        assert [change.previous for change in seen] == [None, *(change.status for change in seen[:-1])]
 
 
 async def test_what_the_callback_raises_is_the_members_error(stage: Stage) -> None:
@@ -301,6 +327,7 @@ async def test_active_returns_as_soon_as_enough_are_up(stage: Stage) -> None:
 async def test_active_tells_of_every_failure_and_does_not_wait_for_the_rest(stage: Stage) -> None:
     _, _, launch = stage
     async with launch(["bad", "slow", "sick"]) as fleet:
+        await until(lambda: fleet.members[0].settled and fleet.members[2].settled)
         with pytest.raises(LaunchError) as caught:
             await fleet.active()
         assert not fleet.members[1].settled
@@ -410,6 +437,7 @@ async def test_a_key_that_is_refused_is_told_by_every_member(stage: Stage) -> No
         LoopsClient("wrong-key", base_url=emulator.url) as stranger,
         launch(stranger, ["good"] * 300, session_id="s", policy=QUICK_POLL) as fleet,
     ):
+        assert len([member async for member in fleet]) == 300
         with pytest.raises(LaunchError) as caught:
             await fleet.active()
     assert {type(error) for error in caught.value.exceptions} == {AuthenticationError}

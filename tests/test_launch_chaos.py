@@ -26,7 +26,7 @@ from loops_async import (
 from loops_async.emulator import Emulator, Fault
 from loops_async.journal import orphans, reclaim
 
-from .launching import CREATE, DEACTIVATE, LIFECYCLES, pending_tasks
+from .launching import CREATE, DEACTIVATE, LIFECYCLES, ONE, pending_tasks
 from .support import KEY, QUICK_POLL, QUICK_RETRY
 
 FAULTS: tuple[dict[str, Any], ...] = (
@@ -40,8 +40,6 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"delay_after": 0.03},
     {"body": b"<html>garbage</html>"},
 )
-
-ONE_GET = "/v1/loops/samplers/{sampler_id}"
 
 
 class Mine(Exception):
@@ -62,7 +60,7 @@ async def emulator(nothing_left: None) -> AsyncIterator[Emulator]:
 
 def switch_on(emulator: Emulator, share: float) -> None:
     """Let *share* of all requests meet a fault of some kind."""
-    for method, route in (("POST", CREATE), ("GET", CREATE), ("GET", ONE_GET), ("POST", DEACTIVATE)):
+    for method, route in (("POST", CREATE), ("GET", CREATE), ("GET", ONE), ("POST", DEACTIVATE)):
         for index, fault in enumerate(FAULTS):
             # Each is drawn among what the ones before it have left over.
             rate = share / len(FAULTS) / (1 - index * share / len(FAULTS))

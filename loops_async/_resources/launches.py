@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import asyncio
 from collections.abc import Callable, Collection, Sequence
-from typing import Final
-
-from attrs import evolve
+from contextlib import suppress
 
 from .. import _codec
 from .._governor import Priority
@@ -14,13 +12,10 @@ from .._losses import Follower, Loss
 from .._protocol import sampler_request
 from .._releases import RELEASED
 from .._transport import Transport
-from ..errors import CreateOutcomeUnknown, LoopsError, NotFoundError
+from ..errors import APIError, CreateOutcomeUnknown, DecodeError, LoopsError, NotFoundError
 from ..models import Sampler, SamplerSpec
 from .samplers import Samplers
 from .sessions import Sessions
-
-SHORTEST_BACKOFF: Final = 0.01
-"""Seconds: releases are repeated until time is up, which must not become a flood whatever the client's policy is."""
 
 
 class Launches:
@@ -34,9 +29,9 @@ class Launches:
         self._releases = samplers._releases
 
     @property
-    def base_url(self) -> str:
-        """The control plane's address."""
-        return self._transport.base_url
+    def home(self) -> str:
+        """The address of the control plane, down to the account or team whose samplers these are."""
+        return f"{self._transport.base_url}{self._samplers._collection.removesuffix('/samplers')}"
 
     async def session(self) -> str:
         """Make a session; return its id."""
@@ -62,45 +57,39 @@ class Launches:
         is_new: Callable[[], bool],
         troubled: Callable[[LoopsError], None],
     ) -> bool:
-        """Release a sampler, repeated for so many seconds however often the client's own policy would; see `Releases`.
-
-        Raises:
-            LoopsError: It is still billed, as far as is known.
-        """
-        retry = self._transport.retry
-        policy = evolve(
-            retry,
-            attempts=sys.maxsize,
-            initial=max(retry.initial, SHORTEST_BACKOFF),
-            maximum=max(retry.maximum, SHORTEST_BACKOFF),
-            total=within,
-        )
-        return await self._releases.release(sampler_id, policy, is_new=is_new, troubled=troubled)
+        """Release a sampler; see `Releases.release_within`."""
+        return await self._releases.release_within(sampler_id, within, is_new=is_new, troubled=troubled)
 
     def own(self, *sampler_ids: str) -> None:
         """Note that these samplers are accounted for: no lost create can have made them."""
         self._creates.own(*sampler_ids)
 
     async def look_up(self, sampler_ids: Collection[str]) -> dict[str, Sampler | None]:
-        """Look samplers up; None for one that the service does not know, and nothing of those that are released.
+        """Look samplers up; None for one that the service does not know, or describes in a way that cannot be read,
+        and nothing of those that are released.
 
         Raises:
             LoopsError: As every call.
         """
         found: dict[str, Sampler | None] = {}
         if sampler_ids:
-            found.update((each.id, each) for each in await self._creates.list_readable() if each.id in sampler_ids)
+            # To list needs another right than to get.
+            with suppress(APIError):
+                listed = await self._creates.list_readable()
+                found.update((sampler.id, sampler) for sampler in listed if sampler.id in sampler_ids)
         # Not being listed means nothing: lists lag, and show the caller's own.
-        for sampler_id in sampler_ids:
-            if sampler_id not in found:
-                request = sampler_request(sampler_id)
-                try:
-                    body = await self._transport.read(request, Priority.TEARDOWN)
-                    found[sampler_id] = _codec.decode_sampler(body, str(request), sampler_id)
-                except NotFoundError:
-                    found[sampler_id] = None
+        unlisted = [sampler_id for sampler_id in sampler_ids if sampler_id not in found]
+        found.update(zip(unlisted, await asyncio.gather(*map(self._known, unlisted)), strict=True))
         return {
             sampler_id: sampler
             for sampler_id, sampler in found.items()
             if sampler is None or sampler.status not in RELEASED
         }
+
+    async def _known(self, sampler_id: str) -> Sampler | None:
+        request = sampler_request(sampler_id)
+        try:
+            body = await self._transport.read(request, Priority.TEARDOWN)
+            return _codec.decode_sampler(body, str(request), sampler_id)
+        except (NotFoundError, DecodeError):
+            return None
