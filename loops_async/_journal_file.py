@@ -144,6 +144,28 @@ class JournalFile:
         os.close(self._fd)
 
 
+class NoJournal:
+    """The journal of a launch that has none."""
+
+    failure: OSError | None = None
+
+    async def append(self, record: _journal.Record) -> None:
+        """Do nothing."""
+
+    def note(self, record: _journal.Record) -> asyncio.Future[None]:
+        """Do nothing."""
+        return self.written()
+
+    def written(self) -> asyncio.Future[None]:
+        """Return a future that is done."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
 async def read_locked(path: str) -> _journal.Account:
     """Read a journal that nobody writes to. Raises as `JournalFile.open` does."""
 

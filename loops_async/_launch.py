@@ -14,12 +14,14 @@ from typing import Final, Protocol, get_args
 from attrs import evolve
 
 from . import _checks
+from ._ending import Ending
 from ._fleet import Fleet
-from ._journal_file import JournalFile
-from ._launching import Launching, NoJournal, Settings, SupportsLaunching, Teardown
+from ._journal_file import JournalFile, NoJournal
+from ._launching import Launching, Settings, Teardown
 from ._member import Member
 from ._policy import PollPolicy
 from ._shield import outlast, protected
+from ._support import SupportsLaunches
 from ._waiter import DEFAULT_TIMEOUT, check_wait
 from ._watching import C, StatusReads
 from .errors import LoopsError, TeardownError
@@ -32,7 +34,7 @@ ATTEMPTS: Final = 4
 had kept."""
 
 
-class SupportsFleets(SupportsLaunching, Protocol):
+class SupportsFleets(SupportsLaunches, Protocol):
     """What `launch()` needs of a client."""
 
     def _companion(self, kind: type[C], make: Callable[[StatusReads], C]) -> C: ...
@@ -179,6 +181,7 @@ class Launch:
         self._path = path
         self._is_entered = False
         self._launching: Launching
+        self._last: Ending
         self._siblings: _Launches
         self._ending: asyncio.Task[TeardownError | None] | None = None
 
@@ -199,7 +202,7 @@ class Launch:
             raise
         # From here on nothing is awaited: whatever is started has somebody who ends it.
         fleet = Fleet(self._members, launching, self._session_id)
-        self._launching, self._siblings = launching, siblings
+        self._launching, self._last, self._siblings = launching, Ending(launching), siblings
         siblings.going_on.add(self)
         launching.start(fleet._take)
         return fleet
@@ -246,10 +249,10 @@ class Launch:
 
     async def _end(self, failed: bool) -> TeardownError | None:
         try:
-            return await self._launching.end(failed)
+            return await self._last.run(failed)
         finally:
             self._siblings.going_on.discard(self)
-            self._siblings.look_after(self._launching.overdue)
+            self._siblings.look_after(self._last.overdue)
 
     async def _take_stock(self) -> bool:
         """Note what samplers there are, without which none can be adopted; return whether that could be done."""

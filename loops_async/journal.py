@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from attrs import field, frozen
 
@@ -21,6 +21,7 @@ from ._journal_file import JournalFile, read_locked
 from ._losses import Loss, Moment
 from ._remains import still_billed
 from ._shield import outlast, protected
+from ._support import SupportsLaunches
 from .errors import CreateOutcomeUnknown, LoopsError, TransportError
 from .models import Sampler
 
@@ -34,31 +35,6 @@ ANSWERED_WITHIN: Final = timedelta(minutes=5)
 
 NEW: Final = timedelta(seconds=30)
 """How long after its creation a sampler may be unknown to parts of the service."""
-
-
-class Launches(Protocol):
-    """What cleaning up asks of a client."""
-
-    @property
-    def home(self) -> str: ...
-    def own(self, *sampler_ids: str) -> None: ...
-    async def look_up(self, sampler_ids: Collection[str]) -> Mapping[str, Sampler | None]: ...
-    async def settle(self, losses: Sequence[Loss], *, adopt: bool) -> tuple[Sampler | CreateOutcomeUnknown, ...]: ...
-    async def release(
-        self,
-        sampler_id: str,
-        *,
-        within: float,
-        is_new: Callable[[], bool],
-        troubled: Callable[[LoopsError], None],
-    ) -> bool: ...
-
-
-class SupportsCleaning(Protocol):
-    """What cleaning up needs of a client."""
-
-    @property
-    def _launches(self) -> Launches: ...
 
 
 def _candidates(unknown: Sequence[CreateOutcomeUnknown]) -> tuple[Sampler, ...]:
@@ -108,7 +84,7 @@ class Reclaimed:
         return _candidates(self.unknown)
 
 
-async def orphans(client: SupportsCleaning, path: str | os.PathLike[str]) -> Orphans:
+async def orphans(client: SupportsLaunches, path: str | os.PathLike[str]) -> Orphans:
     """Find the samplers that the launches of a journal left alive. Nothing is changed, neither there nor in the file.
 
     Args:
@@ -131,7 +107,7 @@ async def orphans(client: SupportsCleaning, path: str | os.PathLike[str]) -> Orp
     return Orphans(samplers, await _unknown(client, account), (*missing, *elsewhere))
 
 
-async def reclaim(client: SupportsCleaning, path: str | os.PathLike[str], *, timeout: float = 60.0) -> Reclaimed:
+async def reclaim(client: SupportsLaunches, path: str | os.PathLike[str], *, timeout: float = 60.0) -> Reclaimed:
     """Deactivate the samplers that the launches of a journal certainly left behind, and note that in the journal.
 
     Deactivations that fail are repeated. Creates whose answer never arrived are looked for and told of, not acted on.
@@ -162,7 +138,7 @@ async def reclaim(client: SupportsCleaning, path: str | os.PathLike[str], *, tim
     return result
 
 
-async def _reclaim(client: SupportsCleaning, journal: JournalFile, timeout: float) -> Reclaimed:
+async def _reclaim(client: SupportsLaunches, journal: JournalFile, timeout: float) -> Reclaimed:
     try:
         account = await journal.read()
         return await _reclaim_of(client, journal, account, timeout)
@@ -171,7 +147,7 @@ async def _reclaim(client: SupportsCleaning, journal: JournalFile, timeout: floa
 
 
 async def _reclaim_of(
-    client: SupportsCleaning, journal: JournalFile, account: _journal.Account, timeout: float
+    client: SupportsLaunches, journal: JournalFile, account: _journal.Account, timeout: float
 ) -> Reclaimed:
     here, elsewhere = _told_apart(client, journal.path, account)
     troubles: dict[str, Exception] = {}
@@ -204,7 +180,7 @@ async def _reclaim_of(
 
 
 async def _release(
-    client: SupportsCleaning,
+    client: SupportsLaunches,
     journal: JournalFile,
     sampler_id: str,
     made_at: datetime,
@@ -231,7 +207,7 @@ async def _release(
     return released
 
 
-async def _unknown(client: SupportsCleaning, account: _journal.Account) -> tuple[CreateOutcomeUnknown, ...]:
+async def _unknown(client: SupportsLaunches, account: _journal.Account) -> tuple[CreateOutcomeUnknown, ...]:
     client._launches.own(*account.known)
     losses = [Loss(_lost(each), Moment(each.at), Moment(each.at + ANSWERED_WITHIN)) for each in account.open.values()]
     here = [loss for loss, each in zip(losses, account.open.values(), strict=True) if _is_here(client, each.home)]
@@ -252,12 +228,12 @@ def _elsewhere(loss: Loss) -> CreateOutcomeUnknown:
     return loss.told(look_error=LoopsError("it was sent to another control plane, or for another team"))
 
 
-def _is_here(client: SupportsCleaning, home: str) -> bool:
+def _is_here(client: SupportsLaunches, home: str) -> bool:
     return home == client._launches.home
 
 
 def _told_apart(
-    client: SupportsCleaning, path: str, account: _journal.Account
+    client: SupportsLaunches, path: str, account: _journal.Account
 ) -> tuple[dict[str, _journal.Held], tuple[str, ...]]:
     """Return the samplers that this client may speak of, and the ids of all others: an id says nothing elsewhere."""
     if account.unreadable:

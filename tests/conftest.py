@@ -11,6 +11,7 @@ import pytest
 from loops_async import LoopsClient
 from loops_async.emulator import Emulator
 
+from .launching import Setting, set_up
 from .support import KEY, QUICK_RETRY, ClientMaker
 
 
@@ -68,3 +69,10 @@ async def session_id(client: LoopsClient, emulator: Emulator) -> str:
     session = await client.sessions.create()
     emulator.clear_received()
     return session.id
+
+
+@pytest.fixture
+async def stage(nothing_left: None) -> AsyncIterator[Setting]:
+    """What a test of a launch needs; see `Setting`."""
+    async with set_up() as parts:
+        yield parts

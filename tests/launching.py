@@ -27,15 +27,19 @@ DEACTIVATE = "/v1/loops/samplers/{sampler_id}/deactivate"
 
 Launch = Callable[..., AbstractAsyncContextManager[Fleet]]
 
+Setting = tuple[Emulator, LoopsClient, Launch]
+"""An emulator, a client of it, and `launch()` with both and quick polls."""
+
 
 @asynccontextmanager
-async def plane() -> AsyncIterator[tuple[Emulator, LoopsClient, Launch]]:
-    """Give an emulator, a client of it, and `launch()` with both and quick polls."""
+async def set_up() -> AsyncIterator[Setting]:
+    """Set the stage for a launch, and see that nothing is left on it."""
     async with (
         Emulator(api_key=KEY, lifecycles=LIFECYCLES) as emulator,
         LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY) as client,
     ):
         yield emulator, client, partial(launch, client, policy=QUICK_POLL)
+    assert not pending_tasks()
 
 
 def creates(emulator: Emulator) -> int:

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,12 @@ from loops_async._journal_file import JournalFile, read_locked
 from loops_async.emulator import Emulator, Fault
 from loops_async.journal import Orphans, Reclaimed, orphans, reclaim
 
-from .launching import CREATE, DEACTIVATE, ONE, Launch, creates, deactivated, pending_tasks, plane, until
+from .launching import CREATE, DEACTIVATE, ONE, Setting, creates, deactivated, until
 from .support import KEY
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
 HOME = "http://127.0.0.1:1/v1/loops"
 BEGIN = _journal.Launch("l", AT, HOME, "s", 1)
-Stage = tuple[Emulator, LoopsClient, Launch]
-
-
-@pytest.fixture
-async def stage(nothing_left: None) -> AsyncIterator[Stage]:
-    async with plane() as parts:
-        yield parts
-    assert not pending_tasks()
 
 
 @pytest.fixture
@@ -278,7 +269,7 @@ async def test_a_failure_to_write_is_told_to_whoever_relies_on_it(path: Path, mo
 # A launch and its journal
 
 
-async def test_a_launch_writes_down_what_it_does(stage: Stage, path: Path) -> None:
+async def test_a_launch_writes_down_what_it_does(stage: Setting, path: Path) -> None:
     emulator, client, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, status=400, times=1))
     async with launch(["good", "good", "good"], journal=path, max_concurrent_creates=1) as fleet:
@@ -299,7 +290,7 @@ async def test_a_launch_writes_down_what_it_does(stage: Stage, path: Path) -> No
     await client.samplers.deactivate(str(fleet.members[1].sampler_id))
 
 
-async def test_no_post_without_its_intent_on_the_disk(stage: Stage, path: Path) -> None:
+async def test_no_post_without_its_intent_on_the_disk(stage: Setting, path: Path) -> None:
     emulator, _, launch = stage
     seen: list[int] = []
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.05, times=None))
@@ -311,7 +302,7 @@ async def test_no_post_without_its_intent_on_the_disk(stage: Stage, path: Path) 
     assert min(seen) >= 0
 
 
-async def test_a_create_that_is_repeated_after_429_is_written_down_again(stage: Stage, path: Path) -> None:
+async def test_a_create_that_is_repeated_after_429_is_written_down_again(stage: Setting, path: Path) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, status=429, times=2))
     async with launch(["good"], journal=path) as fleet:
@@ -319,7 +310,7 @@ async def test_a_create_that_is_repeated_after_429_is_written_down_again(stage: 
     assert events(path) == ["launch", *["intent", "refused"] * 2, "intent", "created", "released"]
 
 
-async def test_relaunches_are_written_down_in_order(stage: Stage, path: Path) -> None:
+async def test_relaunches_are_written_down_in_order(stage: Setting, path: Path) -> None:
     _, _, launch = stage
     async with launch(["sick"], journal=path, relaunches=1) as fleet:
         async for _ in fleet:
@@ -328,7 +319,7 @@ async def test_relaunches_are_written_down_in_order(stage: Stage, path: Path) ->
 
 
 async def test_a_launch_without_a_disk_sends_no_create(
-    stage: Stage, path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Setting, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, _, launch = stage
 
@@ -345,7 +336,7 @@ async def test_a_launch_without_a_disk_sends_no_create(
 
 @pytest.mark.parametrize("when", ["locked", "strange", "no folder"])
 async def test_a_journal_that_cannot_be_had_ends_the_launch_before_it_begins(
-    stage: Stage, path: Path, when: str
+    stage: Setting, path: Path, when: str
 ) -> None:
     emulator, _, launch = stage
     holder: JournalFile | None = None
@@ -363,7 +354,7 @@ async def test_a_journal_that_cannot_be_had_ends_the_launch_before_it_begins(
         await holder.close()
 
 
-async def test_a_launch_goes_on_where_another_has_ended(stage: Stage, path: Path) -> None:
+async def test_a_launch_goes_on_where_another_has_ended(stage: Setting, path: Path) -> None:
     emulator, client, launch = stage
     for _ in range(2):
         async with launch(["good"], journal=path, teardown="never") as fleet:
@@ -376,7 +367,7 @@ async def test_a_launch_goes_on_where_another_has_ended(stage: Stage, path: Path
     assert not emulator.billed
 
 
-async def test_the_file_is_free_again_after_the_block(stage: Stage, path: Path) -> None:
+async def test_the_file_is_free_again_after_the_block(stage: Setting, path: Path) -> None:
     _, client, launch = stage
     async with launch(["slow"], journal=path):
         with pytest.raises(BlockingIOError):
@@ -389,7 +380,7 @@ async def test_the_file_is_free_again_after_the_block(stage: Stage, path: Path) 
 # Cleaning up
 
 
-async def test_orphans_are_what_is_alive_and_nothing_else(stage: Stage, path: Path, no_second_look: None) -> None:
+async def test_orphans_are_what_is_alive_and_nothing_else(stage: Setting, path: Path, no_second_look: None) -> None:
     emulator, client, launch = stage
     async with launch(["slow"] * 6, journal=path, teardown="never") as fleet:
         await until(lambda: all(member.sampler_id for member in fleet.members))
@@ -414,7 +405,7 @@ async def test_orphans_are_what_is_alive_and_nothing_else(stage: Stage, path: Pa
 
 
 async def test_creates_without_an_answer_are_told_with_their_candidates(
-    stage: Stage, path: Path, no_second_look: None
+    stage: Setting, path: Path, no_second_look: None
 ) -> None:
     emulator, client, launch = stage
     session = await client.sessions.create()
@@ -440,7 +431,7 @@ async def test_creates_without_an_answer_are_told_with_their_candidates(
         assert (await orphans(later, path)).candidates == ()
 
 
-async def test_candidates_are_not_looked_for_for_ever(stage: Stage, path: Path, no_second_look: None) -> None:
+async def test_candidates_are_not_looked_for_for_ever(stage: Setting, path: Path, no_second_look: None) -> None:
     emulator, client, _ = stage
     async with LoopsClient(KEY, base_url=emulator.url) as dead:
         session = await dead.sessions.create()
@@ -455,7 +446,7 @@ async def test_candidates_are_not_looked_for_for_ever(stage: Stage, path: Path, 
 
 
 @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429}, {"cut": "before"}, {"status": 404}], ids=str)
-async def test_reclaiming_is_repeated(stage: Stage, path: Path, fault: dict[str, Any]) -> None:
+async def test_reclaiming_is_repeated(stage: Setting, path: Path, fault: dict[str, Any]) -> None:
     emulator, client, launch = stage
     async with launch(["good"] * 2, journal=path, teardown="never") as fleet:
         await fleet.active()
@@ -464,7 +455,7 @@ async def test_reclaiming_is_repeated(stage: Stage, path: Path, fault: dict[str,
     assert not emulator.billed
 
 
-async def test_what_cannot_be_reclaimed_is_raised_and_stays_in_the_journal(stage: Stage, path: Path) -> None:
+async def test_what_cannot_be_reclaimed_is_raised_and_stays_in_the_journal(stage: Setting, path: Path) -> None:
     emulator, client, launch = stage
     async with launch([SamplerSpec("good", run_id="run1"), "good"], journal=path, teardown="never") as fleet:
         await fleet.active()
@@ -475,7 +466,7 @@ async def test_what_cannot_be_reclaimed_is_raised_and_stays_in_the_journal(stage
 
 
 async def test_who_does_not_know_a_sampler_cannot_say_that_it_is_gone(
-    stage: Stage, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    stage: Setting, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another account, or another control plane, would answer so."""
     emulator, client, launch = stage
@@ -491,7 +482,7 @@ async def test_who_does_not_know_a_sampler_cannot_say_that_it_is_gone(
     assert not emulator.billed
 
 
-async def test_another_team_is_another_home(stage: Stage, path: Path) -> None:
+async def test_another_team_is_another_home(stage: Setting, path: Path) -> None:
     emulator, client, launch = stage
     async with launch(["good"], journal=path, teardown="never") as fleet:
         await fleet.active()
@@ -505,7 +496,7 @@ async def test_another_team_is_another_home(stage: Stage, path: Path) -> None:
     assert (await reclaim(client, path)).released == made
 
 
-async def test_what_cannot_be_read_of_one_sampler_hides_no_other(stage: Stage, path: Path) -> None:
+async def test_what_cannot_be_read_of_one_sampler_hides_no_other(stage: Setting, path: Path) -> None:
     emulator, client, launch = stage
     async with launch(["good"] * 2, journal=path, teardown="never") as fleet:
         await fleet.active()
@@ -518,7 +509,7 @@ async def test_what_cannot_be_read_of_one_sampler_hides_no_other(stage: Stage, p
 
 
 async def test_what_is_left_is_told_although_the_journal_cannot_be_written(
-    stage: Stage, path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Setting, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, client, launch = stage
     async with launch(["good", SamplerSpec("good", run_id="run1")], journal=path, teardown="never") as fleet:
@@ -533,7 +524,7 @@ async def test_what_is_left_is_told_although_the_journal_cannot_be_written(
     assert set(caught.value.sampler_ids) == emulator.billed
 
 
-async def test_who_awaits_a_handing_over_knows_that_it_is_written_down(stage: Stage, path: Path) -> None:
+async def test_who_awaits_a_handing_over_knows_that_it_is_written_down(stage: Setting, path: Path) -> None:
     _, client, launch = stage
     async with launch(["good"], journal=path) as fleet:
         await fleet.active()
@@ -547,7 +538,7 @@ async def test_who_awaits_a_handing_over_knows_that_it_is_written_down(stage: St
         await client.samplers.deactivate(str(each.members[0].sampler_id))
 
 
-async def test_a_new_sampler_may_be_unknown_for_a_while(stage: Stage, path: Path) -> None:
+async def test_a_new_sampler_may_be_unknown_for_a_while(stage: Setting, path: Path) -> None:
     emulator, client, launch = stage
     async with launch(["good"], journal=path, teardown="never") as fleet:
         await fleet.active()
@@ -557,7 +548,7 @@ async def test_a_new_sampler_may_be_unknown_for_a_while(stage: Stage, path: Path
     assert not emulator.billed
 
 
-async def test_a_cancel_does_not_cut_reclaiming_short(stage: Stage, path: Path) -> None:
+async def test_a_cancel_does_not_cut_reclaiming_short(stage: Setting, path: Path) -> None:
     emulator, client, launch = stage
     async with launch(["good"] * 3, journal=path, teardown="never") as fleet:
         await fleet.active()
@@ -572,7 +563,7 @@ async def test_a_cancel_does_not_cut_reclaiming_short(stage: Stage, path: Path) 
 
 
 async def test_lines_that_are_no_records_are_told(
-    stage: Stage, path: Path, caplog: pytest.LogCaptureFixture, no_second_look: None
+    stage: Setting, path: Path, caplog: pytest.LogCaptureFixture, no_second_look: None
 ) -> None:
     _, client, _ = stage
     path.write_bytes(written(BEGIN) + b"garbage\n" + written(intent(1)))
@@ -582,7 +573,7 @@ async def test_lines_that_are_no_records_are_told(
 
 
 @pytest.mark.parametrize("call", [orphans, reclaim])
-async def test_bad_journals_are_told_in_a_line(stage: Stage, path: Path, call: Any) -> None:
+async def test_bad_journals_are_told_in_a_line(stage: Setting, path: Path, call: Any) -> None:
     emulator, client, _ = stage
     with pytest.raises(FileNotFoundError):
         await call(client, path)
@@ -599,7 +590,7 @@ async def test_bad_journals_are_told_in_a_line(stage: Stage, path: Path, call: A
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2])
 async def test_a_process_that_is_killed_in_mid_launch_is_cleaned_up_after(
-    stage: Stage, path: Path, delay: float, no_second_look: None
+    stage: Setting, path: Path, delay: float, no_second_look: None
 ) -> None:
     emulator, client, _ = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.01, delay_after=0.01, times=None))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -25,23 +24,13 @@ from loops_async import (
 )
 from loops_async.emulator import Emulator, Fault
 
-from .launching import CREATE, DEACTIVATE, Launch, creates, deactivated, plane, until
+from .launching import CREATE, DEACTIVATE, Setting, creates, deactivated, until
 from .support import QUICK_POLL
-
-
-@pytest.fixture
-async def stage(nothing_left: None) -> AsyncIterator[tuple[Emulator, LoopsClient, Launch]]:
-    async with plane() as parts:
-        yield parts
-
-
-Stage = tuple[Emulator, LoopsClient, Launch]
-
 
 # What is asked for
 
 
-async def test_members_follow_the_specs_and_come_as_they_settle(stage: Stage) -> None:
+async def test_members_follow_the_specs_and_come_as_they_settle(stage: Setting) -> None:
     emulator, _, launch = stage
     async with launch(["good", SamplerSpec("bad", num_replicas=2), "good"]) as fleet:
         assert [member.spec.base_model for member in fleet.members] == ["good", "bad", "good"]
@@ -65,7 +54,7 @@ async def test_members_follow_the_specs_and_come_as_they_settle(stage: Stage) ->
     ]
 
 
-async def test_every_loop_sees_every_member_once(stage: Stage) -> None:
+async def test_every_loop_sees_every_member_once(stage: Setting) -> None:
     _, _, launch = stage
 
     async def all_of(fleet: Fleet) -> list[Member]:
@@ -78,7 +67,7 @@ async def test_every_loop_sees_every_member_once(stage: Stage) -> None:
     assert len(one) == 3
 
 
-async def test_one_session_is_made_if_none_is_given(stage: Stage) -> None:
+async def test_one_session_is_made_if_none_is_given(stage: Setting) -> None:
     emulator, client, launch = stage
     async with launch(["slow", "slow"]) as fleet:
         await until(lambda: creates(emulator) == 2)
@@ -93,7 +82,7 @@ async def test_one_session_is_made_if_none_is_given(stage: Stage) -> None:
     assert len(emulator.requests("POST", "/v1/loops/sessions")) == 2
 
 
-async def test_a_session_that_cannot_be_made_ends_the_launch_before_it_begins(stage: Stage) -> None:
+async def test_a_session_that_cannot_be_made_ends_the_launch_before_it_begins(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route="/v1/loops/sessions", status=403))
     with pytest.raises(APIError) as caught:
@@ -103,7 +92,7 @@ async def test_a_session_that_cannot_be_made_ends_the_launch_before_it_begins(st
     assert not creates(emulator)
 
 
-async def test_a_launch_of_nothing_asks_for_nothing(stage: Stage) -> None:
+async def test_a_launch_of_nothing_asks_for_nothing(stage: Setting) -> None:
     emulator, _, launch = stage
     async with launch([]) as fleet:
         assert await fleet.active() == ()
@@ -152,7 +141,7 @@ async def test_it_needs_a_client() -> None:
         launch("client", ["good"])  # type: ignore[arg-type]
 
 
-async def test_a_launch_is_entered_once(stage: Stage) -> None:
+async def test_a_launch_is_entered_once(stage: Setting) -> None:
     _, _, launch = stage
     block = launch(["slow"])
     async with block:
@@ -161,7 +150,7 @@ async def test_a_launch_is_entered_once(stage: Stage) -> None:
         await block.__aenter__()
 
 
-async def test_a_closed_client_launches_nothing(stage: Stage) -> None:
+async def test_a_closed_client_launches_nothing(stage: Setting) -> None:
     emulator, client, launch = stage
     await client.aclose()
     with pytest.raises(RuntimeError, match="closed"):
@@ -172,7 +161,7 @@ async def test_a_closed_client_launches_nothing(stage: Stage) -> None:
 # Creates and waits
 
 
-async def test_creates_in_flight_are_bounded_and_in_order(stage: Stage) -> None:
+async def test_creates_in_flight_are_bounded_and_in_order(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.05, times=None))
     specs = [SamplerSpec("good", max_seq_length=length) for length in range(1, 8)]
@@ -187,7 +176,7 @@ async def test_creates_in_flight_are_bounded_and_in_order(stage: Stage) -> None:
         assert later.at - earlier.at >= 0.05
 
 
-async def test_waits_begin_before_all_are_created(stage: Stage) -> None:
+async def test_waits_begin_before_all_are_created(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.1, times=None))
     async with launch(["good"] * 4, max_concurrent_creates=1) as fleet:
@@ -195,7 +184,7 @@ async def test_waits_begin_before_all_are_created(stage: Stage) -> None:
         assert creates(emulator) < 4
 
 
-async def test_a_refused_create_is_its_members_error_alone(stage: Stage) -> None:
+async def test_a_refused_create_is_its_members_error_alone(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, status=400, times=1))
     async with launch(["good"] * 3, max_concurrent_creates=1) as fleet:
@@ -208,7 +197,7 @@ async def test_a_refused_create_is_its_members_error_alone(stage: Stage) -> None
     assert not emulator.billed
 
 
-async def test_a_sampler_whose_description_is_unreadable_is_waited_for_by_its_id(stage: Stage) -> None:
+async def test_a_sampler_whose_description_is_unreadable_is_waited_for_by_its_id(stage: Setting) -> None:
     emulator, client, launch = stage
     async with launch(["slow"], teardown="never") as fleet:
         await until(lambda: fleet.members[0].sampler_id)
@@ -224,7 +213,7 @@ async def test_a_sampler_whose_description_is_unreadable_is_waited_for_by_its_id
     await client.samplers.deactivate(made)
 
 
-async def test_members_that_are_late_time_out_and_the_others_go_on(stage: Stage) -> None:
+async def test_members_that_are_late_time_out_and_the_others_go_on(stage: Setting) -> None:
     emulator, _, launch = stage
     async with launch(["good", "slow"], timeout=0.3) as fleet:
         errors = {member.index: member.error async for member in fleet}
@@ -233,7 +222,7 @@ async def test_members_that_are_late_time_out_and_the_others_go_on(stage: Stage)
     assert not emulator.billed
 
 
-async def test_the_time_runs_from_the_beginning_of_the_block(stage: Stage) -> None:
+async def test_the_time_runs_from_the_beginning_of_the_block(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.4))
     async with launch(["slow"], timeout=0.3) as fleet:
@@ -244,7 +233,7 @@ async def test_the_time_runs_from_the_beginning_of_the_block(stage: Stage) -> No
     assert took < 0.65
 
 
-async def test_nothing_is_created_when_the_time_is_up(stage: Stage) -> None:
+async def test_nothing_is_created_when_the_time_is_up(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.2, times=None))
     async with launch(["slow"] * 5, timeout=0.3, max_concurrent_creates=1) as fleet:
@@ -259,7 +248,7 @@ async def test_nothing_is_created_when_the_time_is_up(stage: Stage) -> None:
     assert not emulator.billed
 
 
-async def test_a_create_that_is_to_come_back_too_late_is_given_up(stage: Stage) -> None:
+async def test_a_create_that_is_to_come_back_too_late_is_given_up(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, status=429, retry_after="30"))
     async with launch(["slow"], timeout=0.2) as fleet:
@@ -268,7 +257,7 @@ async def test_a_create_that_is_to_come_back_too_late_is_given_up(stage: Stage) 
     assert creates(emulator) == 1
 
 
-async def test_status_changes_are_told(stage: Stage) -> None:
+async def test_status_changes_are_told(stage: Setting) -> None:
     _, _, launch = stage
     changes: list[StatusChange] = []
     async with launch(["good", "bad"], on_status=changes.append) as fleet:
@@ -280,7 +269,7 @@ async def test_status_changes_are_told(stage: Stage) -> None:
         assert [change.previous for change in seen] == [None, *(change.status for change in seen[:-1])]
 
 
-async def test_what_the_callback_raises_is_the_members_error(stage: Stage) -> None:
+async def test_what_the_callback_raises_is_the_members_error(stage: Setting) -> None:
     emulator, _, launch = stage
 
     def on_status(change: StatusChange) -> None:
@@ -293,7 +282,7 @@ async def test_what_the_callback_raises_is_the_members_error(stage: Stage) -> No
     assert not emulator.billed
 
 
-async def test_a_callback_that_cancels_its_wait_fails_its_member(stage: Stage) -> None:
+async def test_a_callback_that_cancels_its_wait_fails_its_member(stage: Setting) -> None:
     emulator, _, launch = stage
 
     def on_status(_: StatusChange) -> None:
@@ -309,7 +298,7 @@ async def test_a_callback_that_cancels_its_wait_fails_its_member(stage: Stage) -
 # Waiting for members
 
 
-async def test_active_returns_all_samplers_in_the_order_of_the_specs(stage: Stage) -> None:
+async def test_active_returns_all_samplers_in_the_order_of_the_specs(stage: Setting) -> None:
     _, _, launch = stage
     async with launch([SamplerSpec("good", max_seq_length=length) for length in (1, 2, 3)]) as fleet:
         samplers = await fleet.active()
@@ -317,14 +306,14 @@ async def test_active_returns_all_samplers_in_the_order_of_the_specs(stage: Stag
         assert await fleet.active() == samplers
 
 
-async def test_active_returns_as_soon_as_enough_are_up(stage: Stage) -> None:
+async def test_active_returns_as_soon_as_enough_are_up(stage: Setting) -> None:
     _, _, launch = stage
     async with launch(["slow", "good", "bad", "good", "slow"]) as fleet:
         samplers = await fleet.active(at_least=2)
         assert [sampler.id for sampler in samplers] == [fleet.members[1].sampler_id, fleet.members[3].sampler_id]
 
 
-async def test_active_tells_of_every_failure_and_does_not_wait_for_the_rest(stage: Stage) -> None:
+async def test_active_tells_of_every_failure_and_does_not_wait_for_the_rest(stage: Setting) -> None:
     _, _, launch = stage
     async with launch(["bad", "slow", "sick"]) as fleet:
         await until(lambda: fleet.members[0].settled and fleet.members[2].settled)
@@ -336,7 +325,7 @@ async def test_active_tells_of_every_failure_and_does_not_wait_for_the_rest(stag
     assert "2 of 3 samplers did not come up" in str(caught.value)
 
 
-async def test_active_fails_once_enough_cannot_come_up(stage: Stage) -> None:
+async def test_active_fails_once_enough_cannot_come_up(stage: Setting) -> None:
     _, _, launch = stage
     async with launch(["bad", "good", "bad", "slow"]) as fleet:
         assert len(await fleet.active(at_least=1)) == 1
@@ -345,14 +334,14 @@ async def test_active_fails_once_enough_cannot_come_up(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("at_least", "kind"), [(0, ValueError), (4, ValueError), (True, TypeError), ("2", TypeError)])
-async def test_at_least_is_a_number_of_members(stage: Stage, at_least: Any, kind: type[Exception]) -> None:
+async def test_at_least_is_a_number_of_members(stage: Setting, at_least: Any, kind: type[Exception]) -> None:
     _, _, launch = stage
     async with launch(["slow"] * 3) as fleet:
         with pytest.raises(kind):
             await fleet.active(at_least=at_least)
 
 
-async def test_whoever_waits_can_be_cancelled_without_harm(stage: Stage) -> None:
+async def test_whoever_waits_can_be_cancelled_without_harm(stage: Setting) -> None:
     _, _, launch = stage
     async with launch(["slow"]) as fleet:
         for waiting in (fleet.active(), anext(aiter(fleet))):
@@ -362,7 +351,7 @@ async def test_whoever_waits_can_be_cancelled_without_harm(stage: Stage) -> None
         assert not fleet.members[0].settled
 
 
-async def test_a_loop_in_another_task_ends_with_the_block(stage: Stage) -> None:
+async def test_a_loop_in_another_task_ends_with_the_block(stage: Setting) -> None:
     _, _, launch = stage
 
     async def consume(fleet: Fleet) -> list[Member]:
@@ -382,7 +371,7 @@ async def test_a_loop_in_another_task_ends_with_the_block(stage: Stage) -> None:
 # Relaunches
 
 
-async def test_a_failed_sampler_is_replaced_after_it_was_released(stage: Stage) -> None:
+async def test_a_failed_sampler_is_replaced_after_it_was_released(stage: Setting) -> None:
     emulator, _, launch = stage
     states: list[tuple[str, str]] = []
     async with launch(["sick"], relaunches=2) as fleet:
@@ -397,7 +386,7 @@ async def test_a_failed_sampler_is_replaced_after_it_was_released(stage: Stage) 
     assert deactivated(emulator) == ids
 
 
-async def test_a_replacement_that_comes_up_is_the_members_sampler(stage: Stage) -> None:
+async def test_a_replacement_that_comes_up_is_the_members_sampler(stage: Setting) -> None:
     emulator, _, launch = stage
     async with launch(["slow"], relaunches=1) as fleet:
         await until(lambda: emulator.samplers)
@@ -412,7 +401,7 @@ async def test_a_replacement_that_comes_up_is_the_members_sampler(stage: Stage) 
     assert [failure.sampler.id for failure in fleet.members[0].failures] == [first]
 
 
-async def test_no_second_bill_if_the_first_cannot_be_released(stage: Stage) -> None:
+async def test_no_second_bill_if_the_first_cannot_be_released(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=403, times=1))
     async with launch(["sick"], relaunches=3) as fleet:
@@ -423,7 +412,7 @@ async def test_no_second_bill_if_the_first_cannot_be_released(stage: Stage) -> N
     assert not emulator.billed
 
 
-async def test_what_timed_out_is_not_replaced(stage: Stage) -> None:
+async def test_what_timed_out_is_not_replaced(stage: Setting) -> None:
     emulator, _, launch = stage
     async with launch(["slow"], relaunches=3, timeout=0.1) as fleet:
         (member,) = [member async for member in fleet]
@@ -431,7 +420,7 @@ async def test_what_timed_out_is_not_replaced(stage: Stage) -> None:
     assert creates(emulator) == 1
 
 
-async def test_a_key_that_is_refused_is_told_by_every_member(stage: Stage) -> None:
+async def test_a_key_that_is_refused_is_told_by_every_member(stage: Setting) -> None:
     emulator, _, _ = stage
     async with (
         LoopsClient("wrong-key", base_url=emulator.url) as stranger,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import anyio
@@ -24,22 +24,13 @@ from loops_async import (
     StatusChange,
     TeardownError,
     TransportError,
-    _launching,
+    _ending,
     launch,
 )
-from loops_async.emulator import Emulator, Fault
+from loops_async.emulator import Fault
 
-from .launching import CREATE, DEACTIVATE, ONE, Launch, creates, deactivated, pending_tasks, plane, until
+from .launching import CREATE, DEACTIVATE, ONE, Setting, creates, deactivated, until
 from .support import KEY
-
-Stage = tuple[Emulator, LoopsClient, Launch]
-
-
-@pytest.fixture
-async def stage(nothing_left: None) -> AsyncIterator[Stage]:
-    async with plane() as parts:
-        yield parts
-    assert not pending_tasks()
 
 
 class Mine(Exception):
@@ -65,7 +56,7 @@ def left_of(error: BaseException) -> TeardownError:
 @pytest.mark.parametrize("teardown", ["always", "on_error", "never"])
 @pytest.mark.parametrize("end", ["well", "raise", "cancel"])
 async def test_what_is_released_when(
-    stage: Stage, teardown: Literal["always", "on_error", "never"], end: Literal["well", "raise", "cancel"]
+    stage: Setting, teardown: Literal["always", "on_error", "never"], end: Literal["well", "raise", "cancel"]
 ) -> None:
     emulator, client, launch = stage
 
@@ -95,7 +86,7 @@ async def test_what_is_released_when(
     await asyncio.gather(*(client.samplers.deactivate(each) for each in everything))
 
 
-async def test_what_failed_is_not_kept_on_a_good_end(stage: Stage) -> None:
+async def test_what_failed_is_not_kept_on_a_good_end(stage: Setting) -> None:
     emulator, client, launch = stage
     async with launch(["good", "sick"], teardown="on_error") as fleet:
         async for _ in fleet:
@@ -106,7 +97,7 @@ async def test_what_failed_is_not_kept_on_a_good_end(stage: Stage) -> None:
     await client.samplers.deactivate(kept.sampler.id)
 
 
-async def test_what_is_not_created_yet_never_is(stage: Stage) -> None:
+async def test_what_is_not_created_yet_never_is(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.05, times=None))
     async with launch(["slow"] * 10, max_concurrent_creates=2):
@@ -116,7 +107,7 @@ async def test_what_is_not_created_yet_never_is(stage: Stage) -> None:
     assert len(deactivated(emulator)) == 2
 
 
-async def test_a_create_that_is_told_to_come_back_later_does_not(stage: Stage) -> None:
+async def test_a_create_that_is_told_to_come_back_later_does_not(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.1, status=429, retry_after="30"))
     began = asyncio.get_running_loop().time()
@@ -127,7 +118,7 @@ async def test_a_create_that_is_told_to_come_back_later_does_not(stage: Stage) -
     assert not emulator.samplers
 
 
-async def test_a_post_in_flight_is_answered_and_what_it_made_is_released(stage: Stage) -> None:
+async def test_a_post_in_flight_is_answered_and_what_it_made_is_released(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay_after=0.2, times=None))
     with pytest.raises(Mine):
@@ -138,7 +129,7 @@ async def test_a_post_in_flight_is_answered_and_what_it_made_is_released(stage: 
     assert not emulator.billed
 
 
-async def test_releases_go_out_together(stage: Stage) -> None:
+async def test_releases_go_out_together(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=0.1, times=None))
     async with launch(["slow"] * 30):
@@ -148,7 +139,7 @@ async def test_releases_go_out_together(stage: Stage) -> None:
     assert loop.time() - began < 1.5
 
 
-async def test_a_member_that_is_handed_over_stays(stage: Stage) -> None:
+async def test_a_member_that_is_handed_over_stays(stage: Setting) -> None:
     emulator, client, launch = stage
     async with launch(["good", "good", "slow"]) as fleet:
         await fleet.active(at_least=2)
@@ -163,7 +154,7 @@ async def test_a_member_that_is_handed_over_stays(stage: Stage) -> None:
     await asyncio.gather(*(client.samplers.deactivate(str(each)) for each in kept))
 
 
-async def test_only_a_member_with_a_sampler_can_be_handed_over_and_only_inside(stage: Stage) -> None:
+async def test_only_a_member_with_a_sampler_can_be_handed_over_and_only_inside(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.1))
     async with launch(["slow"]) as fleet, launch(["good"]) as other:
@@ -181,7 +172,7 @@ async def test_only_a_member_with_a_sampler_can_be_handed_over_and_only_inside(s
     assert not emulator.billed
 
 
-async def test_a_handed_over_member_that_fails_is_not_relaunched(stage: Stage) -> None:
+async def test_a_handed_over_member_that_fails_is_not_relaunched(stage: Setting) -> None:
     emulator, client, launch = stage
     async with launch(["slow"], relaunches=5) as fleet:
         (member,) = fleet.members
@@ -212,7 +203,7 @@ async def test_a_handed_over_member_that_fails_is_not_relaunched(stage: Stage) -
     ],
     ids=str,
 )
-async def test_releases_are_repeated(stage: Stage, fault: dict[str, Any]) -> None:
+async def test_releases_are_repeated(stage: Setting, fault: dict[str, Any]) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, times=8, **fault))
     async with launch(["slow"] * 2):
@@ -220,7 +211,7 @@ async def test_releases_are_repeated(stage: Stage, fault: dict[str, Any]) -> Non
     assert not emulator.billed
 
 
-async def test_releases_are_repeated_by_a_client_that_repeats_nothing(stage: Stage) -> None:
+async def test_releases_are_repeated_by_a_client_that_repeats_nothing(stage: Setting) -> None:
     emulator, _, _ = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, times=2, status=503))
     async with LoopsClient(KEY, base_url=emulator.url, retry=None) as client, launch(client, ["slow"]):
@@ -228,7 +219,7 @@ async def test_releases_are_repeated_by_a_client_that_repeats_nothing(stage: Sta
     assert not emulator.billed
 
 
-async def test_what_cannot_be_released_is_raised_with_its_ids(stage: Stage) -> None:
+async def test_what_cannot_be_released_is_raised_with_its_ids(stage: Setting) -> None:
     emulator, _, launch = stage
     loop = asyncio.get_running_loop()
     with pytest.raises(TeardownError) as caught:
@@ -245,7 +236,7 @@ async def test_what_cannot_be_released_is_raised_with_its_ids(stage: Stage) -> N
         assert any(sampler_id in note for note in error.__notes__)
 
 
-async def test_a_release_that_is_never_answered_ends_with_the_time(stage: Stage) -> None:
+async def test_a_release_that_is_never_answered_ends_with_the_time(stage: Setting) -> None:
     emulator, _, launch = stage
     loop = asyncio.get_running_loop()
     with pytest.raises(TeardownError) as caught:
@@ -260,10 +251,10 @@ async def test_a_release_that_is_never_answered_ends_with_the_time(stage: Stage)
 
 
 async def test_a_teardown_that_takes_long_says_so(
-    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    stage: Setting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, _, launch = stage
-    monkeypatch.setattr(_launching, "NOTICE", 0.05)
+    monkeypatch.setattr(_ending, "NOTICE", 0.05)
     emulator.add_fault(Fault(method="POST", route=CREATE, delay_after=0.3, times=1))
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=0.2, times=None))
     async with launch(["slow"] * 3) as fleet:
@@ -273,7 +264,7 @@ async def test_a_teardown_that_takes_long_says_so(
     assert "1 unanswered create" in notice
 
 
-async def test_a_sampler_that_is_paired_to_a_run_is_told_at_once(stage: Stage) -> None:
+async def test_a_sampler_that_is_paired_to_a_run_is_told_at_once(stage: Setting) -> None:
     emulator, _, launch = stage
     with pytest.raises(TeardownError) as caught:
         async with launch([SamplerSpec("slow", run_id="run1"), "slow"]) as fleet:
@@ -284,14 +275,14 @@ async def test_a_sampler_that_is_paired_to_a_run_is_told_at_once(stage: Stage) -
     assert len(deactivated(emulator)) == 2
 
 
-async def test_a_paired_sampler_that_is_dead_needs_no_release(stage: Stage) -> None:
+async def test_a_paired_sampler_that_is_dead_needs_no_release(stage: Setting) -> None:
     emulator, _, launch = stage
     async with launch([SamplerSpec("slow", run_id="run1")]) as fleet:
         await until(lambda: fleet.members[0].status)
         emulator.set_status(str(fleet.members[0].sampler_id), "INACTIVE")
 
 
-async def test_a_sampler_that_is_gone_needs_no_release(stage: Stage) -> None:
+async def test_a_sampler_that_is_gone_needs_no_release(stage: Setting) -> None:
     emulator, _, launch = stage
     changes: list[StatusChange] = []
     async with launch(["slow"], on_status=changes.append):
@@ -302,7 +293,7 @@ async def test_a_sampler_that_is_gone_needs_no_release(stage: Stage) -> None:
     assert len(deactivated(emulator)) == 2
 
 
-async def test_a_sampler_that_nobody_has_seen_yet_may_be_unknown_for_a_while(stage: Stage) -> None:
+async def test_a_sampler_that_nobody_has_seen_yet_may_be_unknown_for_a_while(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="GET", route=ONE, status=404, times=None))
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=404, times=5))
@@ -312,7 +303,7 @@ async def test_a_sampler_that_nobody_has_seen_yet_may_be_unknown_for_a_while(sta
     assert not emulator.billed
 
 
-async def test_404_of_what_is_still_there_is_no_release(stage: Stage) -> None:
+async def test_404_of_what_is_still_there_is_no_release(stage: Setting) -> None:
     """A service without the route answers so, too."""
     emulator, _, launch = stage
     with pytest.raises(TeardownError) as caught:
@@ -326,7 +317,7 @@ async def test_404_of_what_is_still_there_is_no_release(stage: Stage) -> None:
 # What ends the block goes on
 
 
-async def test_the_exception_of_the_block_goes_on_with_what_is_left(stage: Stage) -> None:
+async def test_the_exception_of_the_block_goes_on_with_what_is_left(stage: Setting) -> None:
     emulator, _, launch = stage
     context, cause = KeyError("context"), ValueError("cause")
     with pytest.raises(Mine) as caught:
@@ -343,7 +334,7 @@ async def test_the_exception_of_the_block_goes_on_with_what_is_left(stage: Stage
     assert left.sampler_ids[0] in caught.value.__notes__[0]
 
 
-async def test_the_context_of_an_exception_is_not_hidden(stage: Stage) -> None:
+async def test_the_context_of_an_exception_is_not_hidden(stage: Setting) -> None:
     emulator, _, launch = stage
     with pytest.raises(Mine) as caught:
         async with launch(["slow"], teardown_timeout=0.1):
@@ -357,7 +348,7 @@ async def test_the_context_of_an_exception_is_not_hidden(stage: Stage) -> None:
 
 
 async def test_a_cancelled_block_ends_cancelled_with_what_is_left(
-    stage: Stage, caplog: pytest.LogCaptureFixture
+    stage: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
     emulator, _, launch = stage
 
@@ -375,7 +366,7 @@ async def test_a_cancelled_block_ends_cancelled_with_what_is_left(
     assert next(iter(emulator.billed)) in caplog.text
 
 
-async def test_any_number_of_cancels_changes_nothing(stage: Stage) -> None:
+async def test_any_number_of_cancels_changes_nothing(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay_after=0.1, times=None))
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=0.1, times=None))
@@ -394,7 +385,7 @@ async def test_any_number_of_cancels_changes_nothing(stage: Stage) -> None:
     assert not emulator.billed
 
 
-async def test_a_cancel_during_the_teardown_is_not_swallowed(stage: Stage) -> None:
+async def test_a_cancel_during_the_teardown_is_not_swallowed(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=0.1, times=None))
 
@@ -415,7 +406,7 @@ async def test_a_cancel_during_the_teardown_is_not_swallowed(stage: Stage) -> No
         assert not emulator.billed
 
 
-async def test_a_timeout_around_the_block_stays_the_callers(stage: Stage) -> None:
+async def test_a_timeout_around_the_block_stays_the_callers(stage: Setting) -> None:
     emulator, _, launch = stage
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
@@ -428,7 +419,7 @@ async def test_a_timeout_around_the_block_stays_the_callers(stage: Stage) -> Non
     assert not current.cancelling()
 
 
-async def test_a_timeout_inside_the_block_stays_inside(stage: Stage) -> None:
+async def test_a_timeout_inside_the_block_stays_inside(stage: Setting) -> None:
     emulator, _, launch = stage
     async with launch(["slow", "good"]) as fleet:
         with pytest.raises(TimeoutError):
@@ -438,7 +429,7 @@ async def test_a_timeout_inside_the_block_stays_inside(stage: Stage) -> None:
     assert not emulator.billed
 
 
-async def test_task_groups_inside_and_around_the_block(stage: Stage) -> None:
+async def test_task_groups_inside_and_around_the_block(stage: Setting) -> None:
     emulator, _, launch = stage
     used: list[str] = []
 
@@ -469,7 +460,7 @@ async def test_task_groups_inside_and_around_the_block(stage: Stage) -> None:
     assert not emulator.billed
 
 
-async def test_the_cancel_scopes_of_anyio_wait_for_the_teardown(stage: Stage) -> None:
+async def test_the_cancel_scopes_of_anyio_wait_for_the_teardown(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=0.1, times=None))
     current = asyncio.current_task()
@@ -495,7 +486,7 @@ async def test_the_cancel_scopes_of_anyio_wait_for_the_teardown(stage: Stage) ->
     assert 0 < max(cancels) < 50
 
 
-async def test_an_anyio_group_that_fails_releases_everything(stage: Stage) -> None:
+async def test_an_anyio_group_that_fails_releases_everything(stage: Setting) -> None:
     emulator, _, launch = stage
 
     async def endless() -> None:
@@ -514,7 +505,7 @@ async def test_an_anyio_group_that_fails_releases_everything(stage: Stage) -> No
 # What is not known
 
 
-async def test_lost_creates_are_settled_together_and_told(stage: Stage) -> None:
+async def test_lost_creates_are_settled_together_and_told(stage: Setting) -> None:
     emulator, client, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", times=3))
     async with launch(["slow"] * 6, max_concurrent_creates=1) as fleet:
@@ -533,7 +524,7 @@ async def test_lost_creates_are_settled_together_and_told(stage: Stage) -> None:
     await asyncio.gather(*(client.samplers.deactivate(each) for each in lost))
 
 
-async def test_lost_creates_that_nobody_asked_about_are_raised(stage: Stage) -> None:
+async def test_lost_creates_that_nobody_asked_about_are_raised(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", times=1))
     with pytest.raises(TeardownError) as caught:
@@ -546,7 +537,7 @@ async def test_lost_creates_that_nobody_asked_about_are_raised(stage: Stage) -> 
     assert f"the answer to 1 create is missing; what they made may be {error.candidates[0].id}" in str(caught.value)
 
 
-async def test_to_be_given_a_member_is_not_to_look_at_its_error(stage: Stage) -> None:
+async def test_to_be_given_a_member_is_not_to_look_at_its_error(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", times=1))
     with pytest.raises(TeardownError) as caught:
@@ -557,7 +548,7 @@ async def test_to_be_given_a_member_is_not_to_look_at_its_error(stage: Stage) ->
     assert len(emulator.billed) == 1
 
 
-async def test_lost_creates_in_a_launch_error_are_told(stage: Stage) -> None:
+async def test_lost_creates_in_a_launch_error_are_told(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, status_after=500, times=1))
     with pytest.raises(LaunchError) as caught:
@@ -570,7 +561,7 @@ async def test_lost_creates_in_a_launch_error_are_told(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("relaunches", [0, 3])
-async def test_a_lost_create_is_not_repeated(stage: Stage, relaunches: int) -> None:
+async def test_a_lost_create_is_not_repeated(stage: Setting, relaunches: int) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="before", times=None))
     async with launch(["good"] * 4, relaunches=relaunches) as fleet:
@@ -580,7 +571,7 @@ async def test_a_lost_create_is_not_repeated(stage: Stage, relaunches: int) -> N
     assert not emulator.billed
 
 
-async def test_lost_creates_adopt_what_can_be_nobody_elses(stage: Stage) -> None:
+async def test_lost_creates_adopt_what_can_be_nobody_elses(stage: Setting) -> None:
     emulator, client, launch = stage
     session = await client.sessions.create()
     old = await client.samplers.create(session_id=session.id, base_model="good")
@@ -593,7 +584,7 @@ async def test_lost_creates_adopt_what_can_be_nobody_elses(stage: Stage) -> None
     await client.samplers.deactivate(old.id)
 
 
-async def test_what_was_not_processed_stays_unknown_while_others_adopt(stage: Stage) -> None:
+async def test_what_was_not_processed_stays_unknown_while_others_adopt(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", times=2))
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="before", times=2))
@@ -608,7 +599,7 @@ async def test_what_was_not_processed_stays_unknown_while_others_adopt(stage: St
     assert not emulator.billed
 
 
-async def test_members_that_asked_for_different_things_adopt_nothing(stage: Stage) -> None:
+async def test_members_that_asked_for_different_things_adopt_nothing(stage: Setting) -> None:
     emulator, client, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", times=2))
     specs = [SamplerSpec("good", max_seq_length=1), SamplerSpec("good", max_seq_length=2)]
@@ -618,7 +609,7 @@ async def test_members_that_asked_for_different_things_adopt_nothing(stage: Stag
     await asyncio.gather(*(client.samplers.deactivate(each) for each in emulator.billed))
 
 
-async def test_nothing_is_adopted_while_somebody_else_creates(stage: Stage) -> None:
+async def test_nothing_is_adopted_while_somebody_else_creates(stage: Setting) -> None:
     emulator, client, launch = stage
     async with LoopsClient(KEY, base_url=emulator.url) as other:
         session = await other.sessions.create()
@@ -634,7 +625,7 @@ async def test_nothing_is_adopted_while_somebody_else_creates(stage: Stage) -> N
         await asyncio.gather(*(client.samplers.deactivate(each.id) for each in theirs))
 
 
-async def test_a_lost_create_of_the_clients_own_is_a_rival(stage: Stage) -> None:
+async def test_a_lost_create_of_the_clients_own_is_a_rival(stage: Setting) -> None:
     emulator, client, launch = stage
     session = await client.sessions.create()
     # Only the other one has made a sampler, and nobody can know that.
@@ -650,7 +641,7 @@ async def test_a_lost_create_of_the_clients_own_is_a_rival(stage: Stage) -> None
 
 
 async def test_nothing_is_adopted_if_the_stock_could_not_be_taken(
-    stage: Stage, caplog: pytest.LogCaptureFixture
+    stage: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
     emulator, client, launch = stage
     emulator.add_fault(Fault(method="GET", route=CREATE, status=403))
@@ -662,7 +653,7 @@ async def test_nothing_is_adopted_if_the_stock_could_not_be_taken(
     await asyncio.gather(*(client.samplers.deactivate(each) for each in emulator.billed))
 
 
-async def test_adopted_samplers_of_a_cancelled_block_are_released(stage: Stage) -> None:
+async def test_adopted_samplers_of_a_cancelled_block_are_released(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", delay_after=0.1, times=None))
     with pytest.raises(TimeoutError):
@@ -675,7 +666,7 @@ async def test_adopted_samplers_of_a_cancelled_block_are_released(stage: Stage) 
 # The end of the time
 
 
-async def test_a_post_that_outlasts_the_teardown_is_told_and_undone_by_the_client(stage: Stage) -> None:
+async def test_a_post_that_outlasts_the_teardown_is_told_and_undone_by_the_client(stage: Setting) -> None:
     emulator, client, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay_after=0.5, times=1))
     with pytest.raises(TeardownError) as caught:
@@ -691,7 +682,7 @@ async def test_a_post_that_outlasts_the_teardown_is_told_and_undone_by_the_clien
     assert not emulator.billed
 
 
-async def test_a_lost_create_that_nobody_can_look_for_in_time_is_told(stage: Stage) -> None:
+async def test_a_lost_create_that_nobody_can_look_for_in_time_is_told(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", times=1))
     emulator.add_fault(Fault(method="GET", route=CREATE, delay=60, times=None))
@@ -703,7 +694,7 @@ async def test_a_lost_create_that_nobody_can_look_for_in_time_is_told(stage: Sta
     assert error.look_error is not None
 
 
-async def test_closing_the_client_inside_the_block_releases_first(stage: Stage) -> None:
+async def test_closing_the_client_inside_the_block_releases_first(stage: Setting) -> None:
     emulator, client, launch = stage
     async with launch(["slow"] * 3) as fleet:
         await until(lambda: len(emulator.samplers) == 3)
@@ -713,7 +704,7 @@ async def test_closing_the_client_inside_the_block_releases_first(stage: Stage) 
         assert all(isinstance(member.error, RuntimeError) for member in fleet.members)
 
 
-async def test_a_program_that_ends_in_the_middle_releases_everything(stage: Stage) -> None:
+async def test_a_program_that_ends_in_the_middle_releases_everything(stage: Setting) -> None:
     """`asyncio.run()` cancels what is left over, all at once."""
     emulator, _, _ = stage
     program = f"""
@@ -746,7 +737,7 @@ assert left.cancelled()
 
 
 @pytest.mark.parametrize("kind", ["cancel", "raise", "leave"])
-async def test_blocks_that_are_left_at_any_moment_leave_nothing_alive(stage: Stage, kind: str) -> None:
+async def test_blocks_that_are_left_at_any_moment_leave_nothing_alive(stage: Setting, kind: str) -> None:
     emulator, _, launch = stage
     chance = random.Random(kind)
 

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,25 +25,15 @@ from loops_async import (
     _creates,
     launch,
 )
-from loops_async.emulator import Emulator, Fault
+from loops_async.emulator import Fault
 
-from .launching import CREATE, DEACTIVATE, Launch, creates, deactivated, pending_tasks, plane, until
+from .launching import CREATE, DEACTIVATE, Setting, creates, deactivated, until
 from .support import KEY, QUICK_POLL, QUICK_RETRY
-
-Stage = tuple[Emulator, LoopsClient, Launch]
-
-
-@pytest.fixture
-async def stage(nothing_left: None) -> AsyncIterator[Stage]:
-    async with plane() as parts:
-        yield parts
-    assert not pending_tasks()
-
 
 # Foreign code
 
 
-async def test_what_a_trace_raises_after_a_create_leaves_its_outcome_unknown(stage: Stage) -> None:
+async def test_what_a_trace_raises_after_a_create_leaves_its_outcome_unknown(stage: Setting) -> None:
     emulator, _, _ = stage
     trace = aiohttp.TraceConfig()
 
@@ -64,7 +54,7 @@ async def test_what_a_trace_raises_after_a_create_leaves_its_outcome_unknown(sta
     assert {sampler.id for sampler in error.candidates} == emulator.billed
 
 
-async def test_a_session_that_was_closed_sends_nothing_and_hides_nothing(stage: Stage) -> None:
+async def test_a_session_that_was_closed_sends_nothing_and_hides_nothing(stage: Setting) -> None:
     emulator, _, _ = stage
     async with aiohttp.ClientSession() as session:
         client = LoopsClient(KEY, base_url=emulator.url, session=session)
@@ -76,7 +66,7 @@ async def test_a_session_that_was_closed_sends_nothing_and_hides_nothing(stage: 
 
 
 async def test_an_exception_that_nothing_can_be_written_into_goes_on(
-    stage: Stage, caplog: pytest.LogCaptureFixture
+    stage: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
     emulator, _, launch = stage
 
@@ -92,7 +82,7 @@ async def test_an_exception_that_nothing_can_be_written_into_goes_on(
     assert next(iter(emulator.billed)) in caplog.text
 
 
-async def test_a_generator_that_is_closed_tells_what_is_left(stage: Stage) -> None:
+async def test_a_generator_that_is_closed_tells_what_is_left(stage: Setting) -> None:
     _, _, launch = stage
 
     async def samplers() -> AsyncGenerator[Sampler | None, None]:
@@ -110,15 +100,16 @@ async def test_a_generator_that_is_closed_tells_what_is_left(stage: Stage) -> No
 # Interrupts
 
 
-@pytest.mark.parametrize("where", ["end", "_end", "_let_go"])
-async def test_a_second_ctrl_c_in_the_middle_of_the_teardown_cuts_nothing_short(stage: Stage, where: str) -> None:
+@pytest.mark.parametrize("where", ["Ending.run", "Ending._end", "Holdings.let_go"])
+async def test_a_second_ctrl_c_in_the_middle_of_the_teardown_cuts_nothing_short(stage: Setting, where: str) -> None:
     emulator, _, _ = stage
     program = f"""
 import asyncio, os, signal, time
 from loops_async import LoopsClient, PollPolicy, launch
-from loops_async._launching import Launching
+from loops_async._ending import Ending
+from loops_async._holdings import Holdings
 
-original = Launching.{where}
+original = {where}
 calls = 0
 
 def struck(*arguments):
@@ -132,7 +123,7 @@ def struck(*arguments):
 async def interrupted(*arguments):
     return await struck(*arguments)
 
-Launching.{where} = interrupted
+{where} = interrupted
 
 async def main():
     async with LoopsClient({KEY!r}, base_url={emulator.url!r}) as client:
@@ -151,7 +142,7 @@ asyncio.run(main())
     assert "destroyed" not in err.decode()
 
 
-async def test_a_create_that_an_interrupt_has_struck_is_unknown(stage: Stage) -> None:
+async def test_a_create_that_an_interrupt_has_struck_is_unknown(stage: Setting) -> None:
     emulator, _, _ = stage
     program = f"""
 import asyncio
@@ -183,7 +174,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("body", [b"<html>sign in</html>", b'{"id": "another"}', b"[]"])
-async def test_an_answer_that_is_about_something_else_is_no_release(stage: Stage, body: bytes) -> None:
+async def test_an_answer_that_is_about_something_else_is_no_release(stage: Setting, body: bytes) -> None:
     emulator, _, launch = stage
     with pytest.raises(TeardownError) as caught:
         async with launch(["slow"], teardown_timeout=0.2):
@@ -194,7 +185,7 @@ async def test_an_answer_that_is_about_something_else_is_no_release(stage: Stage
 
 
 @pytest.mark.parametrize("body", [b"{}", b"", b'{"success": true}'])
-async def test_an_answer_may_say_less_than_it_could(stage: Stage, body: bytes) -> None:
+async def test_an_answer_may_say_less_than_it_could(stage: Setting, body: bytes) -> None:
     emulator, client, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=200, body=body, times=None))
     async with launch(["slow"]) as fleet:
@@ -204,7 +195,7 @@ async def test_an_answer_may_say_less_than_it_could(stage: Stage, body: bytes) -
     await client.samplers.deactivate(str(fleet.members[0].sampler_id))
 
 
-async def test_garbage_after_a_release_that_was_processed_is_looked_into(stage: Stage) -> None:
+async def test_garbage_after_a_release_that_was_processed_is_looked_into(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, body=b"<html>", times=None))
     async with launch(["slow"]):
@@ -213,7 +204,7 @@ async def test_garbage_after_a_release_that_was_processed_is_looked_into(stage: 
     assert not emulator.billed
 
 
-async def test_a_redirect_after_a_create_leaves_its_outcome_unknown(stage: Stage) -> None:
+async def test_a_redirect_after_a_create_leaves_its_outcome_unknown(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, status_after=302))
     async with launch(["good"]) as fleet:
@@ -225,7 +216,7 @@ async def test_a_redirect_after_a_create_leaves_its_outcome_unknown(stage: Stage
 # Pauses, and places that are taken
 
 
-async def test_a_pause_that_outlasts_the_teardown_does_not_keep_it_from_trying(stage: Stage) -> None:
+async def test_a_pause_that_outlasts_the_teardown_does_not_keep_it_from_trying(stage: Setting) -> None:
     emulator, _, launch = stage
     async with launch(["slow"] * 3, teardown_timeout=0.5):
         await until(lambda: len(emulator.billed) == 3)
@@ -233,7 +224,7 @@ async def test_a_pause_that_outlasts_the_teardown_does_not_keep_it_from_trying(s
     assert not emulator.billed
 
 
-async def test_what_a_sampler_asks_for_does_not_hold_back_the_control_plane(stage: Stage) -> None:
+async def test_what_a_sampler_asks_for_does_not_hold_back_the_control_plane(stage: Setting) -> None:
     emulator, _, launch = stage
     route = "/models/{model_id}/deployment/{deployment_id}/wake"
     emulator.add_fault(Fault(method="POST", route=route, status=429, retry_after="60"))
@@ -247,7 +238,7 @@ async def test_what_a_sampler_asks_for_does_not_hold_back_the_control_plane(stag
     assert not emulator.billed
 
 
-async def test_a_refusal_that_is_none_of_haste_holds_nobody_back(stage: Stage) -> None:
+async def test_a_refusal_that_is_none_of_haste_holds_nobody_back(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=403, retry_after="60"))
     loop = asyncio.get_running_loop()
@@ -260,7 +251,7 @@ async def test_a_refusal_that_is_none_of_haste_holds_nobody_back(stage: Stage) -
     assert len(emulator.billed) == 1
 
 
-async def test_a_create_that_hangs_does_not_keep_others_from_being_released(stage: Stage) -> None:
+async def test_a_create_that_hangs_does_not_keep_others_from_being_released(stage: Setting) -> None:
     emulator, _, _ = stage
     emulator.add_fault(Fault(method="POST", route=CREATE))
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=1.5))
@@ -278,7 +269,7 @@ async def test_a_create_that_hangs_does_not_keep_others_from_being_released(stag
 
 
 async def test_a_create_under_way_while_a_lost_one_is_looked_for_keeps_its_sampler(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, _, launch = stage
     monkeypatch.setattr(_creates, "SECOND_LOOK", 0.01)
@@ -299,7 +290,7 @@ async def test_a_create_under_way_while_a_lost_one_is_looked_for_keeps_its_sampl
     assert not emulator.billed
 
 
-async def test_an_end_that_was_good_until_it_was_cancelled_releases_everything(stage: Stage) -> None:
+async def test_an_end_that_was_good_until_it_was_cancelled_releases_everything(stage: Setting) -> None:
     emulator, _, launch = stage
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.4), launch(["good", "slow"], teardown="on_error") as fleet:
@@ -311,7 +302,7 @@ async def test_an_end_that_was_good_until_it_was_cancelled_releases_everything(s
     assert not emulator.billed
 
 
-async def test_an_end_that_leaves_something_keeps_nothing_else(stage: Stage) -> None:
+async def test_an_end_that_leaves_something_keeps_nothing_else(stage: Setting) -> None:
     emulator, _, launch = stage
     with pytest.raises(TeardownError) as caught:
         async with launch([SamplerSpec("sick", run_id="run1"), "good"], teardown="on_error") as fleet:
