@@ -8,11 +8,13 @@ from typing import Any, Self
 from aiohttp import web
 
 from . import _documents as documents
-from ._app import Api
+from ._app import application
 from ._faults import Fault, FaultPlan
+from ._gate import Gate
 from ._lifecycle import Lifecycles, Stage
 from ._received import ReceivedRequest
 from ._refused import Refused
+from ._site import Site
 from ._state import ControlPlane, SamplerView
 
 # Handlers that wait are told to stop; this is for one that still reads a slow body.
@@ -64,7 +66,7 @@ class Emulator:
         self._faults = FaultPlan(seed)
         self._received: list[ReceivedRequest] = []
         self._url: str | None = None
-        self._running: tuple[web.AppRunner, Api] | None = None
+        self._running: tuple[web.AppRunner, Gate] | None = None
 
     def __repr__(self) -> str:
         return f"<Emulator {self._url or 'not started'}>"
@@ -90,18 +92,12 @@ class Emulator:
         """
         if self._running is not None:
             raise RuntimeError("the emulator is running already")
-        api = Api(
-            self._plane,
-            self._faults,
-            self._received,
-            api_key=self._api_key,
-            user_email=self._user_email,
-            clock_skew=self._clock_skew,
-        )
+        site = Site(self._plane, self._user_email, self._clock_skew)
+        gate = Gate(self._faults, self._received, api_key=self._api_key)
         runner = web.AppRunner(
-            api.application(), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
+            application(site, gate), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
         )
-        self._running = runner, api
+        self._running = runner, gate
         try:
             await runner.setup()
             await web.TCPSite(runner, self._host, self._port, backlog=_BACKLOG).start()
@@ -111,7 +107,7 @@ class Emulator:
             raise
         self._port = runner.addresses[0][1]
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self._url = api.origin = f"http://{host}:{self._port}"
+        self._url = site.origin = f"http://{host}:{self._port}"
 
     async def aclose(self) -> None:
         """Stop listening and drop all connections, idle ones and those in a delay included.
@@ -120,8 +116,8 @@ class Emulator:
         """
         if self._running is None:
             return
-        (runner, api), self._running = self._running, None
-        api.close()
+        (runner, gate), self._running = self._running, None
+        gate.close()
         await runner.cleanup()
 
     @property
