@@ -5,8 +5,10 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from attrs import frozen
 
 from ._faults import Fault
+from ._settings import ErrorShape
 
 
 def answer(document: dict[str, Any], *, status: int = 200) -> web.Response:
@@ -19,24 +21,33 @@ def text_answer(text: str, *, status: int = 200) -> web.Response:
     return web.Response(body=text.encode(), status=status, content_type="application/json")
 
 
-def problem(status: int, code: str, message: str) -> web.Response:
-    """Answer with an error."""
-    return answer({"code": code, "message": message}, status=status)
+@frozen
+class Problems:
+    """Errors in the shape that one emulator gives them."""
+
+    shape: ErrorShape
+
+    def answer(self, status: int, code: str, message: str) -> web.Response:
+        """Answer with an error."""
+        if self.shape == "detail":
+            return answer({"detail": message}, status=status)
+        if self.shape == "error":
+            return answer({"error": code, "message": message, "details": {"reason": code.lower()}}, status=status)
+        return answer({"code": code, "message": message}, status=status)
+
+    def of_status(self, status: int, message: str | None = None) -> web.Response:
+        """Answer with the error that a status stands for, whether it has a name or not."""
+        try:
+            known = HTTPStatus(status)
+        except ValueError:
+            return self.answer(status, "UNKNOWN", message or "An emulated fault.")
+        return self.answer(status, known.name, message or f"{known.phrase} (an emulated fault).")
 
 
-def problem_of(status: int, message: str | None = None) -> web.Response:
-    """Answer with the error that a status stands for, whether it has a name or not."""
-    try:
-        known = HTTPStatus(status)
-    except ValueError:
-        return problem(status, "UNKNOWN", message or "An emulated fault.")
-    return problem(status, known.name, message or f"{known.phrase} (an emulated fault).")
-
-
-def changed(response: web.Response, fault: Fault) -> web.Response:
+def changed(response: web.Response, fault: Fault, problems: Problems) -> web.Response:
     """Put the status, body and headers that a fault asks for in the place of the usual ones."""
     if fault.status_after is not None:
-        response = problem_of(fault.status_after)
+        response = problems.of_status(fault.status_after)
     if fault.body is not None:
         status = fault.status or fault.status_after or 200
         response = web.Response(body=fault.body, status=status, content_type="application/json")

@@ -1,7 +1,7 @@
 """The emulator: an application of the control plane on a socket of this machine."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +14,8 @@ from ._gate import Gate
 from ._lifecycle import Lifecycles, Stage
 from ._received import ReceivedRequest
 from ._refused import Refused
+from ._routes.admin import Desk
+from ._settings import ErrorShape, Settings, check_lag
 from ._site import Site
 from ._state import ControlPlane, SamplerView
 
@@ -35,14 +37,20 @@ class Emulator:
         host: The address to listen on.
         port: The port; 0 takes a free one.
         api_key: The one key that is let in, as `Bearer` or `Api-Key`; `None` asks for none.
+        inference_api_key: A second key, which the data plane lets in and the control plane answers with 403.
         speed: By what the durations of all lifecycles are divided.
         lifecycles: The stages of a sampler by base model; `"*"` for the models not named.
         user_email: The owner of every sampler.
-        seed: What ids and chances of faults are drawn from.
-        clock_skew: Seconds by which `created_at` runs ahead of the true time.
+        teams: The names of the teams by id, all others being 404; `None` takes any id for a team.
+        seed: What ids, and the chances of lifecycles and faults, are drawn from.
+        clock_skew: Seconds by which `created_at` and `Date` run ahead of the true time.
+        list_lag: Seconds, at any speed, by which lists lag behind; also an attribute, to be set at any time.
+        error_shape: How errors are written: `"code"` for `{code, message}`, `"error"` for
+            `{error, message, details}`, `"detail"` for `{detail}`.
+        invalid_status: What a request that breaks its schema is answered with: 400 or 422.
 
     Raises:
-        ValueError: a lifecycle or *speed* makes no sense.
+        ValueError: a lifecycle or one of the settings makes no sense.
     """
 
     def __init__(
@@ -51,18 +59,29 @@ class Emulator:
         port: int = 0,
         *,
         api_key: str | None = None,
+        inference_api_key: str | None = None,
         speed: float = 1.0,
         lifecycles: Mapping[str, Sequence[Stage | tuple[str, float | None]]] | None = None,
         user_email: str | None = "developer@example.com",
+        teams: Mapping[str, str] | None = None,
         seed: int = 0,
         clock_skew: float = 0.0,
+        list_lag: float = 0.0,
+        error_shape: ErrorShape = "code",
+        invalid_status: int = 400,
     ) -> None:
         self._host = host
         self._port = port
-        self._api_key = api_key
-        self._user_email = user_email
-        self._clock_skew = clock_skew
-        self._plane = ControlPlane(Lifecycles.of(lifecycles, speed=speed), seed=seed)
+        self._settings = Settings(
+            api_key=api_key,
+            inference_api_key=inference_api_key,
+            user_email=user_email,
+            clock_skew=clock_skew,
+            list_lag=list_lag,
+            error_shape=error_shape,
+            invalid_status=invalid_status,
+        )
+        self._plane = ControlPlane(Lifecycles.of(lifecycles, speed=speed), seed=seed, teams=teams)
         self._faults = FaultPlan(seed)
         self._received: list[ReceivedRequest] = []
         self._url: str | None = None
@@ -92,11 +111,10 @@ class Emulator:
         """
         if self._running is not None:
             raise RuntimeError("the emulator is running already")
-        site = Site(self._plane, self._user_email, self._clock_skew)
-        gate = Gate(self._faults, self._received, api_key=self._api_key)
-        runner = web.AppRunner(
-            application(site, gate), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
-        )
+        site = Site(self._plane, self._settings)
+        gate = Gate(self._faults, self._received, self._settings)
+        app = application(site, gate, Desk(self._faults, self._received))
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
         self._running = runner, gate
         try:
             await runner.setup()
@@ -152,6 +170,16 @@ class Emulator:
         self._faults.add(fault)
         return fault
 
+    def add_script(self, faults: Iterable[Fault]) -> None:
+        """Switch faults on one after another: each when the one before it was met as often as its *times* say.
+
+        A `Fault()` without settings lets a request through, and so is a pause in a script.
+
+        Raises:
+            ValueError: there is none, or one with `times=None` is not the last.
+        """
+        self._faults.add(*faults)
+
     def remove_fault(self, fault: Fault) -> None:
         """Switch a fault off; one that is off or used up already is no mistake."""
         self._faults.remove(fault)
@@ -159,6 +187,16 @@ class Emulator:
     def clear_faults(self) -> None:
         """Switch all faults off."""
         self._faults.clear()
+
+    @property
+    def list_lag(self) -> float:
+        """Seconds by which lists lag behind."""
+        return self._settings.list_lag
+
+    @list_lag.setter
+    def list_lag(self, seconds: float) -> None:
+        check_lag(seconds)
+        self._settings.list_lag = seconds
 
     @property
     def samplers(self) -> tuple[SamplerView, ...]:
@@ -198,4 +236,4 @@ class Emulator:
             sampler = self._plane.sampler(sampler_id, time.monotonic())
         except Refused as refused:
             raise KeyError(sampler_id) from refused
-        return documents.sampler(sampler, self.url, self._user_email)
+        return documents.sampler(sampler, self.url, self._settings.user_email)

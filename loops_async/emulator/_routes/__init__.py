@@ -7,11 +7,11 @@ their path.
 from aiohttp import web
 
 from .._site import Site
-from . import capabilities, checkpoints, inference, samplers, sessions
+from . import admin, capabilities, checkpoints, inference, management, runs, samplers, sessions, trainers
 
-_RESOURCES = (sessions, samplers, capabilities, checkpoints, inference)
+_RESOURCES = (sessions, samplers, capabilities, checkpoints, runs, trainers, management, inference)
 
 
-def all_routes(site: Site) -> list[web.RouteDef]:
-    """Give the routes of all resources."""
-    return [route for resource in _RESOURCES for route in resource.routes(site)]
+def all_routes(site: Site, desk: admin.Desk) -> list[web.RouteDef]:
+    """Give the routes of all resources, and those of the emulator itself."""
+    return [*(route for resource in _RESOURCES for route in resource.routes(site)), *admin.routes(site, desk)]

@@ -20,8 +20,11 @@ def routes(site: Site) -> list[web.RouteDef]:
 
     async def served_models(request: web.Request) -> web.Response:
         sampler = plane.deployment(request.match_info["model_id"], request.match_info["deployment_id"], site.now())
-        if sampler.progress.status != ACTIVE:
-            raise Refused(503, "NOT_READY", f"The deployment is {sampler.progress.status}.")
+        status = sampler.progress.status
+        # Any request wakes a sampler up, not only a wake.
+        plane.use(sampler, site.now())
+        if status != ACTIVE:
+            raise Refused(503, "NOT_READY", f"The deployment is {status}.")
         model = {
             "id": sampler.base_model,
             "object": "model",

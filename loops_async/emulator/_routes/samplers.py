@@ -2,7 +2,6 @@
 
 from aiohttp import web
 
-from .. import _documents as documents
 from .._answers import answer, text_answer
 from .._requests import sampler_request
 from .._site import Site
@@ -26,12 +25,17 @@ def routes(site: Site) -> list[web.RouteDef]:
     async def list_(request: web.Request) -> web.Response:
         team_id = request.match_info.get("team_id")
         everyone = team_id is None and request.query.get("scope") == "org"
-        samplers = plane.samplers(site.now(), team_id=team_id, everyone=everyone)
-        return text_answer(f'{{"samplers": [{", ".join(map(site.text, samplers))}]}}')
+        now, lag = site.now(), site.lag()
+        if lag:
+            past = plane.samplers_at(now - lag, team_id=team_id, everyone=everyone)
+            texts = [site.text(sampler, status) for sampler, status in past]
+        else:
+            texts = [site.text(sampler) for sampler in plane.samplers(now, team_id=team_id, everyone=everyone)]
+        return text_answer(f'{{"samplers": [{", ".join(texts)}]}}')
 
     async def deactivate(request: web.Request) -> web.Response:
         sampler = plane.deactivate(request.match_info["sampler_id"], site.now())
-        return answer({"id": sampler.id, "base_model": sampler.base_model, "user": documents.user(site.user_email)})
+        return answer({"id": sampler.id, "base_model": sampler.base_model, "user": site.user})
 
     return [
         web.post("/v1/loops/samplers", create),
