@@ -15,7 +15,7 @@ _COUNTS = frozenset({"times", "partial", "status", "status_after"})
 _TEXTS = frozenset({"method", "route", "cut", "retry_after", "body"})
 
 
-def fault_of(document: object, routes: Collection[str] = ()) -> Fault:
+def _fault(document: object, routes: Collection[str] = ()) -> Fault:
     """Turn a JSON object with the names of `Fault` into one; *body* is text there.
 
     Raises:
@@ -29,7 +29,7 @@ def fault_of(document: object, routes: Collection[str] = ()) -> Fault:
     return Fault(**settings)
 
 
-def faults_of(text: bytes | str, routes: Collection[str] = ()) -> list[Fault]:
+def parse_faults(text: bytes | str, routes: Collection[str] = ()) -> list[Fault]:
     """Read a fault, or a script of them as an array, from JSON.
 
     Raises:
@@ -39,10 +39,10 @@ def faults_of(text: bytes | str, routes: Collection[str] = ()) -> list[Fault]:
         document = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError("a fault must be valid JSON") from None
-    return [fault_of(each, routes) for each in (document if isinstance(document, list) else [document])]
+    return [_fault(each, routes) for each in (document if isinstance(document, list) else [document])]
 
 
-def fault_of_line(line: str, routes: Collection[str] = ()) -> Fault:
+def parse_fault(line: str, routes: Collection[str] = ()) -> Fault:
     """Read a fault such as `POST /v1/loops/samplers status=503 rate=0.1`, which is on for ever unless *times* says.
 
     Method and route may be left out, or `*`, for all.
@@ -62,11 +62,11 @@ def fault_of_line(line: str, routes: Collection[str] = ()) -> Fault:
                 document["method"] = word.upper()
         else:
             raise ValueError(f"{word!r} is neither a method, nor a route, nor a setting such as status=503")
-    return fault_of(document, routes)
+    return _fault(document, routes)
 
 
 def fault_document(fault: Fault) -> dict[str, Any]:
-    """Write what a fault says beside the defaults, so that `fault_of()` reads it again."""
+    """Write what a fault says beside the defaults, so that `parse_faults()` reads it again."""
     document: dict[str, Any] = {}
     for attribute in fields(Fault):
         value = getattr(fault, attribute.name)
@@ -89,8 +89,10 @@ def _setting(name: str, value: Any) -> Any:
         return _headers(value)
     else:
         raise ValueError(f"{name!r} is no setting of a fault")
-    if value is None and type(None) in get_type_hints(Fault)[name].__args__:
+    if value is None and type(None) in getattr(get_type_hints(Fault)[name], "__args__", ()):
         return None
+    if name in _COUNTS and isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, wanted) or isinstance(value, bool):
         raise ValueError(f"{name} cannot be {value!r}")
     return str(value).encode() if name == "body" else value

@@ -1,5 +1,6 @@
 """Faults that the emulator shows on request, and which one a request meets."""
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from math import isfinite
@@ -9,7 +10,13 @@ from typing import Literal
 
 from attrs import define, field, frozen
 
-from ._settings import check_lag
+from ._settings import check_lag, check_skew
+
+_HEADER = re.compile(r"[A-Za-z0-9-]+")
+
+
+def _sendable(value: str) -> bool:
+    return value.isprintable() and value.isascii()
 
 
 def _read_only(headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -67,8 +74,14 @@ class Fault:
             raise ValueError("a delay must be finite and not negative")
         if self.list_lag is not None:
             check_lag(self.list_lag)
-        if self.clock_skew is not None and not isfinite(self.clock_skew):
-            raise ValueError("clock_skew must be finite")
+        if self.clock_skew is not None:
+            check_skew(self.clock_skew)
+        if not all(_HEADER.fullmatch(name) and _sendable(value) for name, value in self.headers.items()):
+            raise ValueError(
+                "a header has a name of letters, digits and hyphens and a value without control characters"
+            )
+        if self.retry_after is not None and not _sendable(self.retry_after):
+            raise ValueError("retry_after has no control characters")
         if self.cut not in {None, "before", "after"}:
             raise ValueError('cut must be "before", "after" or None')
         if self.partial is not None and self.partial < 0:

@@ -95,7 +95,7 @@ def run_request(body: bytes) -> RunRequest:
     _defaulted(document, "scale_down_delay_seconds", maximum=3600)
     _text(document, "reuse_from_run_id")
     _text(document, "reuse_from_session_id")
-    if not _is_integer(document.get("seed", 0)) and document["seed"] is not None:
+    if document.get("seed") is not None and _integer(document["seed"]) is None:
         raise invalid("seed: must be an integer.")
     if "availability_model" in document and document["availability_model"] is None:
         raise invalid("availability_model: must be a non-empty string.")
@@ -173,23 +173,25 @@ def _text(document: dict[str, Any], name: str) -> str | None:
 
 
 def _positive(document: dict[str, Any], name: str) -> int | None:
-    value = document.get(name)
-    if value is None:
+    if document.get(name) is None:
         return None
-    if not _is_integer(value) or value < 1:
+    number = _integer(document[name])
+    if number is None or number < 1:
         raise invalid(f"{name}: must be an integer of at least 1.")
-    return int(value)
+    return number
 
 
 def _defaulted(document: dict[str, Any], name: str, maximum: int | None = None) -> None:
     """Check an integer that may be left out, but is not nullable."""
-    value = document.get(name, 1)
-    if not _is_integer(value) or value < 1 or (maximum is not None and value > maximum):
+    number = _integer(document.get(name, 1))
+    if number is None or number < 1 or (maximum is not None and number > maximum):
         raise invalid(
             f"{name}: must be an integer of at least 1{'' if maximum is None else f' and at most {maximum}'}."
         )
 
 
-def _is_integer(value: object) -> bool:
-    # JSON's true is an int to Python.
-    return isinstance(value, int) and not isinstance(value, bool)
+def _integer(value: object) -> int | None:
+    """Read an integer as JSON Schema has it: `1.0` is one, and `true`, which is an int to Python, is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

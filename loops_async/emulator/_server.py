@@ -102,6 +102,11 @@ class Emulator:
     ) -> None:
         await self.aclose()
 
+    def _application(self) -> tuple[web.Application, Site, Gate]:
+        site = Site(self._plane, self._settings)
+        gate = Gate(self._faults, self._received, self._settings)
+        return application(site, gate, Desk(self._faults, self._received)), site, gate
+
     async def start(self) -> None:
         """Listen.
 
@@ -111,9 +116,7 @@ class Emulator:
         """
         if self._running is not None:
             raise RuntimeError("the emulator is running already")
-        site = Site(self._plane, self._settings)
-        gate = Gate(self._faults, self._received, self._settings)
-        app = application(site, gate, Desk(self._faults, self._received))
+        app, site, gate = self._application()
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
         self._running = runner, gate
         try:
@@ -148,6 +151,11 @@ class Emulator:
         if self._url is None:
             raise RuntimeError("the emulator has no address before it is started")
         return self._url
+
+    @property
+    def routes(self) -> frozenset[str]:
+        """The templates of all routes, which is what a `Fault` takes for its *route*."""
+        return frozenset(resource.canonical for resource in self._application()[0].router.resources())
 
     @property
     def received(self) -> tuple[ReceivedRequest, ...]:

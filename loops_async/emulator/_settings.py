@@ -26,8 +26,7 @@ class Settings:
             raise ValueError(f"error_shape must be one of {', '.join(get_args(ErrorShape))}")
         if self.invalid_status not in {400, 422}:
             raise ValueError("invalid_status must be 400 or 422")
-        if not isfinite(self.clock_skew):
-            raise ValueError("clock_skew must be finite")
+        check_skew(self.clock_skew)
         check_lag(self.list_lag)
 
 
@@ -39,3 +38,13 @@ def check_lag(seconds: float) -> None:
     """
     if not (isfinite(seconds) and seconds >= 0):
         raise ValueError("list_lag must be finite and not negative")
+
+
+def check_skew(seconds: float) -> None:
+    """Check a clock skew.
+
+    Raises:
+        ValueError: it is more than thirty years, or not finite.
+    """
+    if not (isfinite(seconds) and abs(seconds) <= 1e9):
+        raise ValueError("clock_skew must be finite, and not more than 1e9 seconds either way")

@@ -11,7 +11,7 @@ from aiohttp import web
 from attrs import frozen
 
 from .._answers import answer
-from .._fault_text import fault_document, faults_of
+from .._fault_text import fault_document, parse_faults
 from .._faults import FaultPlan
 from .._received import ReceivedRequest, redacted
 from .._refused import invalid, not_found
@@ -69,9 +69,9 @@ def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
         return answer(planned())
 
     async def add_faults(request: web.Request) -> web.Response:
-        known = {route.resource.canonical for route in request.app.router.routes() if route.resource is not None}
+        known = {resource.canonical for resource in request.app.router.resources()}
         try:
-            number = desk.faults.add(*faults_of(await request.read(), known))
+            number = desk.faults.add(*parse_faults(await request.read(), known))
         except ValueError as error:
             raise invalid(str(error)) from error
         return answer({"id": number})
