@@ -131,6 +131,14 @@ def test_a_seed_repeats_every_failure_whoever_looks_when() -> None:
     assert ends(3, 0) == ends(3, 1) == ends(3, 77) != ends(4, 0)
 
 
+def test_of_what_could_end_a_stage_the_first_does() -> None:
+    plane = plane_of([Stage("ACTIVE", 9.0, idle=5.0), Stage("SCALED_TO_ZERO")])
+    idle, busy = create(plane), create(plane)
+    assert [plane.view(idle, now).status for now in (4.9, 5.0)] == ["ACTIVE", "SCALED_TO_ZERO"]
+    plane.use(busy, 4.5)
+    assert [plane.view(busy, now).status for now in (8.9, 9.0)] == ["ACTIVE", "SCALED_TO_ZERO"]
+
+
 def test_a_failure_that_is_a_stage_can_be_recovered_from() -> None:
     course = [Stage("ACTIVE", 5.0, failure=1.0, fails_as="UNHEALTHY"), Stage("UNHEALTHY", 2.0, then="ACTIVE")]
     plane = plane_of(course)

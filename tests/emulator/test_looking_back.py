@@ -77,6 +77,15 @@ def test_the_past_is_what_was_seen_then(acts: list[tuple[int, str]], seed: int) 
     assert {moment: next(plane.samplers_at(moment))[1] for moment in seen} == seen
 
 
+def test_a_request_since_does_not_show_and_one_before_does() -> None:
+    plane = ControlPlane(Lifecycles.of({"*": [Stage("ACTIVE", idle=5.0), Stage("SCALED_TO_ZERO")]}))
+    sampler = create(plane, 0.0)
+    for now in (4.0, 8.0):
+        plane.use(sampler, now)
+    shown = [next(plane.samplers_at(moment))[1] for moment in (3.0, 7.0, 12.0, 13.0)]
+    assert shown == ["ACTIVE", "ACTIVE", "ACTIVE", "SCALED_TO_ZERO"]
+
+
 def test_thousands_of_requests_are_not_kept() -> None:
     plane = ControlPlane(Lifecycles.of({"*": [Stage("ACTIVE", idle=5.0), Stage("SCALED_TO_ZERO")]}))
     sampler = create(plane, 0.0)
