@@ -20,6 +20,9 @@ from ._run import run
 
 _T = TypeVar("_T")
 
+# A kilobyte or so each: what a server that runs for days can afford.
+_KEPT = 20_000
+
 
 def _key(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     if value is not None and (not value.isascii() or not value.isprintable() or " " in value or not value):

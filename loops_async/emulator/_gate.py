@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
@@ -19,7 +20,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ADMIN_PATH = "/_emulator"
 SPEC_PATH = "/v1/spec"
-OWN_PATHS = (ADMIN_PATH, SPEC_PATH)
 
 # A key that is for inference only can sample and wake, but not read a status.
 INFERENCE_ROUTES = "/models/"
@@ -28,7 +28,7 @@ INFERENCE_ROUTES = "/models/"
 class Gate:
     """Write a request down, check its key, let it meet a fault, and number the answer."""
 
-    def __init__(self, faults: FaultPlan, received: list[ReceivedRequest], settings: Settings) -> None:
+    def __init__(self, faults: FaultPlan, received: deque[ReceivedRequest], settings: Settings) -> None:
         self._faults = faults
         self._received = received
         self._settings = settings
@@ -43,10 +43,11 @@ class Gate:
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer a request, by its handler or instead of it."""
-        if request.path.startswith(OWN_PATHS):
-            # What is asked of the emulator as such is no part of what it emulates.
-            open_to_all = request.path == SPEC_PATH
-            refusal = None if open_to_all else self._refusal(request, None)
+        # What is asked of the emulator as such is no part of what it emulates.
+        if request.path == SPEC_PATH:
+            return self._numbered(await self._processed(request, handler))
+        if request.path == ADMIN_PATH or request.path.startswith(f"{ADMIN_PATH}/"):
+            refusal = self._refusal(request, None)
             return self._numbered(refusal or await self._processed(request, handler))
         resource = request.match_info.route.resource
         route = None if resource is None else resource.canonical
@@ -147,7 +148,8 @@ class Gate:
             return self._problems.answer(status, refused.code, refused.message)
         except web.HTTPException as error:
             # aiohttp's own, for a path or method that has no route, and for a body that is too large.
-            answer = self._problems.of_status(error.status, f"{request.method} {request.path} is not a route.")
+            missing = f"{request.method} {request.path} is not a route."
+            answer = self._problems.of_status(error.status, missing if error.status in {404, 405} else error.text)
             if "Allow" in error.headers:
                 answer.headers["Allow"] = error.headers["Allow"]
             return answer

@@ -1,6 +1,7 @@
 """The emulator: an application of the control plane on a socket of this machine."""
 
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -48,6 +49,7 @@ class Emulator:
         error_shape: How errors are written: `"code"` for `{code, message}`, `"error"` for
             `{error, message, details}`, `"detail"` for `{detail}`.
         invalid_status: What a request that breaks its schema is answered with: 400 or 422.
+        keep_received: How many of the requests received are kept, the last ones; `None` keeps all.
 
     Raises:
         ValueError: a lifecycle or one of the settings makes no sense.
@@ -69,6 +71,7 @@ class Emulator:
         list_lag: float = 0.0,
         error_shape: ErrorShape = "code",
         invalid_status: int = 400,
+        keep_received: int | None = None,
     ) -> None:
         self._host = host
         self._port = port
@@ -83,7 +86,7 @@ class Emulator:
         )
         self._plane = ControlPlane(Lifecycles.of(lifecycles, speed=speed), seed=seed, teams=teams)
         self._faults = FaultPlan(seed)
-        self._received: list[ReceivedRequest] = []
+        self._received: deque[ReceivedRequest] = deque(maxlen=keep_received)
         self._url: str | None = None
         self._running: tuple[web.AppRunner, Gate] | None = None
 
@@ -159,7 +162,7 @@ class Emulator:
 
     @property
     def received(self) -> tuple[ReceivedRequest, ...]:
-        """Every request that arrived since the last `clear_received()`, in order.
+        """Every request that arrived since the last `clear_received()`, in order; the last *keep_received* of them.
 
         Those that were refused or met a fault are among them.
         """

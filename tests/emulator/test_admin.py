@@ -1,5 +1,6 @@
 """The administration below `/_emulator`, over real sockets."""
 
+import io
 from typing import Any
 
 import aiohttp
@@ -61,8 +62,11 @@ async def test_the_administration_is_neither_recorded_nor_disturbed(client: Clie
     await client.get(f"{ADMIN}/nothing", 404)
     await client.post(ADMIN, 405)
     await client.get("/v1/spec")
-    await client.post(SESSIONS, 500)
-    assert [each.path for each in client.emulator.received] == [SESSIONS]
+    large = await client.post(f"{ADMIN}/faults", 413, data=io.BytesIO(b" " * (2 * 1024 * 1024)))
+    assert "route" not in large["message"]
+    for path in (SESSIONS, "/v1/special", "/_emulators"):
+        await client.post(path, 500)
+    assert [each.path for each in client.emulator.received] == [SESSIONS, "/v1/special", "/_emulators"]
 
 
 async def test_the_administration_needs_the_key() -> None:

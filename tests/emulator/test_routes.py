@@ -219,6 +219,14 @@ async def test_requests_are_kept_as_they_were_sent(client: Client) -> None:
     assert client.emulator.received == ()
 
 
+async def test_only_so_many_requests_are_kept_as_was_asked_for() -> None:
+    async with Emulator(keep_received=2) as emulator, aiohttp.ClientSession() as http:
+        client = Client(emulator, http)
+        for number in range(4):
+            await client.get(f"{SAMPLERS}/{number}", 404)
+        assert [each.path[-1] for each in emulator.received] == ["2", "3"]
+
+
 @pytest.mark.parametrize(("cut", "made"), [("before", 0), ("after", 1)])
 async def test_a_cut_connection_gives_no_answer(
     client: Client, cut: Any, made: int, caplog: pytest.LogCaptureFixture

@@ -3,7 +3,7 @@
 None of these requests is among those received, and none meets a fault.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Desk:
     """What the administration works on beside the control plane."""
 
     faults: FaultPlan
-    received: list[ReceivedRequest]
+    received: deque[ReceivedRequest]
 
 
 def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
