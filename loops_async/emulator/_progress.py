@@ -129,7 +129,7 @@ class Progress:
         A forced SCALED_TO_ZERO stays too: whoever forced it says when it ends.
         """
         current = self.advanced(now)
-        if current.phase is not Phase.FOLLOWING or current.status != SCALED_TO_ZERO:
+        if current.status != SCALED_TO_ZERO:
             return current
         following = current._next()
         return current if following is None else current._after(Event.WAKE, now, following)

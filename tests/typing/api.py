@@ -124,7 +124,7 @@ async def emulate() -> None:
     ) as emulator:
         emulator.add_fault(Fault(method="GET", status=500))
         emulator.add_script([Fault(cut="after"), *parse_faults("[]"), parse_fault("status=500", emulator.routes)])
-        emulator.list_lag = 2
+        emulator.list_lag = 2.0
         assert_type(emulator.url, str)
         assert_type(emulator.billed, frozenset[str])
         assert_type(emulator.list_lag, float)
