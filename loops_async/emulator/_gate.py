@@ -25,6 +25,16 @@ SPEC_PATH = "/v1/spec"
 INFERENCE_ROUTES = "/models/"
 
 
+def _is_own(path: str) -> bool:
+    """Tell whether a path is the emulator's own, and so no part of what it emulates."""
+    return path in {ADMIN_PATH, SPEC_PATH} or path.startswith(f"{ADMIN_PATH}/")
+
+
+def emulated_routes(app: web.Application) -> frozenset[str]:
+    """Give the templates of all routes that can meet a fault."""
+    return frozenset(each.canonical for each in app.router.resources() if not _is_own(each.canonical))
+
+
 class Gate:
     """Write a request down, check its key, let it meet a fault, and number the answer."""
 
@@ -43,11 +53,8 @@ class Gate:
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer a request, by its handler or instead of it."""
-        # What is asked of the emulator as such is no part of what it emulates.
-        if request.path == SPEC_PATH:
-            return self._numbered(await self._processed(request, handler))
-        if request.path == ADMIN_PATH or request.path.startswith(f"{ADMIN_PATH}/"):
-            refusal = self._refusal(request, None)
+        if _is_own(request.path):
+            refusal = None if request.path == SPEC_PATH else self._refusal(request, None)
             return self._numbered(refusal or await self._processed(request, handler))
         resource = request.match_info.route.resource
         route = None if resource is None else resource.canonical

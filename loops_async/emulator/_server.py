@@ -11,7 +11,7 @@ from aiohttp import web
 from . import _documents as documents
 from ._app import application
 from ._faults import Fault, FaultPlan
-from ._gate import Gate
+from ._gate import Gate, emulated_routes
 from ._lifecycle import Lifecycles, Stage
 from ._received import ReceivedRequest
 from ._refused import Refused
@@ -157,8 +157,8 @@ class Emulator:
 
     @property
     def routes(self) -> frozenset[str]:
-        """The templates of all routes, which is what a `Fault` takes for its *route*."""
-        return frozenset(resource.canonical for resource in self._application()[0].router.resources())
+        """The templates of all routes that a `Fault` can be for."""
+        return emulated_routes(self._application()[0])
 
     @property
     def received(self) -> tuple[ReceivedRequest, ...]:

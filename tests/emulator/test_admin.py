@@ -106,7 +106,13 @@ async def test_faults_can_be_added_listed_and_taken_back(client: Client) -> None
     "fault",
     [
         *(b"", b"{", b"7", b"[]", b"[7]", b'{"colour": 1}', b'{"status": "503"}', b'{"status": true}', b'{"rate": 2}'),
-        *(b'{"rate": null}', b'{"route": "/v1/loops/sampler"}', b'{"headers": {"a b": "c"}}', b'{"headers": []}'),
+        *(
+            b'{"rate": null}',
+            b'{"route": "/v1/loops/sampler"}',
+            b'{"route": "/_emulator"}',
+            b'{"headers": {"a b": "c"}}',
+            b'{"headers": []}',
+        ),
         *(b'{"headers": {"a": "\\n"}}', b'{"retry_after": "\\u0000"}', b'{"clock_skew": 1e300}', b'{"list_lag": -1}'),
         *(b'[{"times": null}, {}]', b"[" * 100_000),
     ],
@@ -128,6 +134,7 @@ async def test_a_status_can_be_set(client: Client) -> None:
 async def test_routes_are_those_that_faults_can_name() -> None:
     async with Emulator(speed=FAST) as emulator:
         assert {SESSIONS, SAMPLERS, ONE} <= emulator.routes
+        assert not {ADMIN, "/v1/spec"} & emulator.routes
 
 
 def settings_of(fault: Fault) -> dict[str, Any]:

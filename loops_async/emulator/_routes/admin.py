@@ -13,6 +13,7 @@ from attrs import frozen
 from .._answers import answer
 from .._fault_text import fault_document, parse_faults
 from .._faults import FaultPlan
+from .._gate import emulated_routes
 from .._received import ReceivedRequest, redacted
 from .._refused import invalid, not_found
 from .._requests import status_request
@@ -69,9 +70,8 @@ def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
         return answer(planned())
 
     async def add_faults(request: web.Request) -> web.Response:
-        known = {resource.canonical for resource in request.app.router.resources()}
         try:
-            number = desk.faults.add(*parse_faults(await request.read(), known))
+            number = desk.faults.add(*parse_faults(await request.read(), emulated_routes(request.app)))
         except ValueError as error:
             raise invalid(str(error)) from error
         return answer({"id": number})
