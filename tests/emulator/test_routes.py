@@ -175,6 +175,16 @@ async def test_a_wake_moves_a_sampler_on_and_the_data_plane_follows_its_status()
         await client.post(wake, 404)
 
 
+async def test_any_request_to_the_data_plane_wakes_a_sampler() -> None:
+    lifecycles = {"m": [Stage("SCALED_TO_ZERO"), Stage("WAKING_UP", 1.0), Stage("ACTIVE")]}
+    async with Emulator(speed=FAST, lifecycles=lifecycles) as emulator, aiohttp.ClientSession() as http:
+        client = Client(emulator, http)
+        models = (await client.create("m"))["base_url"] + "/v1/models"
+        assert "SCALED_TO_ZERO" in (await client.get(models, 503))["message"]
+        await until(lambda: emulator.samplers[0].status == "ACTIVE")
+        await client.get(models)
+
+
 async def test_what_is_no_route_is_refused_as_json(client: Client) -> None:
     assert (await client.get("/v1/nothing", 404))["code"] == "NOT_FOUND"
     document, response = await client.send("DELETE", SAMPLERS, 405)
