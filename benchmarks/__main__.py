@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from . import creates, gets, imports, memory, schedule, single, waits
+from . import creates, emulator, gets, imports, memory, schedule, single, waits
 from ._harness import machine, running_server
 from ._report import Report
 
-NAMES = ("waits", "single", "get", "memory", "creates", "import", "schedule")
+NAMES = ("waits", "single", "get", "memory", "creates", "import", "schedule", "emulator")
 
 
 def main() -> int:
@@ -42,6 +42,7 @@ def main() -> int:
             "creates": lambda: creates.measure(url, turns, quick),
             "import": lambda: imports.measure(quick),
             "schedule": lambda: schedule.measure(quick),
+            "emulator": lambda: emulator.measure(quick),
         }
         for name in options.only or NAMES:
             report = measurements[name]()

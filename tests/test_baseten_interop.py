@@ -66,6 +66,85 @@ async def test_teams_and_scopes(theirs: api.AsyncApiClient) -> None:
     assert everyone.samplers == [sampler]
 
 
+async def test_the_life_of_a_run_with_its_sampler(theirs: api.AsyncApiClient, emulator: Emulator) -> None:
+    session = (await theirs.post_loops_sessions()).session
+    wanted = {"session_id": session.id, "base_model": "Qwen/Qwen3-8B", "name": "grpo", "sampler_num_replicas": 2}
+    request = api.CreateLoopsRunRequest.model_validate(wanted)
+    run = (await theirs.post_loops_runs(request=request)).run
+    assert (run.name, run.session_id, run.status.name) == ("grpo", session.id, "ACTIVE")
+    assert run.sampler is not None
+    assert emulator.billed == {run.sampler.id}
+    assert (await theirs.get_loops_runs_run_id(run_id=run.id)).run == run
+    listed = await theirs.get_loops_runs(params=api.GetLoopsRunsParams(run_id=run.id, base_model=run.base_model))
+    assert listed.runs == [run]
+    follower = api.CreateLoopsSamplerRequest(session_id=session.id, run_id=run.id)
+    assert (await theirs.post_loops_samplers(request=follower)).sampler == run.sampler
+    with pytest.raises(api.ResponseError, match=run.id) as caught:
+        await theirs.post_loops_samplers_deactivate(sampler_id=run.sampler.id)
+    assert caught.value.status_code == 409
+    for _ in range(2):
+        gone = await theirs.post_loops_runs_deactivate(run_id=run.id)
+        assert (gone.id, gone.base_model, gone.user) == (run.id, run.base_model, run.user)
+    after = (await theirs.get_loops_runs_run_id(run_id=run.id)).run
+    assert after.sampler is not None
+    assert (after.status.name, after.sampler.status.name) == ("INACTIVE", "DEACTIVATING")
+    assert emulator.billed == frozenset()
+
+
+async def test_runs_of_a_team(theirs: api.AsyncApiClient) -> None:
+    session = (await theirs.post_teams_loops_sessions(team_id="t1")).session
+    request = api.CreateLoopsRunRequest(session_id=session.id, base_model="m")
+    run = (await theirs.post_teams_loops_runs(team_id="t1", request=request)).run
+    assert (await theirs.get_teams_loops_runs(team_id="t1")).runs == [run]
+    assert run not in (await theirs.get_loops_runs()).runs
+    assert (await theirs.get_loops_runs(params=api.GetLoopsRunsParams(scope="org"))).runs[0] == run
+    (team,) = (await theirs.get_teams()).teams
+    assert team.id == "t1"
+
+
+async def test_the_deployments_of_a_run(theirs: api.AsyncApiClient, emulator: Emulator) -> None:
+    session = (await theirs.post_loops_sessions()).session
+    request = api.CreateLoopsRunRequest(session_id=session.id, base_model="m", availability_model="spot")
+    run = (await theirs.post_loops_runs(request=request)).run
+    assert run.deployment_id is not None
+    trainer = (await theirs.get_loops_deployments_deployment_id(deployment_id=run.deployment_id)).deployment
+    assert (trainer.active_run_id, trainer.status.name, trainer.sampler) == (run.id, "CREATED", run.sampler)
+    assert trainer.availability_model == "spot"
+    assert (await theirs.get_loops_deployments()).deployments[0] == trainer
+    await theirs.post_loops_deployments_deactivate(deployment_id=trainer.id)
+    stopped = (await theirs.get_loops_deployments_deployment_id(deployment_id=trainer.id)).deployment
+    assert (stopped.active_run_id, stopped.latest_run_id, stopped.status.name) == (None, run.id, "STOPPED")
+    assert emulator.billed == frozenset()
+
+
+async def test_the_deployment_of_a_model_has_a_plain_status(theirs: api.AsyncApiClient, emulator: Emulator) -> None:
+    sampler = await create(theirs)
+    assert sampler.model_id is not None
+    assert sampler.deployment_id is not None
+    for status in ("LOADING_MODEL", "ACTIVE", "INACTIVE"):
+        emulator.set_status(sampler.id, status)
+        deployment = await theirs.get_models_deployments_deployment_id(
+            model_id=sampler.model_id, deployment_id=sampler.deployment_id
+        )
+        assert (deployment.id, deployment.model_id, deployment.status) == (
+            sampler.deployment_id,
+            sampler.model_id,
+            status,
+        )
+
+
+async def test_a_sampler_from_its_create_to_its_end(theirs: api.AsyncApiClient, emulator: Emulator) -> None:
+    sampler = await create(theirs)
+    seen = [sampler.status.name]
+    for status in ("SCALED_TO_ZERO", "WAKING_UP", "LOADING_MODEL", "ACTIVE"):
+        emulator.set_status(sampler.id, status)
+        seen.append((await theirs.get_loops_samplers_sampler_id(sampler_id=sampler.id)).sampler.status.name)
+    assert seen == ["BUILDING", "SCALED_TO_ZERO", "WAKING_UP", "LOADING_MODEL", "ACTIVE"]
+    await theirs.post_loops_samplers_deactivate(sampler_id=sampler.id)
+    (listed,) = (await theirs.get_loops_samplers()).samplers
+    assert (listed.id, listed.status.name) == (sampler.id, "DEACTIVATING")
+
+
 async def test_deactivation_is_repeatable(theirs: api.AsyncApiClient, emulator: Emulator) -> None:
     sampler = await create(theirs)
     for _ in range(2):

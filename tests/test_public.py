@@ -127,7 +127,7 @@ def test_every_module_at_the_top_has_its_layer() -> None:
     assert modules - LAYERS.keys() == {"__init__", "_client"}
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "emulator").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((PACKAGE / "emulator").rglob("*.py")), ids=lambda path: path.stem)
 def test_the_emulator_shares_nothing_with_the_client(path: Path) -> None:
     assert all(name.startswith("emulator") for name in imports_of(path))
 

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import inspect
 import re
+import shlex
 import sys
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -13,7 +14,9 @@ from types import CodeType, FunctionType
 import pytest
 
 from loops_async import LoopsClient
-from loops_async.emulator import Emulator
+from loops_async.emulator import Emulator, parse_faults, parse_lifecycles
+
+from .cli.command_process import first_line, started
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -84,3 +87,25 @@ def test_the_error_tree_is_the_one_in_the_code() -> None:
 
     tree = TEXT.split("## Errors", 1)[1].split("```", 2)[1]
     assert set(re.findall(r"(?:^|── )([A-Z]\w+)", tree, re.MULTILINE)) == names(LoopsError)
+
+
+def test_the_command_of_the_emulator_serves(tmp_path: Path) -> None:
+    section = TEXT.split("## The emulator", 1)[1]
+    block = re.search(r"^```sh\n(loops-async emulator .*?)^```$", section, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    (tmp_path / "faults.json").write_text('[{"status": 503}]')
+    words = [
+        word.replace("faults.json", str(tmp_path / "faults.json"))
+        for word in shlex.split(block[1].replace("\\\n", " "))
+    ]
+    with started(*words[1:]) as process:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", first_line(process))
+
+
+def test_the_json_of_the_page_is_read() -> None:
+    section = TEXT.split("## The emulator", 1)[1]
+    lifecycles, fault = re.search(r"`(\{\"\*\": .*?\]\})`", section), re.search(r"`(\{\"method\": .*?\})`", section)
+    assert lifecycles is not None
+    assert fault is not None
+    assert [stage.status for stage in parse_lifecycles(lifecycles[1])["*"]] == ["BUILDING", "ACTIVE", "SCALED_TO_ZERO"]
+    assert parse_faults(fault[1])[0].times is None

@@ -7,13 +7,21 @@ import contextlib
 import os
 import shlex
 import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
-from loops_async.emulator import Emulator
+from loops_async.emulator import COURSES, Emulator, Stage, parse_fault, parse_faults, parse_lifecycles
 
 from ._options import speed_option
 from ._run import run
+
+_T = TypeVar("_T")
+
+# A kilobyte or so each: what a server that runs for days can afford.
+_KEPT = 20_000
 
 
 def _key(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -22,18 +30,88 @@ def _key(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str
     return value
 
 
+def _lifecycles(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dict[str, tuple[Stage, ...]] | None:
+    if value is None:
+        return None
+    if value in COURSES:
+        return {"*": COURSES[value]}
+    return _parsed(parse_lifecycles, _text(value))
+
+
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes a free one.")
 @click.option("--api-key", callback=_key, metavar="KEY", help="The one key that is let in; any is, without this.")
+@click.option(
+    "--inference-api-key", callback=_key, metavar="KEY", help="A key for the data plane alone; the rest answers 403."
+)
 @speed_option
-def emulator(host: str, port: int, api_key: str | None, speed: float) -> int:
+@click.option("--seed", default=0, show_default=True, help="What ids and chances are drawn from.")
+@click.option(
+    "--lifecycle",
+    "lifecycles",
+    callback=_lifecycles,
+    metavar="FILE",
+    help=f"What samplers go through: a JSON file, or one of {', '.join(COURSES)}.",
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="FAULT",
+    help="Switch a fault on, such as 'POST /v1/loops/samplers status=503 rate=0.1'; may be repeated.",
+)
+@click.option("--fault-script", metavar="FILE", help="Faults that are met one after another: a JSON array.")
+@click.option("--list-lag", type=float, default=0.0, metavar="SECONDS", help="How far lists lag behind.")
+@click.option("--clock-skew", type=float, default=0.0, metavar="SECONDS", help="How far the service's clock is ahead.")
+@click.option(
+    "--error-shape", type=click.Choice(["code", "error", "detail"]), default="code", help="How errors are written."
+)
+@click.option(
+    "--invalid-status", type=click.Choice(["400", "422"]), default="400", help="Answer to an invalid request."
+)
+def emulator(
+    host: str,
+    port: int,
+    api_key: str | None,
+    faults: tuple[str, ...],
+    fault_script: str | None,
+    invalid_status: str,
+    **settings: Any,
+) -> int:
     """Serve an emulated control plane of Loops on this machine.
 
     The first line on stdout is its URL; how to point a client at it follows on stderr. It runs until SIGTERM, which
     ends it with exit code 0, or Ctrl-C, which ends it with 130.
+
+    What it is asked for below /_emulator is about itself: counts, the requests received, faults, statuses. Its
+    contract is at /v1/spec.
     """
-    return run(_serve, Emulator(host, port, api_key=api_key, speed=speed), host, port, api_key)
+    server = _parsed(
+        lambda _: Emulator(host, port, api_key=api_key, invalid_status=int(invalid_status), **settings), ""
+    )
+    routes = server.routes
+    for line in faults:
+        server.add_fault(_parsed(lambda line: parse_fault(line, routes), line))
+    if fault_script is not None:
+        _parsed(lambda text: server.add_script(parse_faults(text, routes)), _text(fault_script))
+    return run(_serve, server, host, port, api_key)
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"cannot read {path}: {_reason(error)}") from error
+    except UnicodeError as error:
+        raise click.UsageError(f"cannot read {path}: it is not UTF-8") from error
+
+
+def _parsed(parse: Callable[[str], _T], text: str) -> _T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 async def _serve(server: Emulator, host: str, port: int, api_key: str | None) -> int:

@@ -3,10 +3,23 @@
 It shares no code with the client, so that a mistake common to both ends cannot hide.
 """
 
+from ._fault_text import parse_fault, parse_faults
 from ._faults import Fault
-from ._lifecycle import DEFAULT_LIFECYCLE, Stage
+from ._lifecycle import COURSES, DEFAULT_LIFECYCLE, Stage
+from ._lifecycle_text import parse_lifecycles
 from ._received import ReceivedRequest
 from ._server import Emulator
 from ._state import SamplerView
 
-__all__ = ["DEFAULT_LIFECYCLE", "Emulator", "Fault", "ReceivedRequest", "SamplerView", "Stage"]
+__all__ = [
+    "COURSES",
+    "DEFAULT_LIFECYCLE",
+    "Emulator",
+    "Fault",
+    "ReceivedRequest",
+    "SamplerView",
+    "Stage",
+    "parse_fault",
+    "parse_faults",
+    "parse_lifecycles",
+]

@@ -54,8 +54,21 @@ MODELS: tuple[CatalogModel, ...] = (
     CatalogModel("zai-org/GLM-5.2-FP8", 131_072, approved=False),
 )
 
-RUNS: dict[str, str] = {"k4q95w5": "Qwen/Qwen3-8B"}
-"""Base model of each run that exists from the start."""
+
+@frozen
+class CatalogRun:
+    """A run that exists from the start."""
+
+    id: str
+    session_id: str
+    deployment_id: str
+    base_model: str
+    created_at: str
+
+
+RUNS: tuple[CatalogRun, ...] = (
+    CatalogRun("k4q95w5", "s7d4k9x", "t6w3g8m", "Qwen/Qwen3-8B", "2026-03-02T09:00:00+00:00"),
+)
 
 _LORA_FILES = (("adapter_config.json", 812), ("adapter_model.safetensors", 174_655_536))
 
@@ -88,3 +101,6 @@ LORA_CONFIG: dict[str, Any] = {
     "targets": ["q_proj", "k_proj", "v_proj", "o_proj"],
     "expert_layout": None,
 }
+
+TEAMS_SINCE = "2026-01-05T08:00:00Z"
+"""When every team was created."""

@@ -4,8 +4,9 @@ import json
 from datetime import datetime
 from typing import Any
 
-from ._catalog import INSTANCE_TYPE, LORA_CONFIG, CatalogModel, Checkpoint
-from ._state import Sampler
+from ._catalog import INSTANCE_TYPE, LORA_CONFIG, TEAMS_SINCE, CatalogModel, Checkpoint
+from ._lifecycle import ACTIVE
+from ._state import Run, Sampler
 
 
 def user(email: str | None) -> dict[str, Any]:
@@ -18,8 +19,8 @@ def timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
-def sampler(record: Sampler, origin: str, email: str | None) -> dict[str, Any]:
-    """Write a sampler; *origin* is where its `base_url` leads."""
+def sampler(record: Sampler, origin: str, email: str | None, status: str | None = None) -> dict[str, Any]:
+    """Write a sampler, by default as it is; *origin* is where its `base_url` leads."""
     return {
         "id": record.id,
         "base_url": f"{origin}/models/{record.model_id}/deployment/{record.deployment_id}/sync",
@@ -27,19 +28,87 @@ def sampler(record: Sampler, origin: str, email: str | None) -> dict[str, Any]:
         "created_at": timestamp(record.created_at),
         "model_id": record.model_id,
         "deployment_id": record.deployment_id,
-        "status": {"name": record.progress.status},
+        "status": {"name": record.progress.status if status is None else status},
         "user": user(email),
         "instance_type": INSTANCE_TYPE,
         "node_count": 1,
     }
 
 
-def sampler_text(record: Sampler, origin: str, email: str | None) -> str:
+def sampler_text(record: Sampler, origin: str, email: str | None, status: str | None = None) -> str:
     """Write a sampler as JSON text, again only when its status has changed."""
-    status = record.progress.status
+    status = record.progress.status if status is None else status
     if record.rendered is None or record.rendered[0] != status:
-        record.rendered = status, json.dumps(sampler(record, origin, email))
+        record.rendered = status, json.dumps(sampler(record, origin, email, status))
     return record.rendered[1]
+
+
+def run(record: Run, origin: str, email: str | None, *, active: bool, paired: dict[str, Any] | None) -> dict[str, Any]:
+    """Write a run with its sampler; nothing listens at its `base_url`, as nothing is trained here."""
+    return {
+        "id": record.id,
+        "session_id": record.session_id,
+        "deployment_id": record.deployment_id,
+        "name": record.name,
+        "base_model": record.base_model,
+        "lora_config_version": LORA_CONFIG["config_version"],
+        "base_url": _trainer_url(record, origin),
+        "created_at": timestamp(record.created_at),
+        "status": {"name": "ACTIVE" if active else "INACTIVE"},
+        "user": user(email),
+        "sampler": paired,
+    }
+
+
+def trainer_deployment(
+    record: Run, origin: str, email: str | None, *, status: str, active: bool, paired: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Write the deployment of a run's trainer."""
+    return {
+        "id": record.deployment_id,
+        "active_run_id": record.id if active else None,
+        "latest_run_id": record.id,
+        "base_model": record.base_model,
+        "base_url": _trainer_url(record, origin),
+        "status": {"name": status},
+        "user": user(email),
+        "created_at": timestamp(record.created_at),
+        "availability_model": record.availability_model,
+        "instance_type": INSTANCE_TYPE,
+        "node_count": 1,
+        "sampler": paired,
+    }
+
+
+def model_deployment(record: Sampler) -> dict[str, Any]:
+    """Write the deployment of a sampler's model, whose status is a plain string."""
+    status = record.progress.status
+    replicas = record.num_replicas
+    return {
+        "id": record.deployment_id,
+        "created_at": timestamp(record.created_at),
+        "name": f"sampler-{record.id}",
+        "model_id": record.model_id,
+        "is_production": True,
+        "is_development": False,
+        "status": status,
+        "active_replica_count": (replicas or 1) if status == ACTIVE else 0,
+        "autoscaling_settings": {
+            "min_replica": replicas or 0,
+            "max_replica": replicas or 1,
+            "autoscaling_window": 60,
+            "scale_down_delay": 900,
+            "concurrency_target": 1,
+            "target_utilization_percentage": 70,
+        },
+        "instance_type_name": INSTANCE_TYPE["name"],
+        "environment": None,
+        "request_backpressure_settings": {"policy": None},
+    }
+
+
+def _trainer_url(record: Run, origin: str) -> str:
+    return f"{origin}/models/{record.model_id}/deployment/{record.deployment_id}/sync"
 
 
 def supported_model(model: CatalogModel, max_seq_len: int | None) -> dict[str, Any]:
@@ -99,3 +168,8 @@ def checkpoint_files(record: Checkpoint, origin: str, *, offset: int, limit: int
         "next_page_token": offset + limit if offset + limit < len(record.files) else None,
         "total_count": len(record.files),
     }
+
+
+def team(team_id: str, name: str) -> dict[str, Any]:
+    """Write a team; none is the default one, as all that names no team is of none."""
+    return {"id": team_id, "name": name, "default": False, "created_at": TEAMS_SINCE}

@@ -1,5 +1,7 @@
 """Faults that the emulator shows on request, and which one a request meets."""
 
+import re
+from collections import deque
 from collections.abc import Mapping
 from math import isfinite
 from random import Random
@@ -7,6 +9,14 @@ from types import MappingProxyType
 from typing import Literal
 
 from attrs import define, field, frozen
+
+from ._settings import check_lag, check_skew
+
+_HEADER = re.compile(r"[A-Za-z0-9-]+")
+
+
+def _sendable(value: str) -> bool:
+    return value.isprintable() and value.isascii()
 
 
 def _read_only(headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -48,6 +58,10 @@ class Fault:
     """The `Retry-After` header of the answer."""
     body: bytes | None = None
     """The body of the answer, as `application/json`; without a status: process, then answer 200 with it."""
+    list_lag: float | None = None
+    """Seconds by which a list lags behind: it shows what there was then, and nothing younger."""
+    clock_skew: float | None = None
+    """Seconds by which the clock of the service runs ahead, in `created_at` and `Date`."""
     headers: Mapping[str, str] = field(factory=dict, converter=_read_only)
     """More headers of the answer; they win over the usual ones."""
 
@@ -58,6 +72,16 @@ class Fault:
             raise ValueError("rate must be between 0 and 1")
         if not all(isfinite(seconds) and seconds >= 0 for seconds in (self.delay, self.delay_after)):
             raise ValueError("a delay must be finite and not negative")
+        if self.list_lag is not None:
+            check_lag(self.list_lag)
+        if self.clock_skew is not None:
+            check_skew(self.clock_skew)
+        if not all(_HEADER.fullmatch(name) and _sendable(value) for name, value in self.headers.items()):
+            raise ValueError(
+                "a header has a name of letters, digits and hyphens and a value without control characters"
+            )
+        if self.retry_after is not None and not _sendable(self.retry_after):
+            raise ValueError("retry_after has no control characters")
         if self.cut not in {None, "before", "after"}:
             raise ValueError('cut must be "before", "after" or None')
         if self.partial is not None and self.partial < 0:
@@ -73,9 +97,13 @@ class Fault:
 
 
 @define(eq=False)
-class _Planned:
-    fault: Fault
+class Planned:
+    """Faults that are met one after another: the first is on, and the next when it is used up."""
+
+    id: int
+    faults: deque[Fault]
     left: int | None
+    """How many requests still meet the first; `None`: all."""
 
 
 class FaultPlan:
@@ -83,15 +111,44 @@ class FaultPlan:
 
     def __init__(self, seed: int = 0) -> None:
         self._random = Random(seed)  # noqa: S311 -- repeatable chance, no secrets
-        self._planned: list[_Planned] = []
+        self._planned: list[Planned] = []
+        self._count = 0
 
-    def add(self, fault: Fault) -> None:
-        """Switch a fault on, behind those that are on already."""
-        self._planned.append(_Planned(fault, fault.times))
+    @property
+    def planned(self) -> tuple[Planned, ...]:
+        """What is on and what waits behind it."""
+        return tuple(self._planned)
+
+    def add(self, *faults: Fault) -> int:
+        """Switch a fault on, behind those that are on already; more than one are a script.
+
+        Returns:
+            A number to remove them all by.
+
+        Raises:
+            ValueError: there is no fault, or one that is never used up has others behind it.
+        """
+        if not faults:
+            raise ValueError("a script needs at least one fault")
+        if any(fault.times is None for fault in faults[:-1]):
+            raise ValueError("only the last fault of a script may have times=None")
+        self._count += 1
+        self._planned.append(Planned(self._count, deque(faults), faults[0].times))
+        return self._count
 
     def remove(self, fault: Fault) -> None:
         """Switch a fault off; one that is off or used up already is no mistake."""
-        self._planned = [planned for planned in self._planned if planned.fault is not fault]
+        for planned in self.planned:
+            if fault is planned.faults[0]:
+                self._over(planned)
+            elif fault in planned.faults:
+                planned.faults.remove(fault)
+
+    def remove_by_id(self, number: int) -> bool:
+        """Switch off what one `add()` switched on, and tell whether there still was something."""
+        before = len(self._planned)
+        self._planned = [planned for planned in self._planned if planned.id != number]
+        return len(self._planned) < before
 
     def clear(self) -> None:
         """Switch all faults off."""
@@ -103,12 +160,19 @@ class FaultPlan:
         One request meets one fault: the first that matches and whose chance comes up.
         """
         for planned in self._planned:
-            fault = planned.fault
+            fault = planned.faults[0]
             if not fault.matches(method, route) or (fault.rate < 1 and self._random.random() >= fault.rate):
                 continue
             if planned.left is not None:
                 planned.left -= 1
                 if planned.left == 0:
-                    self._planned.remove(planned)
+                    self._over(planned)
             return fault
         return None
+
+    def _over(self, planned: Planned) -> None:
+        planned.faults.popleft()
+        if planned.faults:
+            planned.left = planned.faults[0].times
+        else:
+            self._planned.remove(planned)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
+from types import MappingProxyType
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 DEACTIVATING = "DEACTIVATING"
 INACTIVE = "INACTIVE"
@@ -22,25 +23,63 @@ ANY_MODEL = "*"
 """The key under which a mapping of lifecycles holds the one for all other base models."""
 
 
+FAILS_AS = {"BUILDING": "BUILD_FAILED", "DEPLOYING": "DEPLOY_FAILED"}
+"""What a failure in a status is called; FAILED in all others."""
+
+SHORTEST_SECONDS = 0.001
+"""The least that a stage lasts at any speed, so that stages in a circle do not turn for ever within one look."""
+
+
 @frozen
 class Stage:
-    """One status of a lifecycle and how long it lasts.
+    """One status of a lifecycle, how long it lasts, and what comes after it.
+
+    The next stage of the list follows, unless one of the settings says otherwise. All
+    durations are of speed 1, and chances are drawn from the seed of the emulator.
 
     Raises:
-        ValueError: the status is empty, or *seconds* is not a positive finite number.
+        ValueError: the status is empty, a duration is not a positive finite number, *failure*
+            is no probability, or a stage without *seconds* is to fail at its end.
     """
 
     status: str
     """Any name; those that the API does not know are allowed, to try a client on them."""
 
     seconds: float | None = None
-    """Duration at speed 1; `None` stays until something moves the sampler on."""
+    """Duration; `None` stays until something moves the sampler on."""
+
+    then: str | None = None
+    """The status of the stage that follows, if it is not the next one: the way back of a circle."""
+
+    idle: float | None = None
+    """Seconds without a request to the data plane after which the stage is over; not for fixed *num_replicas*."""
+
+    failure: float = 0.0
+    """The probability that the stage ends in *fails_as*."""
+
+    fails_as: str | None = None
+    """What a failure leads to: for good, unless it is the status of a stage. `None`: by `FAILS_AS`."""
+
+    preemption: float | None = None
+    """Mean seconds after which a spot sampler is taken its GPU away, exponentially distributed."""
+
+    preempted: str = "DEPLOYING"
+    """The status of the stage at which a preempted sampler begins anew."""
 
     def __attrs_post_init__(self) -> None:
         if not self.status:
             raise ValueError("a stage needs the name of a status")
-        if self.seconds is not None and not (isfinite(self.seconds) and self.seconds > 0):
-            raise ValueError(f"the seconds of stage {self.status} must be positive, not {self.seconds!r}")
+        for seconds in (self.seconds, self.idle, self.preemption):
+            if seconds is not None and not (isfinite(seconds) and seconds > 0):
+                raise ValueError(f"the seconds of stage {self.status} must be positive, not {seconds!r}")
+        if not 0 <= self.failure <= 1:
+            raise ValueError(f"the failure of stage {self.status} must be between 0 and 1, not {self.failure!r}")
+        if self.failure and self.seconds is None:
+            raise ValueError(f"stage {self.status} has no end at which it could fail")
+
+    @property
+    def failed_status(self) -> str:
+        return self.fails_as or FAILS_AS.get(self.status, "FAILED")
 
 
 DEFAULT_LIFECYCLE: tuple[Stage, ...] = (
@@ -51,26 +90,85 @@ DEFAULT_LIFECYCLE: tuple[Stage, ...] = (
 )
 """A cold start without detours, ten times faster than a quick real one."""
 
+_ZERO_FIRST = (
+    Stage("BUILDING", 1.0),
+    Stage("DEPLOYING", 1.0),
+    Stage(SCALED_TO_ZERO),
+    Stage("WAKING_UP", 20.0),
+    Stage("LOADING_MODEL", 10.0),
+    Stage(ACTIVE),
+)
+
+COURSES: Mapping[str, tuple[Stage, ...]] = MappingProxyType(
+    {
+        "plain": DEFAULT_LIFECYCLE,
+        # truss has seen this order, on candidates for promotion: SCALED_TO_ZERO long before the first ACTIVE.
+        "zero-first": _ZERO_FIRST,
+        "idle": (
+            *DEFAULT_LIFECYCLE[:-1],
+            Stage(ACTIVE, idle=900.0),
+            Stage(SCALED_TO_ZERO),
+            Stage("WAKING_UP", 5.0),
+            Stage("LOADING_MODEL", 20.0, then=ACTIVE),
+        ),
+        # Which status a preempted sampler shows is not documented; beginning anew is a guess.
+        "spot": (*DEFAULT_LIFECYCLE[:-1], Stage(ACTIVE, preemption=600.0)),
+        "flaky": (
+            Stage("BUILDING", 2.0, failure=0.1),
+            Stage("DEPLOYING", 8.0, failure=0.1),
+            Stage("LOADING_MODEL", 20.0, failure=0.1),
+            Stage(ACTIVE, 300.0, then=ACTIVE, failure=0.2, fails_as="UNHEALTHY"),
+            Stage("UNHEALTHY", 10.0, then=ACTIVE, failure=0.2),
+        ),
+    }
+)
+"""Lifecycles by name, for `Emulator(lifecycles={"*": COURSES["idle"]})`."""
+
+TRAINER_LIFECYCLE: tuple[Stage, ...] = (Stage("CREATED", 1.0), Stage("DEPLOYING", 8.0), Stage("RUNNING"))
+"""What the trainer of a run goes through; its statuses are other ones than a sampler's."""
+
 
 def lifecycle(stages: Iterable[Stage | tuple[str, float | None]]) -> tuple[Stage, ...]:
     """Turn stages or (status, seconds) pairs into a checked lifecycle.
 
     Raises:
-        ValueError: there is no stage, or one would never end: `None` seconds are
-            for the last stage and for SCALED_TO_ZERO, which a wake ends.
+        ValueError: there is no stage, one would never end (`None` seconds are for the last
+            stage, for one with *idle*, and for SCALED_TO_ZERO, which a wake ends), or a
+            *then* or *preempted* names none of the stages.
     """
     parsed = tuple(stage if isinstance(stage, Stage) else Stage(*stage) for stage in stages)
     if not parsed:
         raise ValueError("a lifecycle needs at least one stage")
     for stage in parsed[:-1]:
-        if stage.seconds is None and stage.status != SCALED_TO_ZERO:
+        if stage.seconds is None and stage.idle is None and stage.status != SCALED_TO_ZERO:
             raise ValueError(f"stage {stage.status} never ends, so the stages after it are never reached")
+    for stage in parsed:
+        for target in (stage.then, None if stage.preemption is None else stage.preempted):
+            if target is not None and position(parsed, target) is None:
+                raise ValueError(f"stage {stage.status} leads to {target}, which is no stage")
     return parsed
+
+
+def position(stages: Sequence[Stage], status: str) -> int | None:
+    """Find the first stage with a status."""
+    return next((index for index, stage in enumerate(stages) if stage.status == status), None)
 
 
 def faster(stages: Iterable[Stage], speed: float) -> tuple[Stage, ...]:
     """Divide every duration by *speed*."""
-    return tuple(Stage(stage.status, None if stage.seconds is None else stage.seconds / speed) for stage in stages)
+
+    def part(seconds: float | None) -> float | None:
+        return None if seconds is None else max(seconds / speed, SHORTEST_SECONDS)
+
+    return tuple(
+        evolve(
+            stage,
+            seconds=part(stage.seconds),
+            idle=part(stage.idle),
+            preemption=part(stage.preemption),
+        )
+        for stage in stages
+    )
 
 
 @frozen
@@ -80,6 +178,7 @@ class Lifecycles:
     by_model: Mapping[str, tuple[Stage, ...]]
     fallback: tuple[Stage, ...]
     release_seconds: float
+    trainer: tuple[Stage, ...]
 
     @classmethod
     def of(
@@ -97,7 +196,7 @@ class Lifecycles:
             raise ValueError(f"speed must be positive, not {speed!r}")
         given = {model: faster(lifecycle(stages), speed) for model, stages in (lifecycles or {}).items()}
         fallback = given.pop(ANY_MODEL, None) or faster(DEFAULT_LIFECYCLE, speed)
-        return cls(given, fallback, RELEASE_SECONDS / speed)
+        return cls(given, fallback, RELEASE_SECONDS / speed, faster(TRAINER_LIFECYCLE, speed))
 
     def of_model(self, base_model: str) -> tuple[Stage, ...]:
         """Return the stages of one base model."""

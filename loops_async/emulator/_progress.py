@@ -4,13 +4,19 @@ No task moves a sampler on. Its position is worked out when somebody looks, from
 time of the last transition and the durations of the stages, so ten thousand samplers
 that nobody asks about cost nothing. Every transition is a row of `TRANSITIONS`; a
 pair that is not there leaves the sampler as it is.
+
+Chances are worked out in the same way, from the seed of the sampler and the number of
+stages that it went through, so they do not depend on who looks when.
 """
 
 from enum import Enum, auto
+from math import inf, log
 
 from attrs import evolve, frozen
 
-from ._lifecycle import DEACTIVATING, FREE_STATUSES, INACTIVE, SCALED_TO_ZERO, Stage
+from ._lifecycle import DEACTIVATING, FREE_STATUSES, INACTIVE, SCALED_TO_ZERO, Stage, position
+
+_MASK = 2**64 - 1
 
 
 class Phase(Enum):
@@ -18,6 +24,8 @@ class Phase(Enum):
 
     FOLLOWING = auto()
     """The lifecycle does."""
+    FAILED = auto()
+    """A stage failed for good."""
     HELD = auto()
     """A status was forced from outside and stays."""
     RELEASING = auto()
@@ -30,6 +38,12 @@ class Event(Enum):
     """What can happen to a sampler."""
 
     STAGE_OVER = auto()
+    STAGE_FAILED = auto()
+    """For good."""
+    STAGE_TROUBLED = auto()
+    """With a failure that is itself a stage."""
+    IDLE = auto()
+    PREEMPTED = auto()
     WAKE = auto()
     DEACTIVATE = auto()
     RELEASE_OVER = auto()
@@ -38,15 +52,31 @@ class Event(Enum):
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.FOLLOWING, Event.STAGE_OVER): Phase.FOLLOWING,
+    (Phase.FOLLOWING, Event.STAGE_FAILED): Phase.FAILED,
+    (Phase.FOLLOWING, Event.STAGE_TROUBLED): Phase.FOLLOWING,
+    (Phase.FOLLOWING, Event.IDLE): Phase.FOLLOWING,
+    (Phase.FOLLOWING, Event.PREEMPTED): Phase.FOLLOWING,
     (Phase.FOLLOWING, Event.WAKE): Phase.FOLLOWING,
     (Phase.FOLLOWING, Event.DEACTIVATE): Phase.RELEASING,
     (Phase.FOLLOWING, Event.FORCE): Phase.HELD,
+    (Phase.FAILED, Event.DEACTIVATE): Phase.RELEASING,
+    (Phase.FAILED, Event.FORCE): Phase.HELD,
     (Phase.HELD, Event.DEACTIVATE): Phase.RELEASING,
     (Phase.HELD, Event.FORCE): Phase.HELD,
     (Phase.RELEASING, Event.RELEASE_OVER): Phase.RELEASED,
     (Phase.RELEASING, Event.FORCE): Phase.HELD,
     (Phase.RELEASED, Event.FORCE): Phase.HELD,
 }
+
+
+@frozen
+class Due:
+    """A transition that time brings."""
+
+    at: float
+    event: Event
+    index: int
+    """The stage that comes, or the one that failed."""
 
 
 @frozen
@@ -60,13 +90,22 @@ class Progress:
     phase: Phase = Phase.FOLLOWING
     index: int = 0
     held: str = ""
+    """The status of HELD and FAILED."""
+    seed: int = 0
+    visits: int = 0
+    """Stages that it left so far."""
+    used: float = -inf
+    """When the data plane was asked last."""
+    spot: bool = False
+    fixed: bool = False
+    """Its number of replicas is fixed, so that it never scales down."""
 
     @property
     def status(self) -> str:
         """Name the status, as of the last `advanced()`."""
         if self.phase is Phase.FOLLOWING:
             return self.stages[self.index].status
-        if self.phase is Phase.HELD:
+        if self.phase in {Phase.HELD, Phase.FAILED}:
             return self.held
         return DEACTIVATING if self.phase is Phase.RELEASING else INACTIVE
 
@@ -78,8 +117,10 @@ class Progress:
     def advanced(self, now: float) -> "Progress":
         """Apply all that became due up to *now*; the same object if nothing did."""
         current = self
-        while (due := current._due()) is not None and due[1] <= now:
-            current = current._after(*due)
+        while (due := current._due()) is not None and due.at <= now:
+            current = current._after(due.event, due.at, due.index)
+            if due.event is Event.STAGE_FAILED:
+                current = evolve(current, held=current.stages[due.index].failed_status)
         return current
 
     def woken(self, now: float) -> "Progress":
@@ -88,9 +129,17 @@ class Progress:
         A forced SCALED_TO_ZERO stays too: whoever forced it says when it ends.
         """
         current = self.advanced(now)
-        if current.status != SCALED_TO_ZERO or current.index + 1 == len(current.stages):
+        if current.status != SCALED_TO_ZERO:
             return current
-        return current._after(Event.WAKE, now)
+        following = current._next()
+        return current if following is None else current._after(Event.WAKE, now, following)
+
+    def touched(self, now: float) -> "Progress":
+        """Note a request to the data plane, which puts an idle scale-down off."""
+        current = self.advanced(now)
+        if current.phase is not Phase.FOLLOWING or current.stages[current.index].idle is None:
+            return current
+        return evolve(current, used=now)
 
     def deactivated(self, now: float) -> "Progress":
         """Begin to shut down; what is shutting or shut down, however it got there, stays."""
@@ -103,18 +152,50 @@ class Progress:
         """Hold *status* from *now* on."""
         return evolve(self.advanced(now)._after(Event.FORCE, now), held=status)
 
-    def _due(self) -> tuple[Event, float] | None:
+    def _due(self) -> Due | None:
         if self.phase is Phase.RELEASING:
-            return Event.RELEASE_OVER, self.since + self.release_seconds
-        if self.phase is Phase.FOLLOWING and self.index + 1 < len(self.stages):
-            seconds = self.stages[self.index].seconds
-            if seconds is not None:
-                return Event.STAGE_OVER, self.since + seconds
-        return None
+            return Due(self.since + self.release_seconds, Event.RELEASE_OVER, self.index)
+        if self.phase is not Phase.FOLLOWING:
+            return None
+        stage, following = self.stages[self.index], self._next()
+        dues = []
+        if stage.seconds is not None:
+            dues += self._end(stage, self.since + stage.seconds, following)
+        if stage.idle is not None and following is not None and not self.fixed:
+            dues.append(Due(max(self.since, self.used) + stage.idle, Event.IDLE, following))
+        if stage.preemption is not None and self.spot:
+            at = self.since - log(1 - self._chance(1)) * stage.preemption
+            # lifecycle() made sure that there is such a stage.
+            dues.append(Due(at, Event.PREEMPTED, position(self.stages, stage.preempted) or 0))
+        return min(dues, key=lambda due: due.at, default=None)
 
-    def _after(self, event: Event, at: float) -> "Progress":
+    def _end(self, stage: Stage, at: float, following: int | None) -> list[Due]:
+        """Give what the end of a stage brings: at most one transition."""
+        if stage.failure and self._chance(0) < stage.failure:
+            trouble = position(self.stages, stage.failed_status)
+            if trouble is None:
+                return [Due(at, Event.STAGE_FAILED, self.index)]
+            return [Due(at, Event.STAGE_TROUBLED, trouble)]
+        return [] if following is None else [Due(at, Event.STAGE_OVER, following)]
+
+    def _next(self) -> int | None:
+        then = self.stages[self.index].then
+        if then is not None:
+            return position(self.stages, then)
+        return self.index + 1 if self.index + 1 < len(self.stages) else None
+
+    def _after(self, event: Event, at: float, index: int | None = None) -> "Progress":
         phase = TRANSITIONS.get((self.phase, event))
         if phase is None:
             return self
-        step = 1 if event in {Event.STAGE_OVER, Event.WAKE} else 0
-        return evolve(self, phase=phase, index=self.index + step, since=at)
+        step = 0 if index is None else 1
+        return evolve(
+            self, phase=phase, index=self.index if index is None else index, visits=self.visits + step, since=at
+        )
+
+    def _chance(self, which: int) -> float:
+        """Draw from [0, 1) for the current stage: a finaliser of SplitMix64, ten times cheaper than a Random."""
+        mixed = (self.seed * 0x9E3779B97F4A7C15 + self.visits * 2 + which + 1) * 0xD1342543DE82EF95 & _MASK
+        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & _MASK
+        return (mixed ^ mixed >> 31) / (_MASK + 1)

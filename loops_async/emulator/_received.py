@@ -31,3 +31,27 @@ class ReceivedRequest:
             ValueError: it is not JSON.
         """
         return json.loads(self.body)
+
+
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
+
+
+def redacted(request: ReceivedRequest, keys: list[str]) -> dict[str, Any]:
+    """Write a request as JSON, without credentials and without *keys* wherever they stand."""
+
+    def clean(text: str) -> str:
+        for key in keys:
+            text = text.replace(key, "***")
+        return text
+
+    return {
+        "method": request.method,
+        "path": clean(request.path),
+        "route": request.route,
+        "query": {clean(name): clean(value) for name, value in request.query.items()},
+        "headers": {
+            name.lower(): clean(value) for name, value in request.headers.items() if name.lower() not in _SECRET_HEADERS
+        },
+        "body": clean(request.body.decode(errors="replace")),
+        "at": request.at,
+    }

@@ -1,5 +1,7 @@
 """The one exception of the control plane: a request that it turns down."""
 
+VALIDATION_ERROR = "VALIDATION_ERROR"
+
 
 class Refused(Exception):
     """A request that gets an error answer."""
@@ -11,9 +13,14 @@ class Refused(Exception):
         self.message = message
 
 
+def conflict(message: str) -> Refused:
+    """Build the answer to a request that what it is about does not allow as things stand."""
+    return Refused(409, "CONFLICT", message)
+
+
 def invalid(message: str) -> Refused:
     """Build the answer to a request that breaks a rule of its schema."""
-    return Refused(400, "VALIDATION_ERROR", message)
+    return Refused(400, VALIDATION_ERROR, message)
 
 
 def not_found(what: str, key: str) -> Refused:

@@ -26,6 +26,18 @@ class SamplerRequest:
     reuse_from_session_id: str | None
 
 
+@frozen
+class RunRequest:
+    """A create of a run whose fields have the right types and ranges."""
+
+    session_id: str
+    base_model: str
+    name: str | None
+    availability_model: str
+    sampler_num_replicas: int | None
+    max_seq_len: int | None
+
+
 def json_object(body: bytes) -> dict[str, Any]:
     """Read a body that has to be a JSON object.
 
@@ -48,11 +60,8 @@ def sampler_request(body: bytes) -> SamplerRequest:
         Refused: with 400, naming the field at fault.
     """
     document = json_object(body)
-    session_id = _text(document, "session_id")
-    if session_id is None:
-        raise invalid("session_id: field required.")
     request = SamplerRequest(
-        session_id=session_id,
+        session_id=_required(document, "session_id"),
         base_model=_text(document, "base_model"),
         run_id=_text(document, "run_id"),
         model_path=_text(document, "model_path"),
@@ -68,6 +77,38 @@ def sampler_request(body: bytes) -> SamplerRequest:
     return request
 
 
+def run_request(body: bytes) -> RunRequest:
+    """Read the body of a run create; keys that the schema does not have are ignored.
+
+    Raises:
+        Refused: with 400, naming the field at fault.
+    """
+    document = json_object(body)
+    session_id, base_model = _required(document, "session_id"), _required(document, "base_model")
+    name, path = _text(document, "name"), _text(document, "path")
+    if name is not None and len(name) > 255:
+        raise invalid("name: must have at most 255 characters.")
+    if path is not None and checkpoint_key(path)[1] != "trainer":
+        raise invalid("path: must be a weights checkpoint, which a trainer can load.")
+    for field in ("lora_rank", "replicas"):
+        _defaulted(document, field)
+    _defaulted(document, "scale_down_delay_seconds", maximum=3600)
+    _text(document, "reuse_from_run_id")
+    _text(document, "reuse_from_session_id")
+    if document.get("seed") is not None and _integer(document["seed"]) is None:
+        raise invalid("seed: must be an integer.")
+    if "availability_model" in document and document["availability_model"] is None:
+        raise invalid("availability_model: must be a non-empty string.")
+    return RunRequest(
+        session_id=session_id,
+        base_model=base_model,
+        name=name,
+        availability_model=_text(document, "availability_model") or "dedicated",
+        sampler_num_replicas=_positive(document, "sampler_num_replicas"),
+        max_seq_len=_positive(document, "max_seq_len"),
+    )
+
+
 def checkpoint_query(body: bytes) -> tuple[str, str | None]:
     """Read the body of a checkpoint validation: its path and the run that would load it.
 
@@ -75,10 +116,7 @@ def checkpoint_query(body: bytes) -> tuple[str, str | None]:
         Refused: with 400, naming the field at fault.
     """
     document = json_object(body)
-    path = _text(document, "checkpoint_path")
-    if path is None:
-        raise invalid("checkpoint_path: field required.")
-    return path, _text(document, "run_id")
+    return _required(document, "checkpoint_path"), _text(document, "run_id")
 
 
 def checkpoint_key(path: str) -> tuple[str, str, str]:
@@ -109,6 +147,22 @@ def whole_number(query: Mapping[str, str], name: str, *, default: int | None, mi
     return int(text)
 
 
+def status_request(body: bytes) -> str:
+    """Read the status that a sampler is to be put into.
+
+    Raises:
+        Refused: with 400 unless there is one.
+    """
+    return _required(json_object(body), "status")
+
+
+def _required(document: dict[str, Any], name: str) -> str:
+    value = _text(document, name)
+    if value is None:
+        raise invalid(f"{name}: field required.")
+    return value
+
+
 def _text(document: dict[str, Any], name: str) -> str | None:
     value = document.get(name)
     if value is None:
@@ -119,10 +173,25 @@ def _text(document: dict[str, Any], name: str) -> str | None:
 
 
 def _positive(document: dict[str, Any], name: str) -> int | None:
-    value = document.get(name)
-    if value is None:
+    if document.get(name) is None:
         return None
-    # JSON's true is an int to Python.
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    number = _integer(document[name])
+    if number is None or number < 1:
         raise invalid(f"{name}: must be an integer of at least 1.")
-    return value
+    return number
+
+
+def _defaulted(document: dict[str, Any], name: str, maximum: int | None = None) -> None:
+    """Check an integer that may be left out, but is not nullable."""
+    number = _integer(document.get(name, 1))
+    if number is None or number < 1 or (maximum is not None and number > maximum):
+        raise invalid(
+            f"{name}: must be an integer of at least 1{'' if maximum is None else f' and at most {maximum}'}."
+        )
+
+
+def _integer(value: object) -> int | None:
+    """Read an integer as JSON Schema has it: `1.0` is one, and `true`, which is an int to Python, is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

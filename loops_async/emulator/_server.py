@@ -1,18 +1,23 @@
 """The emulator: an application of the control plane on a socket of this machine."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
 from . import _documents as documents
-from ._app import Api
+from ._app import application
 from ._faults import Fault, FaultPlan
+from ._gate import Gate, emulated_routes
 from ._lifecycle import Lifecycles, Stage
 from ._received import ReceivedRequest
 from ._refused import Refused
+from ._routes.admin import Desk
+from ._settings import ErrorShape, Settings, check_lag
+from ._site import Site
 from ._state import ControlPlane, SamplerView
 
 # Handlers that wait are told to stop; this is for one that still reads a slow body.
@@ -33,14 +38,21 @@ class Emulator:
         host: The address to listen on.
         port: The port; 0 takes a free one.
         api_key: The one key that is let in, as `Bearer` or `Api-Key`; `None` asks for none.
+        inference_api_key: A second key, which the data plane lets in and the control plane answers with 403.
         speed: By what the durations of all lifecycles are divided.
         lifecycles: The stages of a sampler by base model; `"*"` for the models not named.
         user_email: The owner of every sampler.
-        seed: What ids and chances of faults are drawn from.
-        clock_skew: Seconds by which `created_at` runs ahead of the true time.
+        teams: The names of the teams by id, all others being 404; `None` takes any id for a team.
+        seed: What ids, and the chances of lifecycles and faults, are drawn from.
+        clock_skew: Seconds by which `created_at` and `Date` run ahead of the true time.
+        list_lag: Seconds, at any speed, by which lists lag behind; also an attribute, to be set at any time.
+        error_shape: How errors are written: `"code"` for `{code, message}`, `"error"` for
+            `{error, message, details}`, `"detail"` for `{detail}`.
+        invalid_status: What a request that breaks its schema is answered with: 400 or 422.
+        keep_received: How many of the requests received are kept, the last ones; `None` keeps all.
 
     Raises:
-        ValueError: a lifecycle or *speed* makes no sense.
+        ValueError: a lifecycle or one of the settings makes no sense.
     """
 
     def __init__(
@@ -49,22 +61,34 @@ class Emulator:
         port: int = 0,
         *,
         api_key: str | None = None,
+        inference_api_key: str | None = None,
         speed: float = 1.0,
         lifecycles: Mapping[str, Sequence[Stage | tuple[str, float | None]]] | None = None,
         user_email: str | None = "developer@example.com",
+        teams: Mapping[str, str] | None = None,
         seed: int = 0,
         clock_skew: float = 0.0,
+        list_lag: float = 0.0,
+        error_shape: ErrorShape = "code",
+        invalid_status: int = 400,
+        keep_received: int | None = None,
     ) -> None:
         self._host = host
         self._port = port
-        self._api_key = api_key
-        self._user_email = user_email
-        self._clock_skew = clock_skew
-        self._plane = ControlPlane(Lifecycles.of(lifecycles, speed=speed), seed=seed)
+        self._settings = Settings(
+            api_key=api_key,
+            inference_api_key=inference_api_key,
+            user_email=user_email,
+            clock_skew=clock_skew,
+            list_lag=list_lag,
+            error_shape=error_shape,
+            invalid_status=invalid_status,
+        )
+        self._plane = ControlPlane(Lifecycles.of(lifecycles, speed=speed), seed=seed, teams=teams)
         self._faults = FaultPlan(seed)
-        self._received: list[ReceivedRequest] = []
+        self._received: deque[ReceivedRequest] = deque(maxlen=keep_received)
         self._url: str | None = None
-        self._running: tuple[web.AppRunner, Api] | None = None
+        self._running: tuple[web.AppRunner, Gate] | None = None
 
     def __repr__(self) -> str:
         return f"<Emulator {self._url or 'not started'}>"
@@ -81,6 +105,11 @@ class Emulator:
     ) -> None:
         await self.aclose()
 
+    def _application(self) -> tuple[web.Application, Site, Gate]:
+        site = Site(self._plane, self._settings)
+        gate = Gate(self._faults, self._received, self._settings)
+        return application(site, gate, Desk(self._faults, self._received)), site, gate
+
     async def start(self) -> None:
         """Listen.
 
@@ -90,18 +119,9 @@ class Emulator:
         """
         if self._running is not None:
             raise RuntimeError("the emulator is running already")
-        api = Api(
-            self._plane,
-            self._faults,
-            self._received,
-            api_key=self._api_key,
-            user_email=self._user_email,
-            clock_skew=self._clock_skew,
-        )
-        runner = web.AppRunner(
-            api.application(), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
-        )
-        self._running = runner, api
+        app, site, gate = self._application()
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
+        self._running = runner, gate
         try:
             await runner.setup()
             await web.TCPSite(runner, self._host, self._port, backlog=_BACKLOG).start()
@@ -111,7 +131,7 @@ class Emulator:
             raise
         self._port = runner.addresses[0][1]
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self._url = api.origin = f"http://{host}:{self._port}"
+        self._url = site.origin = f"http://{host}:{self._port}"
 
     async def aclose(self) -> None:
         """Stop listening and drop all connections, idle ones and those in a delay included.
@@ -120,8 +140,8 @@ class Emulator:
         """
         if self._running is None:
             return
-        (runner, api), self._running = self._running, None
-        api.close()
+        (runner, gate), self._running = self._running, None
+        gate.close()
         await runner.cleanup()
 
     @property
@@ -136,8 +156,13 @@ class Emulator:
         return self._url
 
     @property
+    def routes(self) -> frozenset[str]:
+        """The templates of all routes that a `Fault` can be for."""
+        return emulated_routes(self._application()[0])
+
+    @property
     def received(self) -> tuple[ReceivedRequest, ...]:
-        """Every request that arrived since the last `clear_received()`, in order.
+        """Every request that arrived since the last `clear_received()`, in order; the last *keep_received* of them.
 
         Those that were refused or met a fault are among them.
         """
@@ -156,6 +181,16 @@ class Emulator:
         self._faults.add(fault)
         return fault
 
+    def add_script(self, faults: Iterable[Fault]) -> None:
+        """Switch faults on one after another: each when the one before it was met as often as its *times* say.
+
+        A `Fault()` without settings lets a request through, and so is a pause in a script.
+
+        Raises:
+            ValueError: there is none, or one with `times=None` is not the last.
+        """
+        self._faults.add(*faults)
+
     def remove_fault(self, fault: Fault) -> None:
         """Switch a fault off; one that is off or used up already is no mistake."""
         self._faults.remove(fault)
@@ -163,6 +198,16 @@ class Emulator:
     def clear_faults(self) -> None:
         """Switch all faults off."""
         self._faults.clear()
+
+    @property
+    def list_lag(self) -> float:
+        """Seconds by which lists lag behind."""
+        return self._settings.list_lag
+
+    @list_lag.setter
+    def list_lag(self, seconds: float) -> None:
+        check_lag(seconds)
+        self._settings.list_lag = seconds
 
     @property
     def samplers(self) -> tuple[SamplerView, ...]:
@@ -202,4 +247,4 @@ class Emulator:
             sampler = self._plane.sampler(sampler_id, time.monotonic())
         except Refused as refused:
             raise KeyError(sampler_id) from refused
-        return documents.sampler(sampler, self.url, self._user_email)
+        return documents.sampler(sampler, self.url, self._settings.user_email)

@@ -1,21 +1,25 @@
 """The state of a control plane, free of I/O: time and bytes come in as arguments.
 
 `now` is a reading, in seconds, of one monotonic clock; `wall` is the aware UTC time
-that new samplers get as their creation time.
+that new samplers get as their creation time. What looks as of an earlier `now` sees
+what was there then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from math import inf
 from random import Random
-from typing import Any
+from typing import TypeVar
 
 from attrs import define, field, frozen
 
-from ._catalog import CHECKPOINTS, RUNS, Checkpoint
+from ._catalog import RUNS
+from ._checkpoints import Checkpoints
 from ._lifecycle import INACTIVE, Lifecycles
 from ._progress import Progress
-from ._refused import Refused, invalid, not_found
-from ._requests import SamplerRequest, checkpoint_key
+from ._refused import conflict, invalid, not_found
+from ._requests import RunRequest, SamplerRequest
+from ._timeline import Timeline
 
 # No vowels and no look-alikes, so that ids read like Baseten's and spell nothing.
 _ID_ALPHABET = "13456789bcdfghjkmnpqrstvwxyz"
@@ -34,9 +38,39 @@ class Sampler:
     """The run that it is paired to."""
     team_id: str | None
     created_at: datetime
-    progress: Progress
+    timeline: Timeline
+    num_replicas: int | None = None
     rendered: tuple[str, str] | None = field(default=None, repr=False)
     """A status and the JSON of this sampler in it: only the status of a document ever changes."""
+
+    @property
+    def progress(self) -> Progress:
+        """Where it stood when somebody looked last."""
+        return self.timeline.progress
+
+
+@define(eq=False)
+class Run:
+    """A run as the control plane keeps it, with the deployment of its trainer."""
+
+    id: str
+    model_id: str
+    deployment_id: str
+    session_id: str
+    name: str
+    base_model: str
+    availability_model: str
+    team_id: str | None
+    created_at: datetime
+    trainer: Timeline
+
+    def active(self, moment: float) -> bool:
+        """Tell whether it was not deactivated yet."""
+        progress = self.trainer.at(moment)
+        return progress is None or progress.billed
+
+
+_Record = TypeVar("_Record", Sampler, Run)
 
 
 @frozen
@@ -52,21 +86,65 @@ class SamplerView:
     billed: bool
 
 
-class ControlPlane:
-    """Sessions, samplers and checkpoints of one organisation with one user."""
+class ControlPlane(Checkpoints):
+    """Sessions, samplers, runs and checkpoints of one organisation with one user."""
 
-    def __init__(self, lifecycles: Lifecycles | None = None, *, seed: int = 0) -> None:
+    def __init__(
+        self, lifecycles: Lifecycles | None = None, *, seed: int = 0, teams: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__()
         self._lifecycles = Lifecycles.of() if lifecycles is None else lifecycles
         self._random = Random(seed)  # noqa: S311 -- ids that a seed repeats, no secrets
+        self._seed = seed
+        self._teams = None if teams is None else dict(teams)
+        self._seen_teams: dict[str, str] = {}
         self._taken: set[str] = set()
         self._sessions: dict[str, str | None] = {}
         self._samplers: dict[str, Sampler] = {}
         self._by_deployment: dict[tuple[str, str], Sampler] = {}
         self._by_run: dict[str, Sampler] = {}
-        self._checkpoints = {checkpoint.id: checkpoint for checkpoint in CHECKPOINTS}
+        self._runs: dict[str, Run] = {}
+        for run in RUNS:
+            self._taken.update((run.id, run.session_id, run.deployment_id))
+            self._sessions[run.session_id] = None
+            self._runs[run.id] = Run(
+                id=run.id,
+                model_id=self._new_id(8),
+                deployment_id=run.deployment_id,
+                session_id=run.session_id,
+                name=run.id,
+                base_model=run.base_model,
+                availability_model="dedicated",
+                team_id=None,
+                created_at=datetime.fromisoformat(run.created_at),
+                trainer=Timeline(Progress(self._lifecycles.trainer, self._lifecycles.release_seconds, since=-inf)),
+            )
+
+    @property
+    def teams(self) -> Mapping[str, str]:
+        """The teams by id, with their names; without given ones, those that were named so far."""
+        return self._seen_teams if self._teams is None else self._teams
+
+    def team(self, team_id: str | None) -> str | None:
+        """Return the id of a team, or `None` for none.
+
+        Raises:
+            Refused: with 404 if the teams are given and it is none of them.
+        """
+        if team_id is not None:
+            if self._teams is None:
+                self._seen_teams.setdefault(team_id, team_id)
+            elif team_id not in self._teams:
+                raise not_found("Team", team_id)
+        return team_id
 
     def create_session(self, team_id: str | None = None) -> str:
-        """Open a session and return its id."""
+        """Open a session and return its id.
+
+        Raises:
+            Refused: with 404 if the team is unknown.
+        """
+        self.team(team_id)
         session_id = self._new_id(7)
         self._sessions[session_id] = team_id
         return session_id
@@ -87,19 +165,35 @@ class ControlPlane:
         """Start a sampler; for a run that has a live one already, return that one.
 
         Raises:
-            Refused: with 404 if the session or the run that has to give the base model is unknown.
+            Refused: with 404 if the session, the team, or the run that has to give the base model is
+                unknown, 400 if the run has another availability model, 409 if it is deactivated.
         """
+        self.team(team_id)
         self.session(request.session_id)
-        base_model = request.base_model
+        run = None if request.run_id is None else self._runs.get(request.run_id)
+        base_model, availability = request.base_model, request.availability_model
         if request.run_id is not None:
             paired = self._by_run.get(request.run_id)
-            if paired is not None and self._advance(paired, now).progress.billed:
+            if paired is not None and paired.timeline.advance(now).billed:
                 return paired
-            base_model = base_model or RUNS.get(request.run_id)
+            if run is not None:
+                if not run.active(now):
+                    raise conflict(f"Run {run.id} is deactivated.")
+                if availability not in {None, run.availability_model}:
+                    raise invalid(f"availability_model: run {run.id} is {run.availability_model}.")
+                base_model, availability = base_model or run.base_model, run.availability_model
             if base_model is None:
                 raise not_found("Loops run", request.run_id)
         if base_model is None:
             raise invalid("base_model: field required unless run_id is given.")
+        progress = Progress(
+            self._lifecycles.of_model(base_model),
+            self._lifecycles.release_seconds,
+            since=now,
+            seed=self._seed * 1_000_003 + len(self._samplers),
+            spot=availability == "spot",
+            fixed=request.num_replicas is not None,
+        )
         sampler = Sampler(
             id=self._new_id(7),
             model_id=self._new_id(8),
@@ -109,7 +203,8 @@ class ControlPlane:
             run_id=request.run_id,
             team_id=team_id,
             created_at=wall.astimezone(UTC),
-            progress=Progress(self._lifecycles.of_model(base_model), self._lifecycles.release_seconds, since=now),
+            timeline=Timeline(progress),
+            num_replicas=request.num_replicas,
         )
         self._samplers[sampler.id] = sampler
         self._by_deployment[sampler.model_id, sampler.deployment_id] = sampler
@@ -129,10 +224,22 @@ class ControlPlane:
             raise not_found("Loops sampler", sampler_id) from None
 
     def samplers(self, now: float, *, team_id: str | None = None, everyone: bool = False) -> Iterator[Sampler]:
-        """Give the samplers of a team (`None`: of no team), or all; newest first, dead ones included."""
-        for sampler in reversed(self._samplers.values()):
-            if everyone or sampler.team_id == team_id:
-                yield self._advance(sampler, now)
+        """Give the samplers of a team (`None`: of no team), or all; newest first, dead ones included.
+
+        Raises:
+            Refused: with 404 if the team is unknown.
+        """
+        for sampler in self._of(self._samplers, team_id, everyone):
+            yield self._advance(sampler, now)
+
+    def samplers_at(
+        self, moment: float, *, team_id: str | None = None, everyone: bool = False
+    ) -> Iterator[tuple[Sampler, str]]:
+        """Give the samplers that existed at a moment before now, with their statuses then, in the same order."""
+        for sampler in self._of(self._samplers, team_id, everyone):
+            progress = sampler.timeline.at(moment)
+            if progress is not None:
+                yield sampler, progress.status
 
     def deactivate(self, sampler_id: str, now: float) -> Sampler:
         """Begin to shut a sampler down; one that is shutting or shut down stays as it is.
@@ -142,12 +249,8 @@ class ControlPlane:
         """
         sampler = self.sampler(sampler_id, now)
         if sampler.run_id is not None:
-            raise Refused(
-                409,
-                "CONFLICT",
-                f"Sampler {sampler_id} is paired to run {sampler.run_id}: deactivate the run instead.",
-            )
-        sampler.progress = sampler.progress.deactivated(now)
+            raise conflict(f"Sampler {sampler_id} is paired to run {sampler.run_id}: deactivate the run instead.")
+        sampler.timeline.act(sampler.progress.deactivated(now), now)
         return sampler
 
     def force(self, sampler_id: str, status: str, now: float) -> None:
@@ -157,18 +260,34 @@ class ControlPlane:
             Refused: with 404 if there is none.
         """
         sampler = self.sampler(sampler_id, now)
-        sampler.progress = sampler.progress.forced(status, now)
+        sampler.timeline.act(sampler.progress.forced(status, now), now)
+
+    def deployed(self, model_id: str, deployment_id: str, now: float) -> Sampler:
+        """Return the sampler behind a deployment, shut down or not.
+
+        Raises:
+            Refused: with 404 if there is none.
+        """
+        sampler = self._by_deployment.get((model_id, deployment_id))
+        if sampler is None:
+            raise not_found("Deployment", deployment_id)
+        return self._advance(sampler, now)
 
     def deployment(self, model_id: str, deployment_id: str, now: float) -> Sampler:
-        """Return the sampler behind a deployment.
+        """Return the sampler behind a deployment that can be reached.
 
         Raises:
             Refused: with 404 if there is none, or if it is shut down.
         """
-        sampler = self._by_deployment.get((model_id, deployment_id))
-        if sampler is None or self._advance(sampler, now).progress.status == INACTIVE:
+        sampler = self.deployed(model_id, deployment_id, now)
+        if sampler.progress.status == INACTIVE:
             raise not_found("Deployment", deployment_id)
         return sampler
+
+    def use(self, sampler: Sampler, now: float) -> None:
+        """Note a request to the data plane: it puts an idle scale-down off, and is a wake where there was one."""
+        sampler.timeline.touch(now)
+        sampler.timeline.act(sampler.progress.woken(now), now)
 
     def wake(self, model_id: str, deployment_id: str, now: float) -> None:
         """Move a sampler on that is scaled to zero; any other stays as it is.
@@ -177,7 +296,97 @@ class ControlPlane:
             Refused: with 404 if there is none, or if it is shut down.
         """
         sampler = self.deployment(model_id, deployment_id, now)
-        sampler.progress = sampler.progress.woken(now)
+        sampler.timeline.act(sampler.progress.woken(now), now)
+
+    def create_run(self, request: RunRequest, now: float, wall: datetime, team_id: str | None = None) -> Run:
+        """Start a run and the sampler that is paired to it.
+
+        Raises:
+            Refused: with 404 if the session or the team is unknown.
+        """
+        self.team(team_id)
+        self.session(request.session_id)
+        run_id = self._new_id(7)
+        run = Run(
+            id=run_id,
+            model_id=self._new_id(8),
+            deployment_id=self._new_id(7),
+            session_id=request.session_id,
+            name=request.name or f"run-{run_id}",
+            base_model=request.base_model,
+            availability_model=request.availability_model,
+            team_id=team_id,
+            created_at=wall.astimezone(UTC),
+            trainer=Timeline(Progress(self._lifecycles.trainer, self._lifecycles.release_seconds, since=now)),
+        )
+        self._runs[run_id] = run
+        paired = SamplerRequest(
+            session_id=request.session_id,
+            base_model=request.base_model,
+            run_id=run_id,
+            model_path=None,
+            max_seq_length=request.max_seq_len,
+            num_replicas=request.sampler_num_replicas,
+            availability_model=request.availability_model,
+            reuse_from_session_id=None,
+        )
+        self.create_sampler(paired, now, wall, team_id)
+        return run
+
+    def run(self, run_id: str) -> Run:
+        """Return a run.
+
+        Raises:
+            Refused: with 404 if there is none.
+        """
+        try:
+            return self._runs[run_id]
+        except KeyError:
+            raise not_found("Loops run", run_id) from None
+
+    def run_of_deployment(self, deployment_id: str) -> Run:
+        """Return the run of a trainer deployment.
+
+        Raises:
+            Refused: with 404 if there is none.
+        """
+        for run in self._runs.values():
+            if run.deployment_id == deployment_id:
+                return run
+        raise not_found("Loops deployment", deployment_id)
+
+    def runs(
+        self,
+        moment: float,
+        *,
+        run_id: str | None = None,
+        base_model: str | None = None,
+        team_id: str | None = None,
+        everyone: bool = False,
+    ) -> list[Run]:
+        """Return the runs that existed at a moment and that every given filter lets through, newest first.
+
+        Raises:
+            Refused: with 404 if the team is unknown.
+        """
+        return [
+            run
+            for run in self._of(self._runs, team_id, everyone)
+            if run_id in {None, run.id} and base_model in {None, run.base_model} and run.trainer.at(moment) is not None
+        ]
+
+    def paired_sampler(self, run: Run, moment: float) -> tuple[Sampler, str] | None:
+        """Return the newest sampler of a run, with its status at a moment; `None` if there was none."""
+        sampler = self._by_run.get(run.id)
+        progress = None if sampler is None else sampler.timeline.at(moment)
+        return None if sampler is None or progress is None else (sampler, progress.status)
+
+    def deactivate_run(self, run: Run, now: float) -> None:
+        """Shut a run down, and the sampler that is paired to it; once is enough."""
+        run.trainer.act(run.trainer.progress.deactivated(now), now)
+        sampler = self._by_run.get(run.id)
+        if sampler is not None:
+            sampler.timeline.act(sampler.progress.deactivated(now), now)
 
     def view(self, sampler: Sampler, now: float) -> SamplerView:
         """Take a picture of a sampler."""
@@ -195,55 +404,24 @@ class ControlPlane:
         """Take a picture of every sampler, in the order of creation."""
         return tuple(self.view(sampler, now) for sampler in self._samplers.values())
 
-    def checkpoint(self, checkpoint_id: str) -> Checkpoint:
-        """Return a checkpoint by its id, which is not its name.
-
-        Raises:
-            Refused: with 404 if there is none.
-        """
-        try:
-            return self._checkpoints[checkpoint_id]
-        except KeyError:
-            raise not_found("Checkpoint", checkpoint_id) from None
-
-    def checkpoints(
-        self, *, run_id: str | None = None, base_model: str | None = None, checkpoint_path: str | None = None
-    ) -> list[Checkpoint]:
-        """Return the checkpoints that the one given filter lets through; may be none.
-
-        Raises:
-            Refused: with 400 unless there is exactly one filter, and for a malformed path.
-        """
-        filters: dict[str, Any] = {
-            "run_id": run_id,
-            "base_model": base_model,
-            "checkpoint_path": checkpoint_path,
-        }
-        if sum(value is not None for value in filters.values()) != 1:
-            raise invalid(f"Give exactly one of {', '.join(filters)}.")
-        if checkpoint_path is not None:
-            key = checkpoint_key(checkpoint_path)
-            return [each for each in self._checkpoints.values() if (each.run_id, each.target, each.name) == key]
-        return [
-            each
-            for each in self._checkpoints.values()
-            if (each.run_id == run_id if base_model is None else each.base_model == base_model)
-        ]
-
     def validate_checkpoint(self, path: str, run_id: str | None = None) -> None:
         """Check that a sampler can load a checkpoint.
 
         Raises:
             Refused: with 400 if the path is malformed, names no sampler checkpoint, or does not fit the run.
         """
-        found = self.checkpoints(checkpoint_path=path)
-        if not found or found[0].target != "sampler":
-            raise invalid(f"Checkpoint {path!r} does not exist or is not a sampler checkpoint.")
-        if run_id is not None and RUNS.get(run_id) != found[0].base_model:
+        found = self.sampler_checkpoint(path)
+        if run_id is not None and (run_id not in self._runs or self._runs[run_id].base_model != found.base_model):
             raise invalid(f"Checkpoint {path!r} cannot be loaded by run {run_id!r}.")
 
+    def _of(self, records: dict[str, _Record], team_id: str | None, everyone: bool) -> Iterator[_Record]:
+        self.team(team_id)
+        for record in reversed(records.values()):
+            if everyone or record.team_id == team_id:
+                yield record
+
     def _advance(self, sampler: Sampler, now: float) -> Sampler:
-        sampler.progress = sampler.progress.advanced(now)
+        sampler.timeline.advance(now)
         return sampler
 
     def _new_id(self, length: int) -> str:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
+from click.testing import CliRunner
 
-from loops_async import AuthenticationError, LoopsClient
+from loops_async import AuthenticationError, LoopsClient, RateLimitError, RetryPolicy, ServerError
+from loops_async.cli._main import cli
+from loops_async.emulator import Emulator, parse_fault
 
 from .command_process import INTERRUPTIBLE, SECONDS, finished, first_line, started
 
@@ -66,3 +73,68 @@ def test_an_address_of_another_machine_is_one_line() -> None:
     assert (code, output) == (1, "")
     assert errors.startswith("Error: cannot listen on 192.0.2.1 port 0: ")
     assert errors.count("\n") == 1
+
+
+def told(url: str, key: str) -> dict[str, Any]:
+    """Ask an emulator about itself."""
+    request = Request(f"{url}/_emulator", headers={"Authorization": f"Api-Key {key}"})  # noqa: S310 -- loopback
+    with urlopen(request, timeout=SECONDS) as response:  # noqa: S310
+        document: dict[str, Any] = json.load(response)
+        return document
+
+
+def test_lifecycles_faults_and_lag_come_from_the_command_line(tmp_path: Path) -> None:
+    course, script = tmp_path / "course.json", tmp_path / "script.json"
+    course.write_text('{"broken": [{"status": "BUILDING", "seconds": 1, "failure": 1}], "*": [["ACTIVE", null]]}')
+    script.write_text('[{"method": "GET", "status": 429}, {"method": "GET"}, {"method": "GET", "status": 500}]')
+    options = ["--api-key", "k", "--speed", "1000", "--seed", "5", "--list-lag", "3600", "--lifecycle", str(course)]
+    options += ["--fault", "POST /v1/loops/sessions status=503", "--fault-script", str(script)]
+
+    async def use(url: str) -> None:
+        async with LoopsClient("k", base_url=url, retry=RetryPolicy(attempts=1)) as client:
+            with pytest.raises(ServerError):
+                await client.sessions.create()
+            with pytest.raises(RateLimitError):
+                await client.samplers.list()
+            # The run that exists from the start has a session.
+            ids = [
+                (await client.samplers.create(session_id="s7d4k9x", base_model=model)).id for model in ("broken", "m")
+            ]
+            assert await client.samplers.list() == ()
+            with pytest.raises(ServerError):
+                await client.samplers.get(ids[0])
+            while (await client.samplers.get(ids[0])).status == "BUILDING":
+                pass
+            assert [(await client.samplers.get(each)).status for each in ids] == ["BUILD_FAILED", "ACTIVE"]
+
+    with started("emulator", *options) as process:
+        url = first_line(process)
+        asyncio.run(use(url))
+        counts = told(url, "k")
+    assert counts["samplers"] == {"total": 2, "billed": 1, "by_status": {"BUILD_FAILED": 1, "ACTIVE": 1}}
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--fault", "POST /v1/loops/sampler status=503"], "/v1/loops/sampler is no route"),
+        (["--fault", "status=99"], "between 200 and 599"),
+        (["--lifecycle", "{missing}"], "cannot read {missing}: No such file or directory"),
+        (["--lifecycle", "{wrong}"], "'colour' is no setting of a stage"),
+        (["--fault-script", "{wrong}"], "a fault must be an object"),
+        (["--list-lag", "-1"], "list_lag must be finite and not negative"),
+        (["--clock-skew", "nan"], "clock_skew must be finite"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_a_wrong_use(options: list[str], complaint: str, tmp_path: Path) -> None:
+    names = {name: str(tmp_path / name) for name in ("missing", "wrong")}
+    (tmp_path / "wrong").write_text('[[{"colour": 1}], 7]' if "script" in options[0] else '[{"colour": 1}]')
+    result = CliRunner().invoke(cli, ["emulator", *(option.format(**names) for option in options)])
+    assert result.exit_code == 2
+    assert complaint.format(**names) in result.output
+
+
+def test_the_fault_that_the_help_shows_is_one() -> None:
+    help_text = CliRunner().invoke(cli, ["emulator", "--help"]).output
+    shown = " ".join(help_text.split()).split("such as '")[1].split("'")[0]
+    assert parse_fault(shown, Emulator().routes).rate == 0.1

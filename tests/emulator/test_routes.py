@@ -4,7 +4,6 @@ import asyncio
 import io
 import logging
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,61 +13,7 @@ from yarl import URL
 
 from loops_async.emulator import Emulator, Fault, Stage
 
-SESSIONS = "/v1/loops/sessions"
-SAMPLERS = "/v1/loops/samplers"
-ONE = "/v1/loops/samplers/{sampler_id}"
-FAST = 1000.0
-
-
-class Client:
-    """Send requests to one emulator and read JSON answers."""
-
-    def __init__(self, emulator: Emulator, http: aiohttp.ClientSession) -> None:
-        self.emulator = emulator
-        self.http = http
-
-    async def send(
-        self, method: str, path: str, expect: int = 200, **options: Any
-    ) -> tuple[dict[str, Any], aiohttp.ClientResponse]:
-        url = path if path.startswith("http") else self.emulator.url + path
-        async with self.http.request(method, URL(url, encoded=True), **options) as response:
-            document = await response.json()
-            assert response.status == expect, document
-            assert response.headers["X-Request-Id"]
-            return document, response
-
-    async def get(self, path: str, expect: int = 200, **options: Any) -> dict[str, Any]:
-        return (await self.send("GET", path, expect, **options))[0]
-
-    async def post(self, path: str, expect: int = 200, **options: Any) -> dict[str, Any]:
-        return (await self.send("POST", path, expect, **options))[0]
-
-    async def session_id(self) -> str:
-        document = await self.post(SESSIONS)
-        return str(document["session"]["id"])
-
-    async def create(self, base_model: str = "Qwen/Qwen3-8B", **options: Any) -> dict[str, Any]:
-        body = {"session_id": await self.session_id(), "base_model": base_model} | options
-        document: dict[str, Any] = (await self.post(SAMPLERS, json=body))["sampler"]
-        return document
-
-
-@pytest.fixture
-async def emulator() -> AsyncIterator[Emulator]:
-    async with Emulator(speed=FAST) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[Client]:
-    async with aiohttp.ClientSession() as http:
-        yield Client(emulator, http)
-
-
-async def until(reached: Any, seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not reached():
-            await asyncio.sleep(0.001)
+from .support import FAST, ONE, SAMPLERS, SESSIONS, Client, until
 
 
 async def test_a_session_can_be_read_back(client: Client) -> None:
@@ -230,6 +175,16 @@ async def test_a_wake_moves_a_sampler_on_and_the_data_plane_follows_its_status()
         await client.post(wake, 404)
 
 
+async def test_any_request_to_the_data_plane_wakes_a_sampler() -> None:
+    lifecycles = {"m": [Stage("SCALED_TO_ZERO"), Stage("WAKING_UP", 1.0), Stage("ACTIVE")]}
+    async with Emulator(speed=FAST, lifecycles=lifecycles) as emulator, aiohttp.ClientSession() as http:
+        client = Client(emulator, http)
+        models = (await client.create("m"))["base_url"] + "/v1/models"
+        assert "SCALED_TO_ZERO" in (await client.get(models, 503))["message"]
+        await until(lambda: emulator.samplers[0].status == "ACTIVE")
+        await client.get(models)
+
+
 async def test_what_is_no_route_is_refused_as_json(client: Client) -> None:
     assert (await client.get("/v1/nothing", 404))["code"] == "NOT_FOUND"
     document, response = await client.send("DELETE", SAMPLERS, 405)
@@ -272,6 +227,14 @@ async def test_requests_are_kept_as_they_were_sent(client: Client) -> None:
     assert client.emulator.requests("GET") == client.emulator.requests(route=SAMPLERS) == [second]
     client.emulator.clear_received()
     assert client.emulator.received == ()
+
+
+async def test_only_so_many_requests_are_kept_as_was_asked_for() -> None:
+    async with Emulator(keep_received=2) as emulator, aiohttp.ClientSession() as http:
+        client = Client(emulator, http)
+        for number in range(4):
+            await client.get(f"{SAMPLERS}/{number}", 404)
+        assert [each.path[-1] for each in emulator.received] == ["2", "3"]
 
 
 @pytest.mark.parametrize(("cut", "made"), [("before", 0), ("after", 1)])

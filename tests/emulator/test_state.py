@@ -344,6 +344,7 @@ def test_every_event_that_the_table_omits_leaves_the_sampler_as_it_is() -> None:
     start = Progress((Stage("BUILDING", 1.0), Stage("ACTIVE")), 1.0, since=0.0)
     of_phase = {
         Phase.FOLLOWING: start,
+        Phase.FAILED: Progress((Stage("BUILDING", 1.0, failure=1.0),), 1.0, since=0.0).advanced(1.0),
         Phase.HELD: start.forced("SCALED_TO_ZERO", 0.0),
         Phase.RELEASING: start.deactivated(0.0),
         Phase.RELEASED: start.deactivated(0.0).advanced(1.0),

@@ -36,7 +36,7 @@ from loops_async import (
     wait_until_active,
     watch,
 )
-from loops_async.emulator import Emulator, Fault, Stage
+from loops_async.emulator import COURSES, Emulator, Fault, Stage, parse_fault, parse_faults, parse_lifecycles
 from loops_async.journal import Orphans, Reclaimed, orphans, reclaim
 
 
@@ -169,5 +169,10 @@ async def emulate() -> None:
         api_key="k", speed=2.0, lifecycles={"*": [Stage("BUILDING", 1.0), ("ACTIVE", None)]}
     ) as emulator:
         emulator.add_fault(Fault(method="GET", status=500))
+        emulator.add_script([Fault(cut="after"), *parse_faults("[]"), parse_fault("status=500", emulator.routes)])
+        emulator.list_lag = 2.0
         assert_type(emulator.url, str)
         assert_type(emulator.billed, frozenset[str])
+        assert_type(emulator.list_lag, float)
+        assert_type(parse_lifecycles("{}"), dict[str, tuple[Stage, ...]])
+        assert_type(COURSES["idle"], tuple[Stage, ...])

@@ -1,0 +1,85 @@
+"""Answers as aiohttp wants them: JSON, errors, and the broken ones that a fault asks for."""
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from attrs import frozen
+
+from ._faults import Fault
+from ._settings import ErrorShape
+
+
+def answer(document: dict[str, Any], *, status: int = 200) -> web.Response:
+    """Answer with a document."""
+    return text_answer(json.dumps(document), status=status)
+
+
+def text_answer(text: str, *, status: int = 200) -> web.Response:
+    """Answer with JSON that is written already."""
+    return web.Response(body=text.encode(), status=status, content_type="application/json")
+
+
+@frozen
+class Problems:
+    """Errors in the shape that one emulator gives them."""
+
+    shape: ErrorShape
+
+    def answer(self, status: int, code: str, message: str) -> web.Response:
+        """Answer with an error."""
+        if self.shape == "detail":
+            return answer({"detail": message}, status=status)
+        if self.shape == "error":
+            return answer({"error": code, "message": message, "details": {"reason": code.lower()}}, status=status)
+        return answer({"code": code, "message": message}, status=status)
+
+    def of_status(self, status: int, message: str | None = None) -> web.Response:
+        """Answer with the error that a status stands for, whether it has a name or not."""
+        try:
+            known = HTTPStatus(status)
+        except ValueError:
+            return self.answer(status, "UNKNOWN", message or "An emulated fault.")
+        return self.answer(status, known.name, message or f"{known.phrase} (an emulated fault).")
+
+
+def changed(response: web.Response, fault: Fault, problems: Problems) -> web.Response:
+    """Put the status, body and headers that a fault asks for in the place of the usual ones."""
+    if fault.status_after is not None:
+        response = problems.of_status(fault.status_after)
+    if fault.body is not None:
+        status = fault.status or fault.status_after or 200
+        response = web.Response(body=fault.body, status=status, content_type="application/json")
+    if fault.partial is not None:
+        response.set_status(200)
+    if fault.retry_after is not None:
+        response.headers["Retry-After"] = fault.retry_after
+    for name, value in fault.headers.items():
+        response.headers[name] = value
+    return response
+
+
+def cut(request: web.Request) -> web.Response:
+    """Drop the connection; aiohttp wants a response all the same, and finds nobody to send it to."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+async def cut_short(request: web.Request, response: web.Response, length: int) -> web.StreamResponse:
+    """Send the head and the first bytes of an answer, then drop the connection."""
+    body = response.body
+    assert isinstance(body, bytes)  # noqa: S101 -- our answers are never streams
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    stream.content_length = len(body)
+    stream.force_close()
+    try:
+        await stream.prepare(request)
+        await stream.write(body[:length])
+    except ConnectionError:
+        return stream
+    if request.transport is not None:
+        # Not abort(), which would throw away what the socket has not taken yet.
+        request.transport.close()
+    return stream

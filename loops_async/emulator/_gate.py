@@ -1,0 +1,164 @@
+"""What every request goes through before and after its handler: records, the key, faults."""
+
+import asyncio
+import hmac
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+
+from aiohttp import web
+
+from ._answers import Problems, changed, cut, cut_short
+from ._faults import Fault, FaultPlan
+from ._received import ReceivedRequest
+from ._refused import VALIDATION_ERROR, Refused
+from ._settings import Settings
+from ._site import FAULT
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+ADMIN_PATH = "/_emulator"
+SPEC_PATH = "/v1/spec"
+
+# A key that is for inference only can sample and wake, but not read a status.
+INFERENCE_ROUTES = "/models/"
+
+
+def _is_own(path: str) -> bool:
+    """Tell whether a path is the emulator's own, and so no part of what it emulates."""
+    return path in {ADMIN_PATH, SPEC_PATH} or path.startswith(f"{ADMIN_PATH}/")
+
+
+def emulated_routes(app: web.Application) -> frozenset[str]:
+    """Give the templates of all routes that can meet a fault."""
+    return frozenset(each.canonical for each in app.router.resources() if not _is_own(each.canonical))
+
+
+class Gate:
+    """Write a request down, check its key, let it meet a fault, and number the answer."""
+
+    def __init__(self, faults: FaultPlan, received: deque[ReceivedRequest], settings: Settings) -> None:
+        self._faults = faults
+        self._received = received
+        self._settings = settings
+        self._problems = Problems(settings.error_shape)
+        self._closing = asyncio.Event()
+        self._answers = 0
+
+    def close(self) -> None:
+        """End all delays now, without an answer."""
+        self._closing.set()
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer a request, by its handler or instead of it."""
+        if _is_own(request.path):
+            refusal = None if request.path == SPEC_PATH else self._refusal(request, None)
+            return self._numbered(refusal or await self._processed(request, handler))
+        resource = request.match_info.route.resource
+        route = None if resource is None else resource.canonical
+        refusal = await self._record(request, route)
+        if request.transport is None:
+            return web.Response()
+        refusal = refusal or self._refusal(request, route)
+        if refusal is not None:
+            return self._numbered(refusal)
+        fault = self._faults.draw(request.method, route)
+        if fault is None:
+            return self._numbered(await self._processed(request, handler))
+        return await self._misbehave(fault, request, handler)
+
+    async def _record(self, request: web.Request, route: str | None) -> web.Response | None:
+        """Write the request down, and answer it if its body cannot be had."""
+        at = time.monotonic()
+        body, refusal = b"", None
+        if request.can_read_body:
+            try:
+                body = await request.read()
+            except web.HTTPRequestEntityTooLarge as error:
+                refusal = self._problems.answer(413, "CONTENT_TOO_LARGE", error.text or "The body is too large.")
+            except (ConnectionError, web.RequestPayloadError):
+                # The client went away in the middle; what it sent is still a request that arrived.
+                request.protocol.force_close()
+        self._received.append(
+            ReceivedRequest(
+                method=request.method,
+                path=request.raw_path.partition("?")[0],
+                route=route,
+                query=dict(request.query) if request.query_string else {},
+                headers=request.headers,
+                body=body,
+                at=at,
+            )
+        )
+        return refusal
+
+    def _refusal(self, request: web.Request, route: str | None) -> web.Response | None:
+        """Answer a request that has not the key, or not the right one for the route."""
+        settings = self._settings
+        if settings.api_key is None or self._sent(request, settings.api_key):
+            return None
+        if settings.inference_api_key is not None and self._sent(request, settings.inference_api_key):
+            if route is not None and route.startswith(INFERENCE_ROUTES):
+                return None
+            return self._problems.answer(403, "FORBIDDEN", "The API key is for inference only.")
+        return self._problems.answer(401, "UNAUTHORIZED", "The API key is missing or wrong.")
+
+    def _sent(self, request: web.Request, expected: str) -> bool:
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        # The header may hold any byte, which compare_digest refuses in a str.
+        sent = key.strip().encode(errors="surrogateescape")
+        return scheme.lower() in {"bearer", "api-key"} and hmac.compare_digest(sent, expected.encode())
+
+    async def _misbehave(self, fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not await self._pause(fault.delay) or fault.cut == "before":
+            return cut(request)
+        if fault.status is not None:
+            response = self._problems.of_status(fault.status)
+        else:
+            token = FAULT.set(fault)
+            try:
+                response = await self._processed(request, handler)
+            finally:
+                FAULT.reset(token)
+        if not await self._pause(fault.delay_after) or fault.cut == "after":
+            return cut(request)
+        response = self._numbered(changed(response, fault, self._problems), fault.clock_skew)
+        if fault.partial is not None:
+            return await cut_short(request, response, fault.partial)
+        return response
+
+    async def _pause(self, seconds: float) -> bool:
+        """Sleep, and tell whether the server is still there afterwards."""
+        if seconds > 0:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._closing.wait()
+            except TimeoutError:
+                pass
+        return not self._closing.is_set()
+
+    def _numbered(self, response: web.Response, clock_skew: float | None = None) -> web.Response:
+        self._answers += 1
+        response.headers.setdefault("X-Request-Id", f"emulated-{self._answers:08d}")
+        skew = self._settings.clock_skew if clock_skew is None else clock_skew
+        if skew:
+            response.headers.setdefault("Date", formatdate(time.time() + skew, usegmt=True))
+        return response
+
+    async def _processed(self, request: web.Request, handler: Handler) -> web.Response:
+        try:
+            response = await handler(request)
+        except Refused as refused:
+            status = self._settings.invalid_status if refused.code == VALIDATION_ERROR else refused.status
+            return self._problems.answer(status, refused.code, refused.message)
+        except web.HTTPException as error:
+            # aiohttp's own, for a path or method that has no route, and for a body that is too large.
+            missing = f"{request.method} {request.path} is not a route."
+            answer = self._problems.of_status(error.status, missing if error.status in {404, 405} else error.text)
+            if "Allow" in error.headers:
+                answer.headers["Allow"] = error.headers["Allow"]
+            return answer
+        assert isinstance(response, web.Response)  # noqa: S101 -- all handlers are ours
+        return response

@@ -1,0 +1,107 @@
+"""What the emulator tells and lets do about itself, over HTTP: `/_emulator`, and its contract at `/v1/spec`.
+
+None of these requests is among those received, and none meets a fault.
+"""
+
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from attrs import frozen
+
+from .._answers import answer
+from .._fault_text import fault_document, parse_faults
+from .._faults import FaultPlan
+from .._gate import emulated_routes
+from .._received import ReceivedRequest, redacted
+from .._refused import invalid, not_found
+from .._requests import status_request
+from .._site import Site
+
+SPEC_FILE = Path(__file__).parents[1] / "openapi.json"
+
+
+@frozen(eq=False)
+class Desk:
+    """What the administration works on beside the control plane."""
+
+    faults: FaultPlan
+    received: deque[ReceivedRequest]
+
+
+def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
+    """Counts, requests received, faults, statuses, and the contract."""
+
+    async def counts(_request: web.Request) -> web.Response:
+        views = site.plane.views(site.now())
+        return answer(
+            {
+                "samplers": {
+                    "total": len(views),
+                    "billed": sum(view.billed for view in views),
+                    "by_status": dict(Counter(view.status for view in views)),
+                },
+                "requests": len(desk.received),
+                "faults": len(desk.faults.planned),
+            }
+        )
+
+    async def requests(request: web.Request) -> web.Response:
+        method, route = request.query.get("method"), request.query.get("route")
+        settings = site.settings
+        keys = [key for key in (settings.api_key, settings.inference_api_key) if key]
+        found = [each for each in desk.received if method in {None, each.method} and route in {None, each.route}]
+        return answer({"requests": [redacted(each, keys) for each in found]})
+
+    async def forget_requests(_request: web.Request) -> web.Response:
+        desk.received.clear()
+        return answer({})
+
+    def planned() -> dict[str, Any]:
+        return {
+            "faults": [
+                {"id": each.id, "left": each.left, "script": [fault_document(fault) for fault in each.faults]}
+                for each in desk.faults.planned
+            ]
+        }
+
+    async def list_faults(_request: web.Request) -> web.Response:
+        return answer(planned())
+
+    async def add_faults(request: web.Request) -> web.Response:
+        try:
+            number = desk.faults.add(*parse_faults(await request.read(), emulated_routes(request.app)))
+        except ValueError as error:
+            raise invalid(str(error)) from error
+        return answer({"id": number})
+
+    async def clear_faults(_request: web.Request) -> web.Response:
+        desk.faults.clear()
+        return answer(planned())
+
+    async def remove_fault(request: web.Request) -> web.Response:
+        number = request.match_info["fault_id"]
+        if not (number.isascii() and number.isdigit() and len(number) < 10 and desk.faults.remove_by_id(int(number))):
+            raise not_found("Fault", number)
+        return answer(planned())
+
+    async def set_status(request: web.Request) -> web.Response:
+        sampler_id, status = request.match_info["sampler_id"], status_request(await request.read())
+        site.plane.force(sampler_id, status, site.now())
+        return answer({"id": sampler_id, "status": status})
+
+    async def spec(_request: web.Request) -> web.Response:
+        return web.Response(body=SPEC_FILE.read_bytes(), content_type="application/json")
+
+    return [
+        web.get("/_emulator", counts, allow_head=False),
+        web.get("/_emulator/requests", requests, allow_head=False),
+        web.delete("/_emulator/requests", forget_requests),
+        web.get("/_emulator/faults", list_faults, allow_head=False),
+        web.post("/_emulator/faults", add_faults),
+        web.delete("/_emulator/faults", clear_faults),
+        web.delete("/_emulator/faults/{fault_id}", remove_fault),
+        web.post("/_emulator/samplers/{sampler_id}/status", set_status),
+        web.get("/v1/spec", spec, allow_head=False),
+    ]

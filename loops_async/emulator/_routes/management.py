@@ -1,0 +1,26 @@
+"""What other clients ask of the management API beside Loops."""
+
+from aiohttp import web
+
+from .. import _documents as documents
+from .._answers import answer
+from .._site import Site
+
+
+def routes(site: Site) -> list[web.RouteDef]:
+    """Teams, and the deployment of a model."""
+    plane = site.plane
+
+    async def teams(request: web.Request) -> web.Response:
+        wanted = request.query.get("name")
+        found = [documents.team(team_id, name) for team_id, name in plane.teams.items() if wanted in {None, name}]
+        return answer({"teams": found})
+
+    async def deployment(request: web.Request) -> web.Response:
+        sampler = plane.deployed(request.match_info["model_id"], request.match_info["deployment_id"], site.now())
+        return answer(documents.model_deployment(sampler))
+
+    return [
+        web.get("/v1/teams", teams, allow_head=False),
+        web.get("/v1/models/{model_id}/deployments/{deployment_id}", deployment, allow_head=False),
+    ]

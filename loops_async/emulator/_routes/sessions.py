@@ -1,0 +1,22 @@
+"""Sessions."""
+
+from aiohttp import web
+
+from .._answers import answer
+from .._site import Site
+
+
+def routes(site: Site) -> list[web.RouteDef]:
+    """Create and get."""
+
+    async def create(request: web.Request) -> web.Response:
+        return answer({"session": {"id": site.plane.create_session(request.match_info.get("team_id"))}})
+
+    async def get(request: web.Request) -> web.Response:
+        return answer({"session": {"id": site.plane.session(request.match_info["session_id"])}})
+
+    return [
+        web.post("/v1/loops/sessions", create),
+        web.post("/v1/teams/{team_id}/loops/sessions", create),
+        web.get("/v1/loops/sessions/{session_id}", get, allow_head=False),
+    ]

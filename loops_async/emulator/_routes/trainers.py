@@ -1,0 +1,48 @@
+"""Trainer deployments: one for each run, which it is there and gone with."""
+
+from typing import Any
+
+from aiohttp import web
+
+from .. import _documents as documents
+from .._answers import answer
+from .._site import Site
+from .._state import Run
+from .runs import paired_document
+
+
+def routes(site: Site) -> list[web.RouteDef]:
+    """Get, list and deactivate."""
+    plane = site.plane
+
+    def document(run: Run, moment: float) -> dict[str, Any]:
+        progress, active = run.trainer.at(moment), run.active(moment)
+        return documents.trainer_deployment(
+            run,
+            site.origin,
+            site.settings.user_email,
+            status=progress.status if progress is not None and active else "STOPPED",
+            active=active,
+            paired=paired_document(site, run, moment),
+        )
+
+    async def get(request: web.Request) -> web.Response:
+        return answer(
+            {"deployment": document(plane.run_of_deployment(request.match_info["deployment_id"]), site.now())}
+        )
+
+    async def list_(request: web.Request) -> web.Response:
+        moment = site.now() - site.lag()
+        found = plane.runs(moment, everyone=request.query.get("scope") == "org")
+        return answer({"deployments": [document(run, moment) for run in found]})
+
+    async def deactivate(request: web.Request) -> web.Response:
+        run = plane.run_of_deployment(request.match_info["deployment_id"])
+        plane.deactivate_run(run, site.now())
+        return answer({"id": run.deployment_id, "base_model": run.base_model, "user": site.user})
+
+    return [
+        web.get("/v1/loops/deployments", list_, allow_head=False),
+        web.get("/v1/loops/deployments/{deployment_id}", get, allow_head=False),
+        web.post("/v1/loops/deployments/{deployment_id}/deactivate", deactivate),
+    ]

@@ -1,0 +1,53 @@
+"""What the handlers of one running server share."""
+
+import time
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from attrs import define
+
+from ._documents import sampler_text
+from ._faults import Fault
+from ._settings import Settings
+from ._state import ControlPlane, Sampler
+
+FAULT: ContextVar[Fault | None] = ContextVar("FAULT", default=None)
+"""The fault that the request in hand met; requests as mappings need a newer aiohttp to do without warnings."""
+
+
+@define(eq=False)
+class Site:
+    """A control plane, which outlives the server, and where and how it is shown."""
+
+    plane: ControlPlane
+    settings: Settings
+    origin: str = ""
+    """Where the server listens, known once it does."""
+
+    def now(self) -> float:
+        """Read the clock that the control plane goes by."""
+        return time.monotonic()
+
+    def lag(self) -> float:
+        """Give the seconds by which the list that is asked for lags behind."""
+        fault = FAULT.get()
+        return self.settings.list_lag if fault is None or fault.list_lag is None else fault.list_lag
+
+    def skew(self) -> float:
+        """Give the seconds by which the clock of the service runs ahead."""
+        fault = FAULT.get()
+        return self.settings.clock_skew if fault is None or fault.clock_skew is None else fault.clock_skew
+
+    def wall(self) -> datetime:
+        """Read the clock that the service shows."""
+        return datetime.now(UTC) + timedelta(seconds=self.skew())
+
+    @property
+    def user(self) -> dict[str, Any]:
+        """Write the owner of everything."""
+        return {"email": self.settings.user_email}
+
+    def text(self, sampler: Sampler, status: str | None = None) -> str:
+        """Write a sampler as JSON, by default as it is."""
+        return sampler_text(sampler, self.origin, self.settings.user_email, status)
