@@ -13,8 +13,8 @@ from aiohttp import web
 
 from . import _documents as documents
 from ._catalog import MODELS
+from ._data_plane import DataPlane
 from ._faults import Fault, FaultPlan
-from ._lifecycle import ACTIVE
 from ._received import ReceivedRequest
 from ._refused import Refused
 from ._requests import checkpoint_query, sampler_request, whole_number
@@ -70,7 +70,7 @@ class Api:
         ):
             app.router.add_get(control + path, handler, allow_head=False)
         app.router.add_post(f"{data}/wake", self.wake)
-        app.router.add_get(f"{data}/sync/v1/models", self.served_models, allow_head=False)
+        DataPlane(self._plane).add_routes(app.router, f"{data}/sync")
         return app
 
     def close(self) -> None:
@@ -138,21 +138,6 @@ class Api:
     async def wake(self, request: web.Request) -> web.Response:
         self._plane.wake(request.match_info["model_id"], request.match_info["deployment_id"], time.monotonic())
         return _answer({}, status=202)
-
-    async def served_models(self, request: web.Request) -> web.Response:
-        sampler = self._plane.deployment(
-            request.match_info["model_id"], request.match_info["deployment_id"], time.monotonic()
-        )
-        if sampler.progress.status != ACTIVE:
-            raise Refused(503, "NOT_READY", f"The deployment is {sampler.progress.status}.")
-        model = {
-            "id": sampler.base_model,
-            "object": "model",
-            "created": int(sampler.created_at.timestamp()),
-            "owned_by": "baseten",
-            "parent": None,
-        }
-        return _answer({"object": "list", "data": [model]})
 
     def _text(self, sampler: Sampler) -> str:
         return documents.sampler_text(sampler, self.origin, self._email)
