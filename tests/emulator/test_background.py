@@ -112,7 +112,7 @@ def test_calls_meet_no_half_changed_state() -> None:
         def create() -> None:
             connection = http.client.HTTPConnection(urlsplit(emulator.url).netloc, timeout=10)
             try:
-                for _ in range(400):
+                for _ in range(200):
                     connection.request("POST", "/v1/loops/samplers", body)
                     answer = connection.getresponse()
                     assert answer.status == 200, answer.read()
@@ -136,4 +136,4 @@ def test_calls_meet_no_half_changed_state() -> None:
             emulator.remove_fault(fault)
         creating.join()
         assert not failures
-        assert len(emulator.samplers) == 400
+        assert len(emulator.samplers) == 200
