@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from . import LoopsClient
+    from ._client import LoopsClient
     from .emulator import Emulator
 
 SPEED = 200
@@ -69,8 +69,9 @@ def loops_client(loops_emulator: Emulator, loops_client_options: Mapping[str, An
 
     It belongs to the event loop in which the test first uses it, and is closed with that loop, if that ends earlier.
     """
-    from . import LoopsClient, RetryPolicy
+    from ._client import LoopsClient
     from ._loop_end import LoopEnd
+    from ._retry import RetryPolicy
 
     options = {"retry": RetryPolicy(initial=0.01, maximum=0.05), "request_timeout": 10.0, **loops_client_options}
     client = LoopsClient(**options)

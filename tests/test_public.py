@@ -36,8 +36,7 @@ LAYERS = {
     "_poller": {"_alarm", "_prices", "_schedule", "_shield", "_watching", "errors", "models"},
     "_waiter": {"_checks", "_policy", "_poller", "_watching", "errors", "models"},
     "_loop_end": {"_client"},
-    # Of the emulator, the tests use what its users do not; a name of the package itself is "" here.
-    "pytest_plugin": {"", "_loop_end", "emulator", "emulator._background"},
+    "pytest_plugin": {"_client", "_loop_end", "_retry", "emulator._background"},
 }
 
 
