@@ -70,7 +70,7 @@ class Api:
         ):
             app.router.add_get(control + path, handler, allow_head=False)
         app.router.add_post(f"{data}/wake", self.wake)
-        DataPlane(self._plane).add_routes(app.router, f"{data}/sync")
+        app.add_routes(DataPlane(self._plane).routes(f"{data}/sync"))
         return app
 
     def close(self) -> None:

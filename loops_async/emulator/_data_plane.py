@@ -39,17 +39,18 @@ class DataPlane:
         self._plane = plane
         self._random = Random(seed)  # noqa: S311 -- repeatable chance, no secrets
 
-    def add_routes(self, router: web.UrlDispatcher, prefix: str) -> None:
-        """Add the routes of one sampler, which *prefix* names by `model_id` and `deployment_id`."""
-        router.add_get(f"{prefix}/v1/models", self.served_models, allow_head=False)
-        router.add_post(f"{prefix}/sample", self.sample)
+    def routes(self, prefix: str) -> list[web.RouteDef]:
+        """Give the routes of one sampler, which *prefix* names by `model_id` and `deployment_id`."""
+        return [
+            web.get(f"{prefix}/v1/models", self.served_models, allow_head=False),
+            web.post(f"{prefix}/sample", self.sample),
+        ]
 
     async def served_models(self, request: web.Request) -> web.Response:
         """List the one model that a sampler serves."""
         sampler = self._deployment(request)
         if isinstance(sampler, web.Response):
             return sampler
-        self._check_active(sampler)
         model = {
             "id": sampler.base_model,
             "object": "model",
@@ -61,13 +62,10 @@ class DataPlane:
         return web.json_response({"object": "list", "data": [model]})
 
     async def sample(self, request: web.Request) -> web.Response:
-        """Complete a prompt; a sampler that is scaled to zero is woken by it."""
+        """Complete a prompt."""
         sampler = self._deployment(request)
         if isinstance(sampler, web.Response):
             return sampler
-        if sampler.progress.status == SCALED_TO_ZERO:
-            self._plane.wake(sampler.model_id, sampler.deployment_id, time.monotonic())
-        self._check_active(sampler)
         try:
             wanted = sample_request(_document(await request.read()), _max_length(sampler))
             weights = self._weights(request, sampler)
@@ -107,17 +105,24 @@ class DataPlane:
         }
 
     def _deployment(self, request: web.Request) -> Sampler | web.Response:
+        """Find the sampler that a request is for, or the answer if there is none.
+
+        Raises:
+            Refused: with 503 if it is not active; one that was scaled to zero is then waking up.
+        """
         model_id, deployment_id = request.match_info["model_id"], request.match_info["deployment_id"]
         try:
-            return self._plane.deployment(model_id, deployment_id, time.monotonic())
+            sampler = self._plane.deployment(model_id, deployment_id, time.monotonic())
         except Refused as refused:
             headers = _DEACTIVATED if request.headers.get("X-Baseten-Accept-Error") == "1" else None
             problem = {"code": refused.code, "message": refused.message, "error": refused.message}
             return web.json_response(problem, status=refused.status, headers=headers)
-
-    def _check_active(self, sampler: Sampler) -> None:
-        if sampler.progress.status != ACTIVE:
-            raise Refused(503, "NOT_READY", f"The deployment is {sampler.progress.status}.")
+        status = sampler.progress.status
+        if status == SCALED_TO_ZERO:
+            self._plane.wake(model_id, deployment_id, time.monotonic())
+        if status != ACTIVE:
+            raise Refused(503, "NOT_READY", f"The deployment is {status}.")
+        return sampler
 
     def _weights(self, request: web.Request, sampler: Sampler) -> str:
         """Name the weights that a request is for; another checkpoint samples otherwise."""

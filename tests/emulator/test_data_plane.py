@@ -64,7 +64,7 @@ async def sampler_of(emulator: Emulator, http: aiohttp.ClientSession, base_model
 async def emulator() -> AsyncIterator[Emulator]:
     lifecycles = {
         "*": [Stage("ACTIVE")],
-        "sleeper": [Stage("SCALED_TO_ZERO"), Stage("WAKING_UP", 0.1), Stage("ACTIVE")],
+        "sleeper": [Stage("SCALED_TO_ZERO"), Stage("WAKING_UP", 3600), Stage("ACTIVE")],
     }
     async with Emulator(api_key="key", lifecycles=lifecycles) as running:
         yield running
@@ -286,12 +286,10 @@ async def test_a_request_wakes_a_sampler_that_is_scaled_to_zero(
     emulator: Emulator, http: aiohttp.ClientSession
 ) -> None:
     sampler = await sampler_of(emulator, http, "sleeper")
-    assert (await sampler.send("GET", "/v1/models"))[0] == 503
-    assert emulator.samplers[0].status == "SCALED_TO_ZERO"
-    status, document = await sampler.refused(json={"prompt": PROMPT})
-    assert (status, "WAKING_UP" in document["message"]) == (503, True)
-    while emulator.samplers[0].status != "ACTIVE":
-        await asyncio.sleep(0.01)
+    for status in ("SCALED_TO_ZERO", "WAKING_UP"):
+        code, document = await sampler.refused(json={"prompt": PROMPT})
+        assert (code, status in document["message"]) == (503, True)
+    emulator.set_status(sampler.id, "ACTIVE")
     await sampler.sample()
 
 
