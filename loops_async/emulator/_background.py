@@ -101,9 +101,13 @@ class BackgroundEmulator(Emulator):
 def _forwarded(member: Any) -> Any:
     """Return a public member of `Emulator` so that the emulator's own thread runs it."""
     if isinstance(member, property):
-        get = member.fget
+        get, put = member.fget, member.fset
         assert get is not None  # noqa: S101 -- no property without a getter
-        return property(lambda self: self._do(lambda: get(self)), doc=member.__doc__)
+        return property(
+            lambda self: self._do(lambda: get(self)),
+            None if put is None else lambda self, value: self._do(lambda: put(self, value)),
+            doc=member.__doc__,
+        )
 
     if inspect.iscoroutinefunction(member):
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from loops_async.emulator import Emulator, Fault, Stage
-from loops_async.emulator._background import BackgroundEmulator
+from loops_async.emulator._background import BackgroundEmulator, _forwarded
 
 ACTIVE = {"*": [Stage("ACTIVE")]}
 
@@ -70,17 +70,27 @@ def test_every_public_member_is_run_by_its_own_thread() -> None:
             assert vars(BackgroundEmulator)[name] is not member
             assert vars(BackgroundEmulator)[name].__doc__ == member.__doc__
 
-    seen: list[str] = []
+    seen: list[tuple[str, object]] = []
+
+    def note(what: object) -> None:
+        seen.append((threading.current_thread().name, what))
+
+    async def noted(_: object, what: object) -> None:
+        note(what)
 
     class Watched(BackgroundEmulator):
-        @property
-        def seen(self) -> None:
-            self._do(lambda: seen.append(threading.current_thread().name))
+        member = _forwarded(property(lambda _: note("get"), lambda _, value: note(value)))
+        method = _forwarded(lambda _, what: note(what))
+        coroutine = _forwarded(noted)
 
     with Watched() as emulator:
-        emulator.seen  # noqa: B018
-    emulator.seen  # noqa: B018
-    assert seen == ["loops-emulator", threading.current_thread().name]
+        emulator.member  # noqa: B018
+        emulator.member = "set"
+        emulator.method("called")
+        asyncio.run(emulator.coroutine("awaited"))
+    assert seen == [("loops-emulator", what) for what in ("get", "set", "called", "awaited")]
+    emulator.member = "set"
+    assert seen[-1] == (threading.current_thread().name, "set")
 
 
 def test_an_outage_without_a_loop() -> None:
