@@ -142,7 +142,7 @@ def test_calls_meet_no_half_changed_state() -> None:
         creating.start()
         while not done.is_set():
             fault = emulator.add_fault(Fault(route="nowhere"))
-            assert all(each.status in {"HELD", "ACTIVE"} for each in emulator.samplers)
+            assert all(each.status in {"HELD", "ACTIVE", "BUILDING"} for each in emulator.samplers)
             emulator.remove_fault(fault)
         creating.join()
         assert not failures
