@@ -93,6 +93,9 @@ async def test_an_answer_is_complete(sampler: Sampler) -> None:
         assert 1 <= len(ids) <= 50
         assert len(ids) == len(logprobs["tokens"]) == len(logprobs["token_logprobs"]) == len(logprobs["text_offset"])
         assert all(logprob < 0 for logprob in logprobs["token_logprobs"])
+        for offset, token in zip(logprobs["text_offset"], logprobs["tokens"], strict=True):
+            assert choice["text"].startswith(token, offset)
+        assert logprobs["text_offset"][-1] == len(choice["text"]) - len(logprobs["tokens"][-1])
         assert choice["text"] == "".join(PIECES[each] for each in ids) == "".join(logprobs["tokens"])
         assert choice["finish_reason"] == ("stop" if ids[-1] == 0 else "length")
         assert (choice["stop_reason"], choice["prompt_logprobs"]) == (None, None)
