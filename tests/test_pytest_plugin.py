@@ -199,9 +199,9 @@ def passed(project: pytest.Pytester, count: int, *arguments: str) -> None:
     assert not re.search("unclosed|never retrieved|never awaited|was destroyed", result.stderr.str(), re.IGNORECASE)
 
 
-def test_without_a_loop(project: pytest.Pytester) -> None:
-    project.makepyfile(SYNC_TESTS)
-    passed(project, 12, "-p", "no:asyncio", "-p", "no:anyio")
+def test_without_a_loop_and_with_other_settings(project: pytest.Pytester) -> None:
+    project.makepyfile(test_a=SYNC_TESTS, test_b=OPTIONS_TESTS)
+    passed(project, 16, "-p", "no:asyncio", "-p", "no:anyio")
 
 
 def test_under_pytest_asyncio_in_strict_mode_with_anyio_beside_it(project: pytest.Pytester) -> None:
@@ -226,11 +226,6 @@ def test_under_anyio_alone(project: pytest.Pytester) -> None:
 def test_in_workers_beside_each_other(project: pytest.Pytester) -> None:
     project.makepyfile(test_a=SYNC_TESTS, test_b=ASYNC_TESTS.replace("%s", ""))
     passed(project, 20, "-n", "2", "--dist", "loadfile", "--asyncio-mode=auto")
-
-
-def test_the_settings_can_be_overridden(project: pytest.Pytester) -> None:
-    project.makepyfile(OPTIONS_TESTS)
-    passed(project, 4)
 
 
 def test_a_client_that_nobody_closes_is_not_silenced(project: pytest.Pytester) -> None:
