@@ -57,7 +57,6 @@ class DataPlane:
             "created": int(sampler.created_at.timestamp()),
             "owned_by": "baseten",
             "parent": None,
-            "max_model_len": _max_length(sampler),
         }
         return web.json_response({"object": "list", "data": [model]})
 
@@ -105,18 +104,20 @@ class DataPlane:
         }
 
     def _deployment(self, request: web.Request) -> Sampler | web.Response:
-        """Find the sampler that a request is for, or the answer if there is none.
+        """Find the sampler that a request is for, or the answer for a client that wants to know why there is none.
 
         Raises:
-            Refused: with 503 if it is not active; one that was scaled to zero is then waking up.
+            Refused: with 404 if there is none, or if it is shut down; with 503 if it is not active: one that was
+                scaled to zero is then waking up.
         """
         model_id, deployment_id = request.match_info["model_id"], request.match_info["deployment_id"]
         try:
             sampler = self._plane.deployment(model_id, deployment_id, time.monotonic())
         except Refused as refused:
-            headers = _DEACTIVATED if request.headers.get("X-Baseten-Accept-Error") == "1" else None
-            problem = {"code": refused.code, "message": refused.message, "error": refused.message}
-            return web.json_response(problem, status=refused.status, headers=headers)
+            if request.headers.get("X-Baseten-Accept-Error") != "1":
+                raise
+            problem = {"code": refused.code, "message": refused.message}
+            return web.json_response(problem, status=refused.status, headers=_DEACTIVATED)
         status = sampler.progress.status
         if status == SCALED_TO_ZERO:
             self._plane.wake(model_id, deployment_id, time.monotonic())
