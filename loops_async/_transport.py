@@ -96,6 +96,8 @@ class Transport:
         self._create_timeout = _timeout(request_timeout or CREATE_TIMEOUT)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
+        self.on_open: Callable[[], None] | None = None
+        """Called in the event loop, when a session was opened that has to be closed in it."""
 
     async def read(self, request: Request, priority: Priority = Priority.READ) -> bytes:
         """Send a request that is safe to repeat, and repeat it as the policy says; return the body.
@@ -230,6 +232,8 @@ class Transport:
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
+            if self.on_open is not None:
+                self.on_open()
         elif self._session.closed:
             raise RuntimeError("the aiohttp session that LoopsClient was given is closed")
         elif not self._owns_session and (connector := self._session.connector) is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,8 @@ LAYERS = {
     "_schedule": {"_policy", "_watching"},
     "_poller": {"_alarm", "_prices", "_schedule", "_shield", "_watching", "errors", "models"},
     "_waiter": {"_checks", "_policy", "_poller", "_watching", "errors", "models"},
+    "_loop_end": {"_client"},
+    "pytest_plugin": {"_client", "_loop_end", "_retry", "emulator._background"},
 }
 
 
@@ -144,7 +148,19 @@ def test_all_is_sorted_and_complete() -> None:
     for name in names:
         assert getattr(loops_async, name).__module__.startswith("loops_async")
     public = {name for name, value in vars(loops_async).items() if inspect.isclass(value) or inspect.isfunction(value)}
-    assert public - {"__getattr__"} == set(names)
+    assert public - {"__getattr__", "__dir__"} == set(names)
+
+
+def printed(code: str) -> str:
+    command = [sys.executable, "-I", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+
+
+def test_the_package_loads_only_what_is_asked_for() -> None:
+    code = "import sys, loops_async; print({'aiohttp', 'attrs', 'asyncio', 'msgspec'} & sys.modules.keys())"
+    assert printed(code) == "set()\n"
+    code = "import loops_async as l; print(l.errors.LoopsError is l.LoopsError, set(l.__all__) <= {*dir(l)})"
+    assert printed(code) == "True True\n"
 
 
 def test_everything_public_has_a_docstring() -> None:

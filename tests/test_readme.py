@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -24,6 +25,10 @@ SNIPPETS = [
     pytest.param(match[1], TEXT[: match.start()].count("\n") + 2, id=f"line {TEXT[: match.start()].count(chr(10)) + 2}")
     for match in re.finditer(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 ]
+TEST_FILES = [
+    snippet for snippet in SNIPPETS if re.search(r"^(?:async )?def test_", str(snippet.values[0]), re.MULTILINE)
+]
+"""Snippets that are there for pytest to run."""
 
 
 async def run(code: CodeType, names: dict[str, object]) -> None:
@@ -54,6 +59,8 @@ async def test_each_snippet_runs(
         session = await loops.sessions.create()
         sampler = await loops.samplers.create(session_id=session.id, base_model="Qwen/Qwen3-8B")
         for snippet in SNIPPETS[1:]:
+            if snippet in TEST_FILES:
+                continue
             # Each stands for itself, but for the client and what was made with it.
             names: dict[str, object] = {"loops": loops, "session": session, "sampler": sampler, "__name__": "readme"}
             source, line = snippet.values
@@ -66,6 +73,16 @@ async def test_each_snippet_runs(
     assert "None ->" in shown
     assert shown.count("/sync\n") == 6
     assert "released: ('" in shown
+
+
+def test_the_test_file_passes_in_a_project_of_its_own(tmp_path: Path) -> None:
+    (snippet,) = TEST_FILES
+    (tmp_path / "test_readme_snippet.py").write_text(str(snippet.values[0]), encoding="utf-8")
+    command = [sys.executable, "-W", "error", "-m", "pytest", "--asyncio-mode=strict", "-p", "no:cacheprovider"]
+    command += ["-W", "error", "-W", "ignore:The configuration option", "--rootdir", str(tmp_path), str(tmp_path)]
+    run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=25)  # noqa: S603
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.search(r"^=+ 3 passed in", run.stdout, re.MULTILINE)
 
 
 def test_the_quick_start_is_two_commands() -> None:
