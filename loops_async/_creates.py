@@ -40,7 +40,7 @@ creates; and so is one that could not be listed."""
 
 
 SKEW_ERROR: Final = timedelta(seconds=2)
-"""How far the service's clock may be from what the last create said of it; some count in whole seconds."""
+"""How far the service's clock may be from what its last create, or a `Date`, said of it, which is in whole seconds."""
 
 
 class Creates:
@@ -143,8 +143,11 @@ class Creates:
                 each for each in self._losses if each.spec.base_model == model and each.ended.monotonic >= since
             } - set(group)
             if not rivals:
-                # By our own creates it is known better than in general how far the service's clock is from ours.
-                earliest = group[0].began.utc + max(self._skew or -CLOCK_SKEW, -CLOCK_SKEW)
+                # It is known better than in general how far the service's clock is from ours.
+                skew = self._skew if self._skew is not None else self._transport.skew()
+                earliest = group[0].began.utc - CLOCK_SKEW
+                if skew is not None:
+                    earliest = max(earliest, group[0].began.utc + skew - SKEW_ERROR)
                 own = [each for each in candidates if each.base_model == model and each.created_at >= earliest]
                 adopted |= matched(group, own, self._known) or {}
         self._losses = [loss for loss in self._losses if loss not in adopted]
@@ -216,7 +219,7 @@ class Creates:
                 error = answer.cut or exc
             else:
                 self._note_owned(sampler)
-                self._skew = sampler.created_at - datetime.now(UTC) - SKEW_ERROR
+                self._skew = sampler.created_at - datetime.now(UTC)
                 return sampler
         unknown = CreateOutcomeUnknown(spec)
         unknown.__cause__ = error

@@ -178,19 +178,21 @@ def read(content: bytes) -> Account:
 
 
 def check_beginning(content: bytes) -> None:
-    """Check that *content*, the beginning of a file, can be that of a journal.
+    """Check that *content*, the beginning of a file, can be that of a journal, even of one that was cut off there.
 
     Raises:
         ValueError: It cannot.
     """
-    if not content.lstrip(b"\n").startswith(_FIRST[: len(content)]) and not _is_torn_beginning(content.split(b"\n")[0]):
+    first = content.lstrip(b"\n").split(b"\n")[0]
+    if not (first.startswith(_ANY) or _is_torn_beginning(first)):
         raise ValueError(NO_JOURNAL)
 
 
 NO_JOURNAL: Final = "this is not a journal of a launch: no line of it is a record"
 
 
-_FIRST: Final = b'{"event":"launch"'
+_ANY: Final = b'{"event":"'
+_FIRST: Final = _ANY + b'launch"'
 """How every journal begins."""
 
 

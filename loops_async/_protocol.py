@@ -244,16 +244,17 @@ def parse_retry_after(value: str | None, date: str | None = None) -> float | Non
     try:
         seconds = float(value)
     except ValueError:
-        until = _http_date(value)
+        until = http_date(value)
         if until is None:
             return None
-        seconds = (until - ((_http_date(date) if date else None) or datetime.now(UTC))).total_seconds()
+        seconds = (until - ((http_date(date) if date else None) or datetime.now(UTC))).total_seconds()
     if math.isnan(seconds):
         return None
     return min(max(seconds, 0.0), RETRY_AFTER_LIMIT)
 
 
-def _http_date(value: str) -> datetime | None:
+def http_date(value: str) -> datetime | None:
+    """Read a date as HTTP writes it; None for nonsense."""
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):

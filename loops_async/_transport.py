@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import aiohttp
@@ -17,7 +18,7 @@ from attrs import frozen
 from yarl import URL
 
 from ._governor import Governor, Priority
-from ._protocol import Request, error_from
+from ._protocol import Request, error_from, http_date
 from ._retry import REPEATABLE_STATUSES, RetryPolicy, may_be_repeated, with_retries
 from .errors import APIError, LoopsError, TransportError
 
@@ -96,8 +97,16 @@ class Transport:
         self._create_timeout = _timeout(request_timeout or CREATE_TIMEOUT)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
+        self._dated: tuple[str, datetime] | None = None
         self.on_open: Callable[[], None] | None = None
         """Called in the event loop, when a session was opened that has to be closed in it."""
+
+    def skew(self) -> timedelta | None:
+        """Return how far the service's clock runs ahead of ours by its last `Date`, to a second; None if unknown."""
+        if self._dated is None:
+            return None
+        there, here = http_date(self._dated[0]), self._dated[1]
+        return there - here if there is not None else None
 
     async def read(self, request: Request, priority: Priority = Priority.READ) -> bytes:
         """Send a request that is safe to repeat, and repeat it as the policy says; return the body.
@@ -186,6 +195,8 @@ class Transport:
                 raise_for_status=False,
                 auto_decompress=True,
             ) as response:
+                if "Date" in response.headers:
+                    self._dated = response.headers["Date"], datetime.now(UTC)
                 if response.status < 300:
                     return Answer(*await self._body_of(response, request))
                 failure = self._error(request, response, (await self._body_of(response, request))[0], url is None)

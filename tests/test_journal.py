@@ -231,6 +231,14 @@ async def test_a_long_journal_is_not_read_to_be_written_on(path: Path) -> None:
     await file.close()
 
 
+async def test_a_journal_whose_beginning_was_cut_off_is_one(path: Path) -> None:
+    path.write_bytes(written(intent(1), intent(2)))
+    file = await JournalFile.open(str(path), create=True)
+    await file.append(intent(3))
+    await file.close()
+    assert len((await read_locked(str(path))).open) == 3
+
+
 async def test_a_disk_that_is_full_again_and_again_spoils_no_journal(path: Path) -> None:
     path.write_bytes(b'{"event":"la\n{"eve\n{"event":"launch","l')
     assert (await read_locked(str(path))).unreadable == [1, 2]

@@ -248,9 +248,10 @@ async def test_nothing_is_created_when_the_time_is_up(stage: Setting) -> None:
     assert not emulator.billed
 
 
-async def test_a_create_that_is_to_come_back_too_late_is_given_up(stage: Setting) -> None:
+@pytest.mark.parametrize("delay", [0.0, 0.4])
+async def test_a_create_that_is_to_come_back_too_late_is_given_up(stage: Setting, delay: float) -> None:
     emulator, _, launch = stage
-    emulator.add_fault(Fault(method="POST", route=CREATE, status=429, retry_after="30"))
+    emulator.add_fault(Fault(method="POST", route=CREATE, delay=delay, status=429, retry_after="30"))
     async with launch(["slow"], timeout=0.2) as fleet:
         (member,) = [member async for member in fleet]
     assert isinstance(member.error, WaitTimeout)

@@ -310,3 +310,18 @@ async def test_an_end_that_leaves_something_keeps_nothing_else(stage: Setting) -
                 pass
     assert caught.value.sampler_ids == (fleet.members[0].sampler_id,)
     assert emulator.billed == {fleet.members[0].sampler_id}
+
+
+async def test_what_is_older_than_the_launch_is_not_adopted_even_if_the_list_was_behind(stage: Setting) -> None:
+    emulator, client, launch = stage
+    async with LoopsClient(KEY, base_url=emulator.url) as stranger:
+        session = await stranger.sessions.create()
+        emulator.add_fault(Fault(method="POST", route=CREATE, clock_skew=-60))
+        old = await stranger.samplers.create(session_id=session.id, base_model="good")
+    emulator.add_fault(Fault(method="GET", route=CREATE, body=b'{"samplers": []}'))
+    emulator.add_fault(Fault(method="POST", route=CREATE, cut="before"))
+    async with launch(["good"], adopt_unknown=True) as fleet:
+        (member,) = [member async for member in fleet]
+        assert isinstance(member.error, CreateOutcomeUnknown)
+    assert emulator.billed == {old.id}
+    await client.samplers.deactivate(old.id)
