@@ -22,10 +22,11 @@ COMMAND = [sys.executable, "-m", "loops_async.cli", "emulator"]
 
 
 @contextlib.contextmanager
-def _emulator() -> Iterator[tuple[str, int, float]]:
+def running_emulator(*options: str) -> Iterator[tuple[str, int, float]]:
     """Run the command on a core of its own; give its URL, its process id and the seconds until it said so."""
     began = time.perf_counter()
-    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True) as process:  # noqa: S603
+    command = [*COMMAND, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True) as process:  # noqa: S603
         try:
             assert process.stdout is not None  # noqa: S101
             url = process.stdout.readline().strip()
@@ -104,13 +105,13 @@ def measure(quick: bool) -> Report:
     starts: list[float] = []
     size = 0
     for _ in range(turns):
-        with _emulator() as (url, process_id, _):
+        with running_emulator() as (url, process_id, _):
             found = in_fresh_process(load, url=url, process_id=process_id, count=count, turns=turns)
         size = found["list_bytes"]
         for name, rates in found["rates"].items():
             loads.setdefault(name, []).extend((rate, per_cpu) for rate, per_cpu in rates)
     for turn in range(4 if quick else 8):
-        with _emulator() as (_, _, seconds):
+        with running_emulator() as (_, _, seconds):
             if turn:  # the first one writes and reads the compiled files
                 starts.append(seconds)
     report = Report(
