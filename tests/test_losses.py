@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from loops_async import CreateOutcomeUnknown, Sampler, SamplerSpec, TransportError
-from loops_async._losses import CLOCK_SKEW, Loss, Moment, by_model, matched
+from loops_async._losses import CLOCK_SKEW, Loss, Moment, by_model, matched, shared
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -96,3 +96,18 @@ def test_two_that_only_one_can_have_made_are_no_match() -> None:
 
 def test_no_candidates_match_nobody() -> None:
     assert matched([loss()], [], {}) == {}
+
+
+def test_a_burst_shares_its_candidates() -> None:
+    losses = [loss(0, 10), loss(1, 11)]
+    candidates = (sampler("a"), sampler("b"))
+    told = shared(losses, candidates, {"a": 30.0})
+    assert told == dict.fromkeys(losses, candidates)
+    assert told[losses[0]] is told[losses[1]]
+
+
+def test_each_create_of_a_long_time_has_candidates_of_its_own() -> None:
+    early, late = loss(0), loss(50, 400)
+    old, new, last = sampler("old"), sampler("new"), sampler("last", after=CLOCK_SKEW + MINUTE)
+    told = shared([early, late], (old, new, last), {"old": 20.0, "new": 60.0})
+    assert told == {early: (old, new), late: (new, last)}
