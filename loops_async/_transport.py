@@ -97,7 +97,7 @@ class Transport:
         self._create_timeout = _timeout(request_timeout or CREATE_TIMEOUT)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
-        self._dated: tuple[str, datetime] | None = None
+        self._dated: tuple[str, float] | None = None
         self.on_open: Callable[[], None] | None = None
         """Called in the event loop, when a session was opened that has to be closed in it."""
 
@@ -105,7 +105,7 @@ class Transport:
         """Return how far the service's clock runs ahead of ours by its last `Date`, to a second; None if unknown."""
         if self._dated is None:
             return None
-        there, here = http_date(self._dated[0]), self._dated[1]
+        there, here = http_date(self._dated[0]), datetime.fromtimestamp(self._dated[1], UTC)
         return there - here if there is not None else None
 
     async def read(self, request: Request, priority: Priority = Priority.READ) -> bytes:
@@ -195,8 +195,8 @@ class Transport:
                 raise_for_status=False,
                 auto_decompress=True,
             ) as response:
-                if "Date" in response.headers:
-                    self._dated = response.headers["Date"], datetime.now(UTC)
+                if (date := response.headers.get("Date")) is not None:
+                    self._dated = date, time.time()
                 if response.status < 300:
                     return Answer(*await self._body_of(response, request))
                 failure = self._error(request, response, (await self._body_of(response, request))[0], url is None)
