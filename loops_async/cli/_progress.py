@@ -16,18 +16,25 @@ from loops_async import StatusChange
 
 from ._live import Board, table
 from ._plain import status_line
+from ._words import say
 
 REPAINT: Final = 0.1
 """Seconds between two pictures: often enough for tenths of a second to run."""
 
 
 @asynccontextmanager
-async def progress() -> AsyncIterator[Callable[[StatusChange], None]]:
-    """Give an `on_status` for any number of waits; the live table keeps its last picture when the block ends."""
-    console = Console()
+async def progress(*, stderr: bool = False, quiet: bool = False) -> AsyncIterator[Callable[[StatusChange], None]]:
+    """Give an `on_status` for any number of waits; the live table keeps its last picture when the block ends.
+
+    It goes to stdout, or to *stderr* where stdout is for data; *quiet* shows nothing.
+    """
+    if quiet:
+        yield lambda _: None
+        return
+    console = Console(stderr=stderr)
     # rich alone would paint into a pipe, too, where FORCE_COLOR is set.
-    if not (sys.stdout.isatty() and console.is_interactive):
-        yield lambda change: click.echo(status_line(change))
+    if not ((sys.stderr if stderr else sys.stdout).isatty() and console.is_interactive):
+        yield (lambda change: say(status_line(change))) if stderr else (lambda change: click.echo(status_line(change)))
         return
     board = Board()
     mark = "#" if console.options.ascii_only else "■"
