@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,11 +117,49 @@ poll_option = click.option(
 )
 
 
-def policy_of(poll: float | None, *, wake: bool = True) -> PollPolicy:
+def timeout_option(default: float | None) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Make the option `--timeout`; a *default* of None waits for ever."""
+    return click.option(
+        "--timeout",
+        type=float,
+        callback=_positive,
+        default=default,
+        show_default=default is not None,
+        metavar="SECONDS",
+        help="Time in which samplers must come up" + ("." if default is not None else "; no end without it."),
+    )
+
+
+def _positive(_ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < 1e9:
+        raise click.BadParameter("it must be a number of seconds above 0.", param=param)
+    return value
+
+
+def check_ids(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what can be no id of a sampler."""
+    for value in values:
+        if not value.strip() or not value.isprintable() or value in {".", ".."}:
+            raise click.BadParameter(f"{value!r} can be no id.", param=param)
+    return values
+
+
+def policy_of(poll: float | None, *, wake: bool = True, missing_grace: float = 30.0) -> PollPolicy:
     """Return the policy for `--poll`."""
     if poll is None:
-        return PollPolicy(wake=wake)
-    return PollPolicy(initial=poll, factor=1.0, maximum=poll, multiples={}, wake=wake)
+        return PollPolicy(wake=wake, missing_grace=missing_grace)
+    return PollPolicy(initial=poll, factor=1.0, maximum=poll, multiples={}, wake=wake, missing_grace=missing_grace)
+
+
+@contextmanager
+def journal_errors(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a journal into one line."""
+    try:
+        yield
+    except OSError as exc:
+        raise Failure(f"{path}: {exc.strerror or exc}", USAGE) from None
+    except ValueError as exc:
+        raise Failure(str(exc), USAGE) from None
 
 
 def deliver(write: Callable[[], None]) -> None:

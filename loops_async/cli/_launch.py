@@ -11,7 +11,7 @@ import click
 from loops_async import SamplerSpec
 
 from . import _spec_file
-from ._common import Common, common_options, policy_of, poll_option
+from ._common import Common, common_options, policy_of, poll_option, timeout_option
 from ._exits import HELP
 from ._formats import format_option
 from ._launching import Order, launch_samplers
@@ -23,12 +23,6 @@ EPILOG: Final = (
     "status, base_url, seconds, error and kept; released and still_billed, lists of ids; unknown, each with base_model "
     "and candidates; error, if the launch itself failed."
 )
-
-
-def _positive(_ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not 0 < value < 1e9:
-        raise click.BadParameter("it must be a number of seconds above 0.", param=param)
-    return value
 
 
 @click.command(epilog=EPILOG, short_help="Launch samplers and wait until they are ACTIVE.")
@@ -47,15 +41,7 @@ def _positive(_ctx: click.Context, param: click.Parameter, value: float | None) 
 @click.option("--num-replicas", type=click.IntRange(1), metavar="N", help="Replicas, smallest and largest number.")
 @click.option("--availability-model", metavar="NAME", help="Such as dedicated or spot.")
 @click.option("--session", "session_id", metavar="ID", help="Session to launch in; one is made without it.")
-@click.option(
-    "--timeout",
-    type=float,
-    callback=_positive,
-    default=3600.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time in which samplers must come up.",
-)
+@timeout_option(3600.0)
 @click.option("--at-least", type=click.IntRange(1), metavar="K", help="Be content as soon as K samplers are ACTIVE.")
 @click.option(
     "--relaunches",

@@ -21,7 +21,7 @@ from ._formats import columns_of_stdout, text_of
 from ._progress import progress
 from ._result import Result
 from ._run import Interrupts
-from ._words import command_line, counted, errors, ids, say
+from ._words import command_line, counted, errors, ids, say, tell_of_unknown
 
 
 @frozen
@@ -157,9 +157,7 @@ class _Launching:
         if left := result.still_billed:
             say(f"Error: {counted(len(left))} could not be released and may still be billed; try again:")
             say(f"  {self._release_command(left)}")
-        for unknown in result.unknown:
-            candidates = ids([sampler.id for sampler in unknown.candidates]) or "none seen so far"
-            say(f"Error: a create of {unknown.spec.base_model} was never answered; what it may have made: {candidates}")
+        tell_of_unknown(result.unknown)
 
     def _tell_of_kept(self) -> None:
         result, common = self._result, self._common

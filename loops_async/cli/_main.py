@@ -11,6 +11,13 @@ INTERRUPTED: Final = 130
 
 COMMANDS: Final = {
     "launch": "Launch samplers and wait until they are ACTIVE.",
+    "wait": "Wait until samplers are ACTIVE.",
+    "watch": "Show what samplers go through, until they are up.",
+    "list": "List samplers, newest first.",
+    "get": "Show a sampler.",
+    "deactivate": "Release samplers: by id, of a journal, or all of yours.",
+    "models": "List the base models that Loops knows.",
+    "orphans": "Show what a journal says is still alive.",
     "demo": "Launch samplers without an account, and release them.",
     "emulator": "Serve an emulated control plane of Loops on this machine.",
 }
@@ -29,7 +36,9 @@ class Commands(click.Group):
         """Import a command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"{__package__}._{cmd_name}"), cmd_name)
+        module = import_module(f"{__package__}._{cmd_name}")
+        # `list` would hide the type of that name in its module.
+        command: click.Command = getattr(module, cmd_name, None) or vars(module)[f"{cmd_name}_"]
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -9,6 +9,8 @@ from typing import Final
 
 import click
 
+from loops_async import CreateOutcomeUnknown
+
 MANY: Final = 5
 """Troubles that are told one by one; the rest is counted."""
 
@@ -52,3 +54,12 @@ def ids(samplers: Sequence[str], most: int = 20) -> str:
     """Name samplers, or the first of many; every id that matters stands in a command or on stdout as well."""
     more = f" and {len(samplers) - most:,} more" if len(samplers) > most else ""
     return ", ".join(samplers[:most]) + more
+
+
+def tell_of_unknown(unknown: Iterable[CreateOutcomeUnknown], missing: Sequence[str] = ()) -> None:
+    """Say which creates were never answered, and which samplers nobody knows."""
+    for each in unknown:
+        found = ids([sampler.id for sampler in each.candidates]) or "none seen so far"
+        say(f"Error: a create of {each.spec.base_model} was never answered; what it may have made: {found}")
+    if missing:
+        say(f"Error: this client cannot tell of {ids(missing)}: unknown here, or of another service or team")

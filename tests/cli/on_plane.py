@@ -52,11 +52,16 @@ async def plane(**settings: Any) -> AsyncIterator[Emulator]:
 
 @asynccontextmanager
 async def starting(
-    emulator: Emulator | str | None, *arguments: str, key: str | None = KEY, stdout: int = -1, stderr: int = -1
+    emulator: Emulator | str | None,
+    *arguments: str,
+    key: str | None = KEY,
+    stdin: int = asyncio.subprocess.DEVNULL,
+    stdout: int = asyncio.subprocess.PIPE,
+    stderr: int = asyncio.subprocess.PIPE,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start the command as a process that knows the emulator and its key."""
     environment = {name: value for name, value in os.environ.items() if name not in UNSET}
-    environment |= {"TERM": "xterm-256color", "XDG_CACHE_HOME": str(ROOT / ".no-such-cache" / "x")}
+    environment |= {"TERM": "xterm-256color", "XDG_CACHE_HOME": "/dev/null/none"}
     if emulator is not None:
         environment["LOOPS_BASE_URL"] = emulator if isinstance(emulator, str) else emulator.url
     if key is not None:
@@ -66,7 +71,7 @@ async def starting(
         *("-W", "error", "-c", INTERRUPTIBLE, *arguments),
         cwd=ROOT,
         env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
     )
