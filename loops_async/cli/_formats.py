@@ -56,6 +56,8 @@ def table_lines(samplers: Sequence[Sampler], width: int | None = None) -> list[s
     head = ("BASE MODEL", "SAMPLER", "STATUS", "URL")
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(4)]
     is_wide = width is None or sum(widths) + 6 <= width
+    if width is not None and sum(widths[:3]) + 4 > width:
+        widths = [0] * 4
     lines = []
     for row in (head, *rows):
         cells = [cell.ljust(size) for cell, size in zip(row[:3], widths, strict=False)]

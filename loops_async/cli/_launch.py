@@ -19,9 +19,9 @@ from ._launching import Order, launch_samplers
 MOST: Final = _spec_file.MOST
 
 EPILOG: Final = (
-    f"{HELP} JSON: outcome, exit_code, seconds, session_id, journal; samplers, each with index, base_model, id, "
-    "status, base_url, seconds, error and kept; released and still_billed, lists of ids; unknown, each with base_model "
-    "and candidates; error, if the launch itself failed."
+    f"{HELP} JSON: outcome, exit_code, seconds, gpu_minutes, session_id, journal; samplers, each with index, "
+    "base_model, id, status, base_url, seconds, error and kept; released and still_billed, lists of ids; unknown, each "
+    "with base_model and candidates; error, if the launch itself failed."
 )
 
 

@@ -16,8 +16,10 @@ from loops_async import DeploymentStatus, Fleet, LoopsClient, LoopsError, PollPo
 
 from . import _json, _models_check
 from ._common import Common, deliver, forget_stdout
+from ._durations import Durations
 from ._exits import USAGE, Failure, code_of
 from ._formats import columns_of_stdout, text_of
+from ._live import Board
 from ._progress import progress
 from ._result import Result
 from ._run import Interrupts
@@ -53,6 +55,9 @@ class _Launching:
         self._interrupts = interrupts
         self._began = time.monotonic()
         self._result = Result()
+        self._durations = Durations(client.base_url)
+        self._board = Board(expected=len(order.specs), typical=self._durations.typical)
+        self._took: list[tuple[str, float]] = []
         self._is_delivered = False
 
     async def run(self) -> int:
@@ -72,6 +77,7 @@ class _Launching:
                 forget_stdout()
             else:
                 result.code = USAGE
+        self._durations.add(self._took)
         self._tell()
         return result.code
 
@@ -87,7 +93,7 @@ class _Launching:
     async def _launch(self) -> None:
         order, result = self._order, self._result
         async with AsyncExitStack() as stack:
-            show = await stack.enter_async_context(progress(stderr=True, quiet=self._common.quiet))
+            show = await stack.enter_async_context(progress(self._board, stderr=True, quiet=self._common.quiet))
             async with launch(
                 self._client,
                 order.specs,
@@ -100,6 +106,7 @@ class _Launching:
                 on_status=partial(self._changed, show),
             ) as fleet:
                 result.session_id, result.members = fleet.session_id, fleet.members
+                self._interrupts.struck = self._say_that_it_releases
                 self._interrupts.repeated = self._say_what_is_billed
                 await fleet.active(at_least=order.at_least)
                 await _all_known(fleet)
@@ -115,6 +122,7 @@ class _Launching:
     def _changed(self, show: Callable[[StatusChange], None], change: StatusChange) -> None:
         if change.status == DeploymentStatus.ACTIVE:
             self._result.up_after[change.sampler.id] = time.monotonic() - self._began
+            self._took.append((change.sampler.base_model, change.elapsed))
         show(change)
 
     def _write(self) -> None:
@@ -125,7 +133,11 @@ class _Launching:
 
     def _document(self) -> dict[str, object]:
         journal = None if self._order.journal is None else str(self._order.journal)
-        return self._result.document(time.monotonic() - self._began, journal)
+        document = self._result.document(time.monotonic() - self._began, journal)
+        return {**document, "gpu_minutes": round(self._board.gpu_minutes, 3)}
+
+    def _say_that_it_releases(self) -> None:
+        self._common.say("Releasing what was launched; another Ctrl-C says what is still billed.")
 
     def _say_what_is_billed(self) -> None:
         made = self._result.made
@@ -165,7 +177,8 @@ class _Launching:
         if coming := [each for each in result.kept if each not in up]:
             common.say(f"{counted(len(coming))} still on the way: {ids(coming)}")
         took = time.monotonic() - self._began
-        common.say(f"{counted(len(up))} ACTIVE after {took:.1f} s. They are billed until they are released:")
+        cost = f", {self._board.gpu_minutes:.1f} GPU-minutes so far" if self._board.gpu_minutes else ""
+        common.say(f"{counted(len(up))} ACTIVE after {took:.1f} s{cost}. They are billed until they are released:")
         common.say(f"  {self._release_command(result.kept)}")
 
 

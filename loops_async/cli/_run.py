@@ -23,6 +23,8 @@ class Interrupts:
     def __init__(self) -> None:
         self.code = INTERRUPTED
         """Exit code after the first signal."""
+        self.struck: Callable[[], object] = lambda: None
+        """Called at the first one."""
         self.repeated: Callable[[], object] = lambda: None
         """Called at every further one."""
 
@@ -62,6 +64,7 @@ def _cancelled_once(interrupts: Interrupts) -> Iterator[None]:
             is_first = False
             interrupts.code = 128 + number
             task.cancel()
+            interrupts.struck()
         else:
             interrupts.repeated()
 

@@ -7,12 +7,18 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+SECONDS: Final = 10.0
+"""Longest wait for what is to come."""
+
 SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -35,7 +41,11 @@ def resize(end: int, columns: int, lines: int = 24) -> None:
 def read(end: int, until: str | None = None) -> str:
     """Return what comes out of a pseudo-terminal, to its end or until it holds *until*."""
     seen = b""
+    end_by = time.monotonic() + SECONDS
     while until is None or until.encode() not in seen:
+        # A read that waits for ever would outlast the test.
+        if time.monotonic() > end_by or not select.select([end], [], [], SECONDS)[0]:
+            raise TimeoutError(f"{until!r} did not come: {seen.decode(errors='replace')[-500:]}")
         try:
             part = os.read(end, 65536)
         except OSError:

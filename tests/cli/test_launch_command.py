@@ -16,10 +16,21 @@ from loops_async.emulator import Fault
 from ..launching import CREATE, DEACTIVATE
 from ..support import KEY
 from .on_plane import BAD, GOOD, QUICK, SLOW, end_of, plane, run, starting, until
-from .terminal import SHOW_CURSOR, plain, read_in_thread, terminal
+from .terminal import SHOW_CURSOR, plain, read_in_thread, resize, terminal
 
 SAMPLER_KEYS = {"index", "base_model", "id", "status", "base_url", "seconds", "error", "kept"}
-KEYS = {"outcome", "exit_code", "seconds", "session_id", "journal", "samplers", "released", "still_billed", "unknown"}
+KEYS = {
+    "outcome",
+    "exit_code",
+    "seconds",
+    "gpu_minutes",
+    "session_id",
+    "journal",
+    "samplers",
+    "released",
+    "still_billed",
+    "unknown",
+}
 
 
 async def test_active_samplers_stay_and_it_says_how_to_release_them() -> None:
@@ -96,6 +107,7 @@ async def test_ctrl_c_at_any_moment_leaves_nothing_alive(moment: str) -> None:
         assert len(emulator.samplers) == 3
         assert not emulator.billed
     assert ended.code == 130
+    assert "Releasing what was launched; another Ctrl-C says what is still billed.\n" in ended.errors
     assert "Interrupted.\nReleased 3 samplers: " in ended.errors
 
 
@@ -178,7 +190,7 @@ async def test_on_a_terminal_the_table_is_on_stderr_and_stdout_has_data_alone() 
     assert ended.output.count("\n") == 2
     assert all(line.startswith("http://127.0.0.1:") for line in ended.output.splitlines())
     assert SHOW_CURSOR in shown
-    assert "2 ACTIVE" in plain(shown)
+    assert "2 ACTIVE · " in plain(shown)
     assert "They are billed until they are released:" in plain(shown)
 
 
@@ -218,3 +230,20 @@ async def test_the_key_can_come_from_a_file_and_is_never_shown(tmp_path: Path) -
     assert ended.code == 0
     assert KEY not in ended.output + ended.errors
     assert ended.errors.endswith(f"  loops-async deactivate --api-key-file {key} --journal {journal}\n")
+
+
+async def test_five_hundred_rows_on_a_terminal_that_becomes_smaller_end_in_a_release() -> None:
+    async with plane() as emulator:
+        with terminal(100, 30) as (ours, theirs):
+            async with starting(emulator, "launch", SLOW, "--count", "500", *QUICK, stderr=theirs) as process:
+                shown = await read_in_thread(ours, until="500 BUILDING")
+                resize(theirs, 40, 10)
+                shown += await read_in_thread(ours, until="… and 494 more")
+                process.send_signal(signal.SIGINT)
+                os.close(theirs)
+                ended, rest = await asyncio.gather(end_of(process), read_in_thread(ours))
+        assert len(emulator.samplers) == 500
+        assert not emulator.billed
+    assert ended.code == 130
+    assert "… and 474 more" in plain(shown)
+    assert "Released 500 samplers: " in plain(rest)
