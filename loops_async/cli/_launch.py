@@ -15,6 +15,7 @@ from ._common import Common, common_options, policy_of, poll_option, timeout_opt
 from ._exits import HELP
 from ._formats import format_option
 from ._launching import Order, launch_samplers
+from ._timeline import check_kind
 
 MOST: Final = _spec_file.MOST
 
@@ -58,6 +59,13 @@ EPILOG: Final = (
     metavar="FILE",
     help="Write down what is created, for `deactivate --journal` and `orphans`, even after a crash.",
 )
+@click.option(
+    "--timeline",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=check_kind,
+    metavar="FILE.svg|html|json",
+    help="Draw what each sampler went through, however the launch ends.",
+)
 @click.option("--no-check", is_flag=True, help="Do not ask first whether the base models exist.")
 @poll_option
 @format_option
@@ -77,6 +85,7 @@ def launch(
     relaunches: int,
     hold: bool,
     journal: Path | None,
+    timeline: Path | None,
     no_check: bool,
     poll: float | None,
     form: str,
@@ -119,6 +128,7 @@ def launch(
         relaunches=relaunches,
         hold=hold,
         journal=journal,
+        timeline=timeline,
         check=not no_check,
         policy=policy_of(poll),
         form=form,

@@ -19,10 +19,12 @@ from ._common import Common, deliver, forget_stdout
 from ._durations import Durations
 from ._exits import USAGE, Failure, code_of
 from ._formats import columns_of_stdout, text_of
+from ._lanes import of_changes
 from ._live import Board
 from ._progress import progress
 from ._result import Result
 from ._run import Interrupts
+from ._timeline import write
 from ._words import command_line, counted, errors, ids, say, tell_of_unknown
 
 
@@ -37,6 +39,7 @@ class Order:
     relaunches: int
     hold: bool
     journal: Path | None
+    timeline: Path | None
     check: bool
     policy: PollPolicy
     form: str
@@ -58,7 +61,9 @@ class _Launching:
         self._durations = Durations(client.base_url)
         self._board = Board(expected=len(order.specs), typical=self._durations.typical)
         self._took: list[tuple[str, float]] = []
+        self._changes: list[tuple[float, StatusChange]] = []
         self._is_delivered = False
+        self._ended: float | None = None
 
     async def run(self) -> int:
         result = self._result
@@ -79,6 +84,7 @@ class _Launching:
                 result.code = USAGE
         self._durations.add(self._took)
         self._tell()
+        self._draw()
         return result.code
 
     async def _check(self) -> None:
@@ -115,13 +121,16 @@ class _Launching:
                 await stack.aclose()
                 deliver(self._write)
                 self._is_delivered = True
+                self._ended = time.monotonic() - self._began
                 if order.hold:
                     self._common.say(f"{counted(len(result.active))} ACTIVE; Ctrl-C releases what was launched.")
                     await asyncio.Event().wait()
 
     def _changed(self, show: Callable[[StatusChange], None], change: StatusChange) -> None:
+        seconds = time.monotonic() - self._began
+        self._changes.append((seconds, change))
         if change.status == DeploymentStatus.ACTIVE:
-            self._result.up_after[change.sampler.id] = time.monotonic() - self._began
+            self._result.up_after[change.sampler.id] = seconds
             self._took.append((change.sampler.base_model, change.elapsed))
         show(change)
 
@@ -170,6 +179,14 @@ class _Launching:
             say(f"Error: {counted(len(left))} could not be released and may still be billed; try again:")
             say(f"  {self._release_command(left)}")
         tell_of_unknown(result.unknown)
+
+    def _draw(self) -> None:
+        if self._order.timeline is not None:
+            # A hold of hours would make the way up too small to see.
+            seconds = self._ended if self._ended is not None else time.monotonic() - self._began
+            chart = of_changes(self._changes, seconds)
+            if write(chart, self._order.timeline, f"Launch of {counted(len(self._order.specs))}"):
+                self._common.say(f"Timeline: {self._order.timeline}")
 
     def _tell_of_kept(self) -> None:
         result, common = self._result, self._common

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "deactivate": "Release samplers: by id, of a journal, or all of yours.",
     "models": "List the base models that Loops knows.",
     "orphans": "Show what a journal says is still alive.",
+    "timeline": "Draw what a journal tells as a chart.",
     "demo": "Launch samplers without an account, and release them.",
     "emulator": "Serve an emulated control plane of Loops on this machine.",
 }
