@@ -1,4 +1,4 @@
-"""How long does `import loops_async` take?"""
+"""How long does the import of all of `loops_async` take?"""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import sys
 from ._harness import median, ratio
 from ._report import Report, Target
 
-MODULES = ("loops_async", "aiohttp", "baseten.client")
-CODE = "import time; began = time.perf_counter(); import {}; print(time.perf_counter() - began)"
+# The package alone is imported at once, and its names when they are used.
+MODULES = {
+    "loops_async": "from loops_async import *",
+    "aiohttp": "import aiohttp",
+    "baseten.client": "import baseten.client",
+}
+CODE = "import time; began = time.perf_counter(); {}; print(time.perf_counter() - began)"
 
 
 def _seconds(module: str) -> float:
-    command = [sys.executable, "-I", "-c", CODE.format(module)]
+    command = [sys.executable, "-I", "-c", CODE.format(MODULES[module])]
     return float(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, timeout=60).stdout)  # noqa: S603
 
 

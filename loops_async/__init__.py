@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-from ._client import LoopsClient
-from ._fleet import Fleet
-from ._launch import launch
-from ._member import Member
-from ._policy import PollPolicy
-from ._retry import RetryPolicy
-from ._waiter import wait_until_active, watch
-from .errors import (
-    APIError,
-    AuthenticationError,
-    BadRequestError,
-    ConflictError,
-    CreateOutcomeUnknown,
-    DecodeError,
-    LaunchError,
-    LoopsError,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitError,
-    SamplerFailed,
-    ServerError,
-    TeardownError,
-    TransportError,
-    WaitTimeout,
-)
-from .models import (
-    Checkpoint,
-    CheckpointPath,
-    DeploymentStatus,
-    EnablementDetails,
-    InstanceType,
-    LoRAConfig,
-    Sampler,
-    SamplerSpec,
-    Session,
-    StatusChange,
-    SupportedModel,
-)
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._client import LoopsClient
+    from ._fleet import Fleet
+    from ._launch import launch
+    from ._member import Member
+    from ._policy import PollPolicy
+    from ._retry import RetryPolicy
+    from ._waiter import wait_until_active, watch
+    from .errors import (
+        APIError,
+        AuthenticationError,
+        BadRequestError,
+        ConflictError,
+        CreateOutcomeUnknown,
+        DecodeError,
+        LaunchError,
+        LoopsError,
+        NotFoundError,
+        PermissionDeniedError,
+        RateLimitError,
+        SamplerFailed,
+        ServerError,
+        TeardownError,
+        TransportError,
+        WaitTimeout,
+    )
+    from .models import (
+        Checkpoint,
+        CheckpointPath,
+        DeploymentStatus,
+        EnablementDetails,
+        InstanceType,
+        LoRAConfig,
+        Sampler,
+        SamplerSpec,
+        Session,
+        StatusChange,
+        SupportedModel,
+    )
+
+    __version__: str
 
 __all__ = [
     "APIError",
@@ -79,10 +84,67 @@ __all__ = [
     "watch",
 ]
 
+_NAMES = {
+    "_client": ("LoopsClient",),
+    "_fleet": ("Fleet",),
+    "_launch": ("launch",),
+    "_member": ("Member",),
+    "_policy": ("PollPolicy",),
+    "_retry": ("RetryPolicy",),
+    "_waiter": (
+        "wait_until_active",
+        "watch",
+    ),
+    "errors": (
+        "APIError",
+        "AuthenticationError",
+        "BadRequestError",
+        "ConflictError",
+        "CreateOutcomeUnknown",
+        "DecodeError",
+        "LaunchError",
+        "LoopsError",
+        "NotFoundError",
+        "PermissionDeniedError",
+        "RateLimitError",
+        "SamplerFailed",
+        "ServerError",
+        "TeardownError",
+        "TransportError",
+        "WaitTimeout",
+    ),
+    "models": (
+        "Checkpoint",
+        "CheckpointPath",
+        "DeploymentStatus",
+        "EnablementDetails",
+        "InstanceType",
+        "LoRAConfig",
+        "Sampler",
+        "SamplerSpec",
+        "Session",
+        "StatusChange",
+        "SupportedModel",
+    ),
+}
+"""Public names by the module that has them. They are imported when they are first used: the command line, which is
+part of this package, would take several times as long to show its help if the client came with it."""
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:
+    # With this in sight, type checkers would let any name pass.
+    def __getattr__(name: str) -> object:
+        from importlib import import_module, metadata
 
-        return version("loops-async")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "__version__":
+            return metadata.version("loops-async")
+        if name in _NAMES:
+            return import_module(f"{__name__}.{name}")
+        for module, names in _NAMES.items():
+            if name in names:
+                value = getattr(import_module(f"{__name__}.{module}"), name)
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

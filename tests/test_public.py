@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,7 +129,21 @@ def test_all_is_sorted_and_complete() -> None:
     for name in names:
         assert getattr(loops_async, name).__module__.startswith("loops_async")
     public = {name for name, value in vars(loops_async).items() if inspect.isclass(value) or inspect.isfunction(value)}
-    assert public - {"__getattr__"} == set(names)
+    assert public - {"__getattr__", "__dir__"} == set(names)
+
+
+def test_names_are_the_same_for_type_checkers_and_at_run_time() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (guarded,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    imports = [node for node in guarded.body if isinstance(node, ast.ImportFrom)]
+    assert {node.module: tuple(alias.name for alias in node.names) for node in imports} == loops_async._NAMES
+    assert set(dir(loops_async)) >= set(loops_async.__all__)
+
+
+def test_the_package_alone_imports_next_to_nothing() -> None:
+    heavy = "import sys, loops_async; print(sorted({'aiohttp', 'attrs', 'msgspec', 'asyncio'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout == "[]\n"
 
 
 def test_everything_public_has_a_docstring() -> None:

@@ -18,7 +18,7 @@ def _check(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-@click.command(epilog=f"{HELP} JSON: sampler, with the fields of the API.")
+@click.command(epilog=f"{HELP} JSON: sampler, with the fields of the API.", short_help="Show a sampler.")
 @click.argument("sampler_id", metavar="ID", callback=_check)
 @format_option
 @common_options

@@ -15,7 +15,11 @@ from ._statuses import GONE
 from ._words import counted
 
 
-@click.command("list", epilog=f"{HELP} JSON: samplers, newest first, each with the fields of the API.")
+@click.command(
+    "list",
+    epilog=f"{HELP} JSON: samplers, newest first, each with the fields of the API.",
+    short_help="List samplers, newest first.",
+)
 @click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Only those with this one; repeatable.")
 @click.option("--all", "everything", is_flag=True, help="Those that are shut down or never came up, too.")
 @click.option("--scope", type=click.Choice(["org"]), help="Those of the whole organisation, not your own alone.")

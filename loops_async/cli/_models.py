@@ -15,7 +15,9 @@ from ._run import Interrupts
 from ._words import clean
 
 
-@click.command(epilog=f"{HELP} JSON: models, each with the fields of the API.")
+@click.command(
+    epilog=f"{HELP} JSON: models, each with the fields of the API.", short_help="List the base models that Loops knows."
+)
 @click.option("--use-case", type=click.Choice(["rl", "sft"]), help="What they are for; rl without it.")
 @click.option("--max-seq-length", type=click.IntRange(1), metavar="N", help="Sequence length needed, in tokens.")
 @common_options
