@@ -212,7 +212,7 @@ async def test_what_is_wrong_before_anything_is_created_takes_a_line_or_two(tmp_
             (5, "nothing was created", (nobody, "launch", GOOD, "--attempts", "1"), KEY),
             (2, "nothing to launch", (emulator, "launch"), KEY),
         ]
-        ends = [await run(*arguments, key=key) for _, _, arguments, key in cases]
+        ends = await asyncio.gather(*(run(*arguments, key=key) for _, _, arguments, key in cases))
         assert not emulator.samplers
     for (code, words, *_), ended in zip(cases, ends, strict=True):
         assert (ended.code, ended.output) == (code, "")
