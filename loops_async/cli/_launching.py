@@ -12,12 +12,22 @@ from pathlib import Path
 import click
 from attrs import frozen
 
-from loops_async import DeploymentStatus, Fleet, LoopsClient, LoopsError, PollPolicy, SamplerSpec, StatusChange, launch
+from loops_async import (
+    DeploymentStatus,
+    Fleet,
+    LoopsClient,
+    LoopsError,
+    NotFoundError,
+    PollPolicy,
+    SamplerSpec,
+    StatusChange,
+    launch,
+)
 
 from . import _json, _models_check
 from ._common import Common, deliver, forget_stdout
 from ._durations import Durations
-from ._exits import USAGE, Failure, code_of
+from ._exits import FAILED, USAGE, Failure, code_of
 from ._formats import columns_of_stdout, text_of
 from ._lanes import of_changes
 from ._live import Board
@@ -25,7 +35,7 @@ from ._progress import progress
 from ._result import Result
 from ._run import Interrupts
 from ._timeline import write
-from ._words import command_line, counted, errors, ids, say, tell_of_unknown
+from ._words import command_line, counted, error, errors, ids, say, tell_of_unknown
 
 
 @frozen
@@ -76,16 +86,25 @@ class _Launching:
         except Failure:
             raise
         except (OSError, ValueError) as exc:
-            # The journal, or a stdout that nobody reads any more.
-            result.end(exc)
-            if isinstance(exc, BrokenPipeError):
-                forget_stdout()
-            else:
-                result.code = USAGE
+            self._take(exc)
         self._durations.add(self._took)
         self._tell()
         self._draw()
         return result.code
+
+    def _take(self, exc: OSError | ValueError) -> None:
+        """Take what is wrong with the journal, or that nobody reads stdout any more."""
+        result = self._result
+        if self._is_delivered:
+            # The launch has ended well, and its samplers stay; what is in the journal does not tell of all of them.
+            error(f"the journal is not complete: {exc}")
+            result.code = FAILED
+            return
+        result.end(exc)
+        if isinstance(exc, BrokenPipeError):
+            forget_stdout()
+        elif not result.made:
+            result.code = USAGE
 
     async def _check(self) -> None:
         try:
@@ -93,7 +112,8 @@ class _Launching:
         except LoopsError as exc:
             if self._common.as_json:
                 _json.write_error(exc)
-            raise Failure(f"{exc} (nothing was created)", code_of(exc)) from None
+            hint = "; --no-check does without that" if isinstance(exc, NotFoundError) else ""
+            raise Failure(f"{exc} (nothing was created{hint})", code_of(exc)) from None
         _models_check.check((spec.base_model for spec in self._order.specs), known)
 
     async def _launch(self) -> None:

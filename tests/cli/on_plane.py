@@ -55,11 +55,12 @@ async def starting(
     emulator: Emulator | str | None,
     *arguments: str,
     key: str | None = KEY,
+    before: str = "",
     stdin: int = asyncio.subprocess.DEVNULL,
     stdout: int = asyncio.subprocess.PIPE,
     stderr: int = asyncio.subprocess.PIPE,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start the command as a process that knows the emulator and its key."""
+    """Start the command as a process that knows the emulator and its key, and runs other code *before*."""
     environment = {name: value for name, value in os.environ.items() if name not in UNSET}
     environment |= {"TERM": "xterm-256color", "XDG_CACHE_HOME": "/dev/null/none"}
     if emulator is not None:
@@ -68,7 +69,7 @@ async def starting(
         environment["BASETEN_API_KEY"] = key
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-W", "error", "-c", INTERRUPTIBLE, *arguments),
+        *("-W", "error", "-c", f"{before}\n{INTERRUPTIBLE}", *arguments),
         cwd=ROOT,
         env=environment,
         stdin=stdin,
@@ -93,9 +94,9 @@ async def end_of(process: asyncio.subprocess.Process) -> Ended:
     return ended
 
 
-async def run(emulator: Emulator | str | None, *arguments: str, key: str | None = KEY) -> Ended:
+async def run(emulator: Emulator | str | None, *arguments: str, key: str | None = KEY, before: str = "") -> Ended:
     """Run the command to its end."""
-    async with starting(emulator, *arguments, key=key) as process:
+    async with starting(emulator, *arguments, key=key, before=before) as process:
         return await end_of(process)
 
 

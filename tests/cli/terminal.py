@@ -54,7 +54,8 @@ def read(end: int, until: str | None = None) -> str:
         if not part:
             break
         seen += part
-    return seen.decode()
+    # It may end in the middle of a letter.
+    return seen.decode(errors="replace")
 
 
 async def read_in_thread(end: int, until: str | None = None) -> str:

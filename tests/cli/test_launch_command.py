@@ -165,6 +165,28 @@ async def test_a_lost_create_is_told_of() -> None:
     assert sampler.id in ended.errors
 
 
+async def test_a_journal_that_is_full_in_the_end_does_not_make_it_claim_a_release(tmp_path: Path) -> None:
+    full = """
+from loops_async._journal_file import JournalFile
+
+close = JournalFile.close
+
+async def fail(self):
+    await close(self)
+    self.failure = OSError(28, "No space left on device")
+
+JournalFile.close = fail
+"""
+    async with plane() as emulator:
+        journal = str(tmp_path / "launch.jsonl")
+        ended = await run(emulator, "launch", GOOD, "--journal", journal, "--json", *QUICK, before=full)
+        (sampler_id,) = emulator.billed
+    assert (ended.code, ended.json["samplers"][0]["id"]) == (1, sampler_id)
+    assert "Error: the journal is not complete: [Errno 28] No space left on device\n" in ended.errors
+    assert "Released" not in ended.errors
+    assert "1 sampler ACTIVE" in ended.errors
+
+
 async def test_a_reader_that_goes_away_is_no_reason_to_keep_samplers() -> None:
     async with plane() as emulator:
         reading, writing = os.pipe()
