@@ -87,6 +87,8 @@ class _Launching:
             raise
         except (OSError, ValueError) as exc:
             self._take(exc)
+        # From here on nothing is released any more.
+        self._interrupts.struck = self._interrupts.repeated = lambda: None
         self._durations.add(self._took)
         self._tell()
         self._draw()
@@ -101,9 +103,9 @@ class _Launching:
             result.code = FAILED
             return
         result.end(exc)
-        if isinstance(exc, BrokenPipeError):
+        if result.made:
             forget_stdout()
-        elif not result.made:
+        else:
             result.code = USAGE
 
     async def _check(self) -> None:

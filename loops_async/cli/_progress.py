@@ -44,15 +44,19 @@ async def progress(
         yield _lines(board, stderr=stderr, quiet=quiet)
         return
     # rich's own refresh would read the board from another thread.
-    with Live(get_renderable=lambda: _picture(board, console), console=console, auto_refresh=False) as live:
-        painter = asyncio.create_task(_repaint(live, console))
-        try:
-            yield board.changed
-        finally:
-            painter.cancel()
-            await asyncio.wait([painter])
-            if not painter.cancelled():
-                painter.result()
+    live = Live(get_renderable=lambda: _picture(board, console), console=console, auto_refresh=False)
+    live.start()
+    painter = asyncio.create_task(_repaint(live, console))
+    try:
+        yield board.changed
+    finally:
+        painter.cancel()
+        await asyncio.wait([painter])
+        # A terminal that is gone changes nothing about how the block ended.
+        with suppress(OSError):
+            live.stop()
+        if not painter.cancelled():
+            painter.result()
 
 
 def _lines(board: Board, *, stderr: bool, quiet: bool) -> Callable[[StatusChange], None]:

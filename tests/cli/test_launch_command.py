@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -113,17 +114,17 @@ async def test_ctrl_c_at_any_moment_leaves_nothing_alive(moment: str) -> None:
 
 async def test_sigterm_and_a_terminal_that_hangs_up_release_too() -> None:
     async with plane() as emulator:
-        with terminal(80) as (_, theirs):
-            async with (
-                starting(emulator, "launch", SLOW, "--json", *QUICK) as process,
-                starting(emulator, "launch", SLOW, *QUICK, stderr=theirs) as on_terminal,
-            ):
+        async with AsyncExitStack() as stack:
+            process = await stack.enter_async_context(starting(emulator, "launch", SLOW, "--json", *QUICK))
+            with terminal(80) as (ours, theirs):
+                on_terminal = await stack.enter_async_context(starting(emulator, "launch", SLOW, *QUICK, stderr=theirs))
                 os.close(theirs)
+                await read_in_thread(ours, until="1 BUILDING")
                 await until(lambda: len(emulator.billed) == 2)
-                process.send_signal(signal.SIGTERM)
-                ended = await end_of(process)
-                on_terminal.send_signal(signal.SIGHUP)
-                hung_up = await end_of(on_terminal)
+            process.send_signal(signal.SIGTERM)
+            ended = await end_of(process)
+            on_terminal.send_signal(signal.SIGHUP)
+            hung_up = await end_of(on_terminal)
         assert not emulator.billed
     assert (ended.code, ended.json["exit_code"], ended.json["outcome"]) == (143, 143, "interrupted")
     assert hung_up.code == 129
@@ -187,17 +188,23 @@ JournalFile.close = fail
     assert "1 sampler ACTIVE" in ended.errors
 
 
-async def test_a_reader_that_goes_away_is_no_reason_to_keep_samplers() -> None:
+@pytest.mark.parametrize("words", [(), ("--json",)])
+async def test_data_that_nobody_takes_are_no_reason_to_keep_samplers(words: tuple[str, ...]) -> None:
     async with plane() as emulator:
-        reading, writing = os.pipe()
-        async with starting(emulator, "launch", GOOD, *QUICK, stdout=writing) as process:
-            os.close(writing)
-            os.close(reading)
-            ended = await end_of(process)
-        assert len(emulator.samplers) == 1
+        reading, pipe = os.pipe()
+        full = os.open("/dev/full", os.O_WRONLY)
+        async with (
+            starting(emulator, "launch", GOOD, *words, *QUICK, stdout=pipe) as unread,
+            starting(emulator, "launch", GOOD, *words, *QUICK, stdout=full) as unwritten,
+        ):
+            for each in (reading, pipe, full):
+                os.close(each)
+            ends = await asyncio.gather(end_of(unread), end_of(unwritten))
+        assert len(emulator.samplers) == 2
         assert not emulator.billed
-    assert ended.code == 1
-    assert "Released 1 sampler: " in ended.errors
+    for ended in ends:
+        assert ended.code == 1
+        assert "Released 1 sampler: " in ended.errors
 
 
 async def test_on_a_terminal_the_table_is_on_stderr_and_stdout_has_data_alone() -> None:

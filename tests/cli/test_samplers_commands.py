@@ -9,9 +9,11 @@ import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import click
 import pytest
 
 from loops_async import LoopsClient, Sampler, launch
+from loops_async.cli._main import cli
 from loops_async.emulator import Emulator, Fault
 
 from ..launching import DEACTIVATE
@@ -217,8 +219,11 @@ async def test_a_reader_that_goes_away_ends_watch_quietly() -> None:
     assert (ended.code, ended.errors) == (1, "")
 
 
-@pytest.mark.parametrize("words", [("deactivate",), ("deactivate", "a", "--all-mine"), ("wait",), ("get", " ")])
-async def test_wrong_use_is_2(words: tuple[str, ...]) -> None:
-    ended = await run(None, *words)
-    assert (ended.code, ended.output) == (2, "")
-    assert "Error: " in ended.errors
+@pytest.mark.parametrize(
+    "words",
+    [["deactivate"], ["deactivate", "a", "--all-mine"], ["deactivate", ".."], ["wait"], ["get", " "], ["orphans"]],
+)
+def test_wrong_use_is_2(words: list[str]) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        cli.main(words, standalone_mode=False)
+    assert caught.value.exit_code == 2
