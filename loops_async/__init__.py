@@ -88,14 +88,35 @@ __all__ = [
     "watch",
 ]
 
-_HOMES = {
+_NAMES = {
     "_client": ("LoopsClient",),
     "_fleet": ("Fleet",),
     "_launch": ("launch",),
     "_member": ("Member",),
     "_policy": ("PollPolicy",),
     "_retry": ("RetryPolicy",),
-    "_waiter": ("wait_until_active", "watch"),
+    "_waiter": (
+        "wait_until_active",
+        "watch",
+    ),
+    "errors": (
+        "APIError",
+        "AuthenticationError",
+        "BadRequestError",
+        "ConflictError",
+        "CreateOutcomeUnknown",
+        "DecodeError",
+        "LaunchError",
+        "LoopsError",
+        "NotFoundError",
+        "PermissionDeniedError",
+        "RateLimitError",
+        "SamplerFailed",
+        "ServerError",
+        "TeardownError",
+        "TransportError",
+        "WaitTimeout",
+    ),
     "models": (
         "Checkpoint",
         "CheckpointPath",
@@ -110,27 +131,24 @@ _HOMES = {
         "SupportedModel",
     ),
 }
-"""Where public names live; all others are errors."""
+"""Public names by the module that has them. They are imported when they are first used: the command line and the pytest
+plugin, which are parts of this package, would take several times as long to start if the client came with them."""
 
-
-# A type checker that sees this takes every name for one of ours.
 if not TYPE_CHECKING:
-
+    # With this in sight, type checkers would let any name pass.
     def __getattr__(name: str) -> object:
-        from importlib import import_module
+        from importlib import import_module, metadata
 
         if name == "__version__":
-            from importlib.metadata import version
-
-            return version("loops-async")
-        if name in {"errors", "journal", "models"}:
+            return metadata.version("loops-async")
+        if name in _NAMES or name == "journal":
             return import_module(f"{__name__}.{name}")
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        home = next((home for home, names in _HOMES.items() if name in names), "errors")
-        globals()[name] = value = getattr(import_module(f"{__name__}.{home}"), name)
-        return value
+        for module, names in _NAMES.items():
+            if name in names:
+                value = getattr(import_module(f"{__name__}.{module}"), name)
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -163,6 +163,14 @@ def test_the_package_loads_only_what_is_asked_for() -> None:
     assert printed(code) == "True True\n"
 
 
+def test_names_are_the_same_for_type_checkers_and_at_run_time() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (guarded,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    imports = [node for node in guarded.body if isinstance(node, ast.ImportFrom)]
+    assert {node.module: tuple(alias.name for alias in node.names) for node in imports} == loops_async._NAMES
+    assert set(dir(loops_async)) >= set(loops_async.__all__)
+
+
 def test_everything_public_has_a_docstring() -> None:
     for name in loops_async.__all__:
         thing = getattr(loops_async, name)

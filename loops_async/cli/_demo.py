@@ -16,6 +16,7 @@ import click
 from loops_async import DeploymentStatus, LoopsClient, LoopsError, PollPolicy, launch
 from loops_async.emulator import Emulator, Stage
 
+from ._live import Board
 from ._options import speed_option
 from ._plain import url_lines
 from ._progress import progress
@@ -75,7 +76,7 @@ async def _demo(count: int, speed: float) -> int:
         click.echo(f"Launching {_samplers(count)} on an emulated control plane at {emulator.url}")
         try:
             async with AsyncExitStack() as stack:
-                on_status = await stack.enter_async_context(progress())
+                on_status = await stack.enter_async_context(progress(Board(expected=count)))
                 async with launch(client, models, timeout=None, policy=_policy(speed), on_status=on_status) as fleet:
                     began = time.monotonic()
                     active = await fleet.active()

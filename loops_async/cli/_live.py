@@ -1,30 +1,36 @@
-"""A table of samplers that moves: rows out of status changes, and a picture of rows."""
+"""What is known of samplers that are on their way: rows out of status changes, and what they cost so far."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import define, frozen
-from rich.table import Table
-from rich.text import Text
 
-from loops_async import DeploymentStatus, PollPolicy, StatusChange
+from loops_async import DeploymentStatus, PollPolicy, Sampler, StatusChange
 
-SETTLED: Final = PollPolicy().ready | PollPolicy().failed
+READY: Final = PollPolicy().ready
+SETTLED: Final = READY | PollPolicy().failed
 
-STYLES: Final[Mapping[str, str]] = {
-    DeploymentStatus.BUILDING: "blue",
-    DeploymentStatus.DEPLOYING: "cyan",
-    DeploymentStatus.LOADING_MODEL: "yellow",
-    DeploymentStatus.UPDATING: "yellow",
-    DeploymentStatus.SCALED_TO_ZERO: "magenta",
-    DeploymentStatus.WAKING_UP: "bright_magenta",
-    DeploymentStatus.ACTIVE: "bold green",
-}
-"""Colours of the statuses on the way up."""
+BILLED: Final = frozenset(
+    {
+        DeploymentStatus.LOADING_MODEL,
+        DeploymentStatus.ACTIVE,
+        DeploymentStatus.UPDATING,
+        DeploymentStatus.UNHEALTHY,
+    }
+)
+"""Statuses in which a replica is up: building and scheduling are not metered.
+https://docs.baseten.co/observability/usage"""
+
+
+@frozen
+class Stage:
+    """A status that a sampler was in, and for how long."""
+
+    status: str
+    seconds: float
 
 
 @frozen
@@ -33,77 +39,109 @@ class Row:
 
     base_model: str
     sampler_id: str
-    course: tuple[str, ...]
+    stages: tuple[Stage, ...]
     """The statuses that it went through, oldest first, with the present one last; never empty."""
     elapsed: float
     """Seconds from the start of the wait, until now or until it settled."""
+    remaining: float | None = None
+    """Seconds until it should be up, going by earlier ones of its model; None if there is nothing to go by."""
 
-
-def table(rows: Iterable[Row], *, mark: str = "■") -> Table:
-    """Draw one line for each row, under a count of the statuses; *mark* stands for one status gone through.
-
-    The count comes first because a terminal that is too low shows the top of a live table only.
-    """
-    rows = tuple(rows)
-    counts = Counter(row.course[-1] for row in rows)
-    drawn = Table(
-        title=Text(", ".join(f"{count} {status}" for status, count in counts.items())), title_justify="left", box=None
-    )
-    drawn.add_column("base model", overflow="fold")
-    drawn.add_column("sampler", overflow="fold")
-    drawn.add_column("status", min_width=len(DeploymentStatus.SCALED_TO_ZERO), no_wrap=True)
-    drawn.add_column("seconds", justify="right", no_wrap=True)
-    drawn.add_column("stages", min_width=6)
-    for row in rows:
-        status = row.course[-1]
-        # Names come from outside; as plain strings they would be read as rich's markup.
-        drawn.add_row(
-            Text(row.base_model),
-            Text(row.sampler_id),
-            Text(status, _style(status)),
-            Text(f"{row.elapsed:.1f}"),
-            Text.assemble(*((mark, _style(each)) for each in row.course)),
-        )
-    return drawn
-
-
-def _style(status: str) -> str:
-    return STYLES.get(status, "bold red" if status in SETTLED else "")
+    @property
+    def status(self) -> str:
+        """The status it is in."""
+        return self.stages[-1].status
 
 
 @define
 class _Tracked:
     base_model: str
     started: float
-    course: list[str]
+    gpus: int
+    course: list[tuple[str, float]]
+    """Each status with the time at which it was first seen."""
     settled: float | None = None
 
 
 class Board:
-    """The rows of all samplers that a status change was seen of, in the order in which they were first seen."""
+    """The rows of all samplers that a status change was seen of, in the order in which they were first seen.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        clock: What time is read from, in seconds.
+        expected: How many samplers there are to be; 0 for those that are seen.
+        typical: Gives the seconds that a sampler of a base model usually takes, None if that is not known.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        expected: int = 0,
+        typical: Callable[[str], float | None] = lambda _: None,
+    ) -> None:
+        self.expected = expected
         self._clock = clock
+        self._typical = typical
         self._tracked: dict[str, _Tracked] = {}
+        self._began = clock()
 
     def changed(self, change: StatusChange) -> None:
         """Take a status change."""
-        sampler = change.sampler
-        tracked = self._tracked.setdefault(
-            sampler.id, _Tracked(sampler.base_model, self._clock() - change.elapsed, course=[])
-        )
-        tracked.course.append(change.status)
-        tracked.settled = change.elapsed if change.status in SETTLED else None
+        sampler, now = change.sampler, self._clock()
+        tracked = self._tracked.get(sampler.id)
+        if tracked is None:
+            tracked = _Tracked(sampler.base_model, now - change.elapsed, gpus_of(sampler), course=[])
+            self._tracked[sampler.id] = tracked
+        # What it was before it was first looked at, it may have been for long; the first status begins with the wait.
+        tracked.course.append((change.status, now if tracked.course else tracked.started))
+        tracked.settled = now if change.status in SETTLED else None
 
     def rows(self) -> tuple[Row, ...]:
         """Return the rows as they are now."""
         now = self._clock()
-        return tuple(
-            Row(
-                each.base_model,
-                sampler_id,
-                tuple(each.course),
-                now - each.started if each.settled is None else each.settled,
+        return tuple(self._row(sampler_id, each, now) for sampler_id, each in self._tracked.items())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the board was made."""
+        return self._clock() - self._began
+
+    @property
+    def gpu_minutes(self) -> float:
+        """What all samplers have cost so far, as seen from here: GPUs times the minutes with a replica up."""
+        now = self._clock()
+        total = 0.0
+        for each in self._tracked.values():
+            ends = [*(since for _, since in each.course[1:]), now]
+            total += each.gpus * sum(
+                end - since for (status, since), end in zip(each.course, ends, strict=True) if status in BILLED
             )
-            for sampler_id, each in self._tracked.items()
+        return total / 60
+
+    def _row(self, sampler_id: str, tracked: _Tracked, now: float) -> Row:
+        end = now if tracked.settled is None else tracked.settled
+        ends = [*(since for _, since in tracked.course[1:]), end]
+        stages = tuple(
+            Stage(status, until - since) for (status, since), until in zip(tracked.course, ends, strict=True)
         )
+        elapsed = end - tracked.started
+        typical = None if tracked.settled is not None else self._typical(tracked.base_model)
+        return Row(
+            tracked.base_model, sampler_id, stages, elapsed, None if typical is None else max(0.0, typical - elapsed)
+        )
+
+
+def gpus_of(sampler: Sampler) -> int:
+    """Return how many GPUs a sampler has; 1 where the service does not say."""
+    machine = sampler.instance_type
+    count = machine.gpu_count if machine is not None and machine.gpu_count is not None else 1
+    return max(1, count) * max(1, sampler.node_count)
+
+
+def most_telling(rows: Sequence[Row], number: int) -> list[Row]:
+    """Choose *number* rows, in their order: of those that failed, then of those on their way, then of those up."""
+
+    def rank(index: int) -> tuple[int, int]:
+        status = rows[index].status
+        return (2 if status in READY else 0 if status in SETTLED else 1), index
+
+    return [rows[index] for index in sorted(sorted(range(len(rows)), key=rank)[:number])]

@@ -11,7 +11,22 @@ from typing import Any, Final, ParamSpec
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
 
+SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What asks a process to end: a person, a job's time that is up, a terminal that is closed."""
+
 P = ParamSpec("P")
+
+
+class Interrupts:
+    """What the command that runs wants to be told of signals, and what it was told to end by."""
+
+    def __init__(self) -> None:
+        self.code = INTERRUPTED
+        """Exit code after the first signal."""
+        self.struck: Callable[[], object] = lambda: None
+        """Called at the first one."""
+        self.repeated: Callable[[], object] = lambda: None
+        """Called at every further one."""
 
 
 def run(command: Callable[P, Coroutine[Any, Any, int]], *args: P.args, **kwargs: P.kwargs) -> int:
@@ -20,41 +35,54 @@ def run(command: Callable[P, Coroutine[Any, Any, int]], *args: P.args, **kwargs:
     The first Ctrl-C cancels it and all others are ignored. `asyncio.run()` by itself would throw the second one into
     whatever runs in that moment, which may be the request that gives a GPU back.
     """
-    # A shell ignores it for what it starts in the background; that is to stay so.
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return run_interruptible(lambda _: command(*args, **kwargs))
+
+
+def run_interruptible(command: Callable[[Interrupts], Coroutine[Any, Any, int]]) -> int:
+    """Run *command* as `run()` does, with something to say at the second Ctrl-C; SIGTERM and SIGHUP do the same."""
+    interrupts = Interrupts()
 
     async def interruptible() -> int:
-        with _cancelled_once(ignored):
-            return await command(*args, **kwargs)
+        with _cancelled_once(interrupts):
+            return await command(interrupts)
 
     try:
         return asyncio.run(interruptible())
     except (KeyboardInterrupt, asyncio.CancelledError):
-        return INTERRUPTED
+        return interrupts.code
 
 
 @contextmanager
-def _cancelled_once(ignored: bool) -> Iterator[None]:
-    """Let one Ctrl-C cancel the current task, and none do anything afterwards."""
+def _cancelled_once(interrupts: Interrupts) -> Iterator[None]:
+    """Let one signal cancel the current task, and none do anything to it afterwards."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    interrupts = 0
+    is_first = True
 
-    def cancel() -> None:
-        nonlocal interrupts
-        interrupts += 1
-        if interrupts == 1 and task is not None:
+    def cancel(number: int) -> None:
+        nonlocal is_first
+        if is_first and task is not None:
+            is_first = False
+            interrupts.code = 128 + number
             task.cancel()
+            interrupts.struck()
+        else:
+            interrupts.repeated()
 
-    try:
-        if not ignored:
-            loop.add_signal_handler(signal.SIGINT, cancel)
-    except NotImplementedError:
-        # Event loops on Windows have no signal handlers, and keep what asyncio.run() does.
-        ignored = True
+    handled = []
+    for number in SIGNALS:
+        # A shell ignores SIGINT for what it starts in the background, and nohup SIGHUP; that is to stay so.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue
+        try:
+            loop.add_signal_handler(number, cancel, number)
+        except NotImplementedError:
+            # Event loops on Windows have no signal handlers, and keep what asyncio.run() does.
+            break
+        handled.append(number)
     try:
         yield
     finally:
-        if not ignored:
-            loop.remove_signal_handler(signal.SIGINT)
+        for number in handled:
+            loop.remove_signal_handler(number)
             # There is nothing left to interrupt; an impatient one would only spoil the exit code.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(number, signal.SIG_IGN)

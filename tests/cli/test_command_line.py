@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import click
 import pytest
+from click.shell_completion import BashComplete
+
+from loops_async.cli._main import COMMANDS, cli
 
 from .command_process import MAIN, finished
 
@@ -11,10 +15,35 @@ def test_help_names_the_commands() -> None:
     code, output, errors = finished("--help")
     assert (code, errors) == (0, "")
     assert output.startswith("Usage: loops-async [OPTIONS] COMMAND")
-    assert "  demo " in output
-    assert "  emulator " in output
+    for name in COMMANDS:
+        assert f"  {name} " in output
     # click cuts a summary that is too long for the line.
     assert "..." not in output.replace("[ARGS]...", "")
+
+
+def test_help_comes_without_what_the_commands_need() -> None:
+    heavy = "{'aiohttp', 'asyncio', 'attrs', 'msgspec', 'rich'}"
+    code = f"import sys, atexit; atexit.register(lambda: print({heavy} & set(sys.modules), file=sys.stderr)); {MAIN}"
+    assert finished("--help", code=code)[2] == "set()\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_the_summary_of_the_list_and_tells_its_exit_codes(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert (command.name, command.get_short_help_str(200)) == (name, COMMANDS[name])
+    if name not in {"demo", "emulator"}:
+        assert command.epilog is not None
+        assert "Exit codes: 0 " in command.epilog
+        assert " JSON: " in command.epilog
+        assert {"--json", "--quiet"} <= {option for each in command.params for option in each.opts}
+
+
+def test_shells_can_complete_commands_and_options() -> None:
+    shell = BashComplete(cli, {}, "loops-async", "_LOOPS_ASYNC_COMPLETE")
+    assert [each.value for each in shell.get_completions([], "la")] == ["launch"]
+    assert [each.value for each in shell.get_completions(["launch"], "--form")] == ["--format"]
+    assert [each.value for each in shell.get_completions(["launch", "--format"], "u")] == ["urls"]
 
 
 def test_version() -> None:

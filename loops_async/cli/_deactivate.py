@@ -1,0 +1,164 @@
+"""`loops-async deactivate`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import click
+from attrs import Factory, define
+
+from loops_async import CreateOutcomeUnknown, LoopsClient, LoopsError, Sampler, TeardownError
+from loops_async.journal import reclaim
+
+from . import _json
+from ._common import Common, check_ids, common_options, journal_errors
+from ._exits import DONE, FAILED, HELP, INTERRUPTED, code_of_all
+from ._formats import table_lines
+from ._run import Interrupts
+from ._statuses import is_alive
+from ._words import counted, errors, ids, say, tell_of_unknown
+
+
+@define
+class Account:
+    """What was released, and what was not."""
+
+    released: list[str] = Factory(list)
+    failed: dict[str, Exception] = Factory(dict)
+    unsure: list[str] = Factory(list)
+    """Those that a Ctrl-C has kept from being known."""
+    unknown: Sequence[CreateOutcomeUnknown] = ()
+    missing: Sequence[str] = ()
+
+    def code(self) -> int:
+        """Return the exit code."""
+        if self.unsure:
+            return INTERRUPTED
+        if self.failed:
+            return code_of_all(self.failed.values())
+        return FAILED if self.unknown or self.missing else DONE
+
+    def tell(self, common: Common) -> None:
+        """Write it down: JSON on stdout, words on stderr."""
+        if common.as_json:
+            _json.write(
+                {
+                    "released": self.released,
+                    "failed": [{"id": each, "error": _json.error_fields(exc)} for each, exc in self.failed.items()],
+                    "unsure": self.unsure,
+                    "unknown": _json.unknown_fields(self.unknown),
+                    "missing": list(self.missing),
+                }
+            )
+        common.say(f"Released {counted(len(self.released))}" + (f": {ids(self.released)}" if self.released else "."))
+        errors(f"{each} was not released: {exc}" for each, exc in self.failed.items())
+        if self.unsure:
+            say(f"Interrupted. Not known to be released: {ids(self.unsure, most=len(self.unsure))}")
+        tell_of_unknown(self.unknown, self.missing)
+
+
+@click.command(
+    short_help="Release samplers: by id, of a journal, or all of yours.",
+    epilog=f"{HELP} JSON: released, a list of ids; failed, each with id and error; unsure, a list of ids after Ctrl-C; "
+    "unknown, each with base_model and candidates; missing, a list of ids that the service does not know.",
+)
+@click.argument("sampler_ids", metavar="[ID]...", nargs=-1, callback=check_ids)
+@click.option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Release what the launches of this journal have left alive.",
+)
+@click.option("--all-mine", is_flag=True, help="Release every sampler of yours that is alive; asks first.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@common_options
+def deactivate(common: Common, sampler_ids: tuple[str, ...], journal: Path | None, all_mine: bool, yes: bool) -> int:
+    """Release samplers, so that they are not billed any more. One that is released already counts as done."""
+    if sum((bool(sampler_ids), journal is not None, all_mine)) != 1:
+        raise click.UsageError("say what to release: either IDs, or --journal FILE, or --all-mine")
+    if journal is not None:
+        return common.run(partial(_of_journal, common, journal))
+    if all_mine:
+        return common.run(partial(_all_mine, common, yes))
+    return common.run(partial(_by_id, common, sampler_ids))
+
+
+async def _by_id(common: Common, sampler_ids: Sequence[str], client: LoopsClient, _: Interrupts) -> int:
+    return await _release(common, client, sampler_ids)
+
+
+async def _of_journal(common: Common, journal: Path, client: LoopsClient, _: Interrupts) -> int:
+    account = Account()
+    with journal_errors(journal):
+        try:
+            done = await reclaim(client, journal)
+        except TeardownError as left:
+            account.unknown = [each for each in left.exceptions if isinstance(each, CreateOutcomeUnknown)]
+            others = [each for each in left.exceptions if not isinstance(each, CreateOutcomeUnknown)]
+            account.failed = dict(zip(left.sampler_ids, others, strict=False))
+        else:
+            account.released, account.unknown, account.missing = list(done.released), done.unknown, done.missing
+    account.tell(common)
+    return account.code()
+
+
+async def _all_mine(common: Common, yes: bool, client: LoopsClient, _: Interrupts) -> int:
+    alive = [sampler for sampler in await client.samplers.list() if is_alive(sampler)]
+    if alive and not yes:
+        await _ask(alive)
+    return await _release(common, client, [sampler.id for sampler in alive])
+
+
+async def _ask(alive: Sequence[Sampler]) -> None:
+    """Return if a person says yes. Raises UsageError if there is nobody to ask, Abort otherwise."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{counted(len(alive))} would be released, and nobody can be asked here: give --yes")
+    say("\n".join(table_lines(alive)))
+    click.echo(f"Release {counted(len(alive))}? [y/N] ", err=True, nl=False)
+    if (await _line_of_stdin()).strip().lower() not in {"y", "yes"}:
+        say("Nothing was released.")
+        raise click.Abort
+
+
+async def _line_of_stdin() -> str:
+    """Read a line, in a way that a Ctrl-C cuts short: a read in a thread would outlast it."""
+    loop, can_be_read = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), can_be_read.set)
+    try:
+        await can_be_read.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline()
+
+
+async def _release(common: Common, client: LoopsClient, sampler_ids: Sequence[str]) -> int:
+    tasks = {each: asyncio.create_task(client.samplers.deactivate(each)) for each in dict.fromkeys(sampler_ids)}
+    try:
+        if tasks:
+            await asyncio.wait(tasks.values())
+    except asyncio.CancelledError:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.wait(tasks.values())
+        _account(tasks).tell(common)
+        raise
+    account = _account(tasks)
+    account.tell(common)
+    return account.code()
+
+
+def _account(tasks: Mapping[str, asyncio.Task[None]]) -> Account:
+    account = Account()
+    for sampler_id, task in tasks.items():
+        if task.cancelled():
+            account.unsure.append(sampler_id)
+        elif isinstance(error := task.exception(), LoopsError):
+            account.failed[sampler_id] = error
+        else:
+            task.result()
+            account.released.append(sampler_id)
+    return account

@@ -1,0 +1,86 @@
+"""How long samplers of a base model took to come up, kept for the next launch in the user's cache directory."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+KEPT: Final = 20
+"""Durations kept of each base model: the newest ones, as the service may have become faster."""
+
+
+def cache_file() -> Path:
+    """Return where the durations are kept."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        folder = Path(base)
+    elif sys.platform == "darwin":
+        folder = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        folder = Path.home() / ".cache"
+    return folder / "loops-async" / "durations.json"
+
+
+class Durations:
+    """Seconds from create to ACTIVE, by service and base model. What cannot be read or written is done without."""
+
+    def __init__(self, service: str, path: Path | None = None) -> None:
+        self._service = service
+        self._path = path
+        with suppress(RuntimeError):
+            self._path = path or cache_file()
+        self._known = _read(self._path)
+
+    def typical(self, base_model: str) -> float | None:
+        """Return the median of a base model, None if there is none."""
+        seconds = self._known.get(self._key(base_model))
+        return median(seconds) if seconds else None
+
+    def add(self, new: Iterable[tuple[str, float]]) -> None:
+        """Add pairs of base model and seconds, and write them down."""
+        new = list(new)
+        if not new or self._path is None:
+            return
+        # Another launch may have written in the meantime.
+        self._known = _read(self._path)
+        for base_model, seconds in new:
+            key = self._key(base_model)
+            self._known[key] = [*self._known.get(key, []), round(seconds, 1)][-KEPT:]
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, delete=False, encoding="utf-8") as file:
+                json.dump({"seconds": self._known}, file)
+            os.replace(file.name, self._path)
+
+    def _key(self, base_model: str) -> str:
+        return f"{self._service} {base_model}"
+
+
+def _read(path: Path | None) -> dict[str, list[float]]:
+    if path is None:
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    seconds = document.get("seconds") if isinstance(document, dict) else None
+    if not isinstance(seconds, dict):
+        return {}
+    return {
+        key: [float(each) for each in values if _is_duration(each)][-KEPT:]
+        for key, values in seconds.items()
+        if isinstance(values, list)
+    }
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0

@@ -1,0 +1,99 @@
+"""Samplers on stdout, in the forms that people and scripts want them in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from loops_async import DeploymentStatus, Sampler
+
+from ._words import clean
+
+FORMATS: Final = ("table", "urls", "env", "csv")
+
+COLUMNS: Final = ("id", "base_model", "status", "base_url", "created_at", "model_id", "deployment_id")
+"""Columns of `--format csv`."""
+
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="Form of the samplers on stdout; urls and env have those that are ACTIVE alone.",
+)
+
+
+def text_of(samplers: Sequence[Sampler], form: str, width: int | None = None) -> str:
+    """Return samplers in one of the `FORMATS`, each line with its end; *width* is that of a terminal, for tables."""
+    active = [sampler for sampler in samplers if sampler.status == DeploymentStatus.ACTIVE]
+    match form:
+        case "urls":
+            return "".join(f"{sampler.base_url}\n" for sampler in active)
+        case "env":
+            return _env(active)
+        case "csv":
+            return _csv(samplers)
+        case _:
+            return "".join(f"{line}\n" for line in table_lines(samplers, width))
+
+
+def columns_of_stdout() -> int | None:
+    """Return the width that lines on stdout should keep to, None for any."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def table_lines(samplers: Sequence[Sampler], width: int | None = None) -> list[str]:
+    """List samplers, one a line; URLs stand on lines of their own, to be copied whole, where they do not fit."""
+    rows = [tuple(map(clean, (each.base_model, each.id, str(each.status), each.base_url))) for each in samplers]
+    head = ("BASE MODEL", "SAMPLER", "STATUS", "URL")
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(4)]
+    is_wide = width is None or sum(widths) + 6 <= width
+    if width is not None and sum(widths[:3]) + 4 > width:
+        widths = [0] * 4
+    lines = []
+    for row in (head, *rows):
+        cells = [cell.ljust(size) for cell, size in zip(row[:3], widths, strict=False)]
+        if is_wide:
+            lines.append("  ".join((*cells, row[3])).rstrip())
+        else:
+            lines.append("  ".join(cells).rstrip())
+            if row is not head and row[3]:
+                lines.append(f"  {row[3]}")
+    return lines
+
+
+def _env(samplers: Sequence[Sampler]) -> str:
+    """Write assignments for `eval` or a file that is sourced."""
+    values = {"COUNT": str(len(samplers)), "IDS": " ".join(sampler.id for sampler in samplers)}
+    for number, sampler in enumerate(samplers):
+        values[f"{number}_ID"] = sampler.id
+        values[f"{number}_MODEL"] = sampler.base_model
+        values[f"{number}_URL"] = sampler.base_url
+    return "".join(f"export LOOPS_SAMPLER_{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def _csv(samplers: Sequence[Sampler]) -> str:
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for each in samplers:
+        writer.writerow(
+            (
+                each.id,
+                each.base_model,
+                each.status,
+                each.base_url,
+                each.created_at.isoformat(),
+                each.model_id or "",
+                each.deployment_id or "",
+            )
+        )
+    return written.getvalue()

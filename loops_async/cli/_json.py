@@ -1,0 +1,74 @@
+"""What `--json` writes: documents with stable keys, on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+from attrs import asdict
+
+from loops_async import CreateOutcomeUnknown, Sampler, StatusChange, SupportedModel
+
+from ._exits import code_of
+
+
+def sampler_fields(sampler: Sampler) -> dict[str, Any]:
+    """Describe a sampler; keys are the names of `loops_async.Sampler`."""
+    return asdict(sampler)
+
+
+def model_fields(model: SupportedModel) -> dict[str, Any]:
+    """Describe a base model; keys are the names of `loops_async.SupportedModel`."""
+    return asdict(model)
+
+
+def change_fields(change: StatusChange) -> dict[str, Any]:
+    """Describe a status change."""
+    sampler = change.sampler
+    return {
+        "id": sampler.id,
+        "base_model": sampler.base_model,
+        "previous": change.previous,
+        "status": change.status,
+        "seconds": round(change.elapsed, 3),
+        "base_url": sampler.base_url,
+    }
+
+
+def error_fields(error: BaseException) -> dict[str, Any]:
+    """Describe an error: its class, its words, and the exit code that it stands for."""
+    fields: dict[str, Any] = {"type": type(error).__name__, "message": str(error), "exit_code": code_of(error)}
+    for name in ("status", "code", "request_id"):
+        if isinstance(value := getattr(error, name, None), (str, int)):
+            fields[name] = value
+    return fields
+
+
+def unknown_fields(unknown: Sequence[CreateOutcomeUnknown]) -> list[dict[str, Any]]:
+    """Describe creates whose answer was lost."""
+    return [
+        {"base_model": each.spec.base_model, "candidates": [sampler_fields(sampler) for sampler in each.candidates]}
+        for each in unknown
+    ]
+
+
+def write(document: dict[str, Any]) -> None:
+    """Write a document."""
+    click.echo(json.dumps(document, indent=2, default=_plain))
+
+
+def write_line(document: dict[str, Any]) -> None:
+    """Write one of many documents, as a line."""
+    click.echo(json.dumps(document, default=_plain))
+
+
+def write_error(error: BaseException) -> None:
+    """Write the document of a command that an error has ended."""
+    write({"error": error_fields(error)})
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

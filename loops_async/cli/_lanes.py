@@ -1,0 +1,154 @@
+"""What a launch looked like in time: from what was recorded to lanes, one for each sampler."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import frozen
+
+from loops_async import StatusChange
+
+CREATING: Final = "CREATING"
+"""From the moment in which a create was about to be sent until it was answered."""
+UNANSWERED: Final = "UNANSWERED"
+"""A create whose answer is not in the journal."""
+CREATED: Final = "CREATED"
+"""A sampler that exists, in whatever status: a journal does not know."""
+
+NOTE: Final = "A journal has no statuses: this shows when samplers were asked for, created and released."
+
+
+@frozen
+class Span:
+    """A status and how long it lasted, in seconds since the beginning of the chart."""
+
+    status: str
+    begin: float
+    end: float
+
+
+@frozen
+class Lane:
+    """A sampler in time."""
+
+    base_model: str
+    sampler_id: str
+    """Empty for a create that has no sampler."""
+    spans: tuple[Span, ...]
+    """In order, without gaps; not empty."""
+    outcome: str = ""
+    """What to say at its end; empty for its last status."""
+
+
+@frozen
+class Chart:
+    """What is drawn."""
+
+    lanes: tuple[Lane, ...]
+    seconds: float
+    """Length of the time that it shows."""
+    note: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """Return what is written as JSON."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "note": self.note,
+            "lanes": [
+                {
+                    "base_model": lane.base_model,
+                    "id": lane.sampler_id or None,
+                    "outcome": lane.outcome or lane.spans[-1].status,
+                    "spans": [
+                        {"status": span.status, "begin": round(span.begin, 3), "end": round(span.end, 3)}
+                        for span in lane.spans
+                    ],
+                }
+                for lane in self.lanes
+            ],
+        }
+
+
+def of_changes(changes: Iterable[tuple[float, StatusChange]], seconds: float) -> Chart:
+    """Make a chart of status changes, each with the second in which it was seen, up to the end of the launch."""
+    courses: dict[str, list[tuple[str, float]]] = {}
+    models: dict[str, str] = {}
+    for at, change in changes:
+        course = courses.setdefault(change.sampler.id, [])
+        models[change.sampler.id] = change.sampler.base_model
+        # The first status began before it was seen, and no sooner than the wait for it.
+        course.append((change.status, at if course else max(0.0, at - change.elapsed)))
+    lanes = []
+    for sampler_id, course in courses.items():
+        ends = [*(begin for _, begin in course[1:]), max(seconds, course[-1][1])]
+        spans = tuple(Span(status, begin, end) for (status, begin), end in zip(course, ends, strict=True))
+        lanes.append(Lane(models[sampler_id], sampler_id, spans))
+    return Chart(_sorted(lanes), seconds)
+
+
+def of_journal(path: Path) -> Chart:
+    """Make a chart of a journal, whose lines are described in `loops_async.journal`. Other lines are passed over.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: No line of it is a record with a time.
+    """
+    records = [found for line in path.read_bytes().splitlines() if (found := _record(line)) is not None]
+    if not records:
+        raise ValueError(f"{path}: this is not a journal of a launch: no line of it is a record")
+    first, last = min(at for at, _ in records), max(at for at, _ in records)
+    creates: dict[tuple[str, int], dict[str, Any]] = {}
+    releases: dict[str, float] = {}
+    for at, record in records:
+        seconds = (at - first).total_seconds()
+        event, create = record["event"], creates.get((str(record.get("launch")), _number(record.get("create"))))
+        if event == "intent":
+            spec = record.get("spec")
+            model = str(spec.get("base_model", "")) if isinstance(spec, dict) else ""
+            key = str(record.get("launch")), _number(record.get("create"))
+            # One that was refused may be sent again under the same number.
+            creates.setdefault(key, {"model": model, "begin": seconds}).pop("refused", None)
+        elif event == "refused" and create is not None:
+            create["refused"] = seconds
+        elif event == "created" and create is not None:
+            create |= {"id": str(record.get("sampler_id")), "made": seconds}
+        elif event == "released":
+            releases.setdefault(str(record.get("sampler_id")), seconds)
+    length = (last - first).total_seconds()
+    return Chart(_sorted(_journal_lane(each, releases, length) for each in creates.values()), length, NOTE)
+
+
+def _journal_lane(create: dict[str, Any], releases: dict[str, float], length: float) -> Lane:
+    begin = create["begin"]
+    if "made" in create:
+        released = releases.get(create["id"])
+        end = max(create["made"], length if released is None else released)
+        spans = Span(CREATING, begin, create["made"]), Span(CREATED, create["made"], end)
+        return Lane(create["model"], create["id"], spans, "not released" if released is None else "released")
+    if "refused" in create:
+        return Lane(create["model"], "", (Span(CREATING, begin, create["refused"]),), "refused")
+    return Lane(create["model"], "", (Span(UNANSWERED, begin, length),))
+
+
+def _record(line: bytes) -> tuple[datetime, dict[str, Any]] | None:
+    try:
+        record = json.loads(line)
+        at = datetime.fromisoformat(record["at"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("event"), str):
+        return None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC), record
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else -1
+
+
+def _sorted(lanes: Iterable[Lane]) -> tuple[Lane, ...]:
+    """Put lanes of one base model together, and the slow ones below."""
+    return tuple(sorted(lanes, key=lambda lane: (lane.base_model, lane.spans[-1].begin, lane.sampler_id)))

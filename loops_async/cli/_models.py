@@ -1,0 +1,52 @@
+"""`loops-async models`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from loops_async import LoopsClient, SupportedModel
+
+from . import _json
+from ._common import Common, common_options
+from ._exits import DONE, HELP
+from ._run import Interrupts
+from ._words import clean
+
+
+@click.command(
+    epilog=f"{HELP} JSON: models, each with the fields of the API.", short_help="List the base models that Loops knows."
+)
+@click.option("--use-case", type=click.Choice(["rl", "sft"]), help="What they are for; rl without it.")
+@click.option("--max-seq-length", type=click.IntRange(1), metavar="N", help="Sequence length needed, in tokens.")
+@common_options
+def models(common: Common, use_case: str | None, max_seq_length: int | None) -> int:
+    """List the base models that Loops knows, and whether this account may use them."""
+
+    async def command(client: LoopsClient, _: Interrupts) -> int:
+        known = await client.capabilities(use_case=use_case, max_seq_len=max_seq_length)
+        if common.as_json:
+            _json.write({"models": [_json.model_fields(model) for model in known]})
+        else:
+            click.echo("".join(f"{line}\n" for line in table_lines(known)), nl=False)
+        return DONE
+
+    return common.run(command)
+
+
+def table_lines(known: Sequence[SupportedModel]) -> list[str]:
+    """List base models, one a line."""
+    rows = [("BASE MODEL", "TOKENS", "ENABLED"), *(_row(model) for model in known)]
+    names, lengths = (max(len(row[column]) for row in rows) for column in range(2))
+    return [f"{name:<{names}}  {length:>{lengths}}  {enabled}" for name, length, enabled in rows]
+
+
+def _row(model: SupportedModel) -> tuple[str, str, str]:
+    enabled = "yes"
+    if not model.enabled:
+        details = model.enablement_details
+        enabled = "no" if details is None else f"no: {details.reason_detail or details.reason}"
+    elif model.max_enabled_seq_len not in {0, model.max_seq_len}:
+        enabled = f"up to {model.max_enabled_seq_len:,} tokens"
+    return clean(model.model_name), f"{model.max_seq_len:,}", clean(enabled)

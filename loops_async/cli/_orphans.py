@@ -1,0 +1,50 @@
+"""`loops-async orphans`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from loops_async import LoopsClient
+from loops_async.journal import orphans as find
+
+from . import _json
+from ._common import Common, common_options, journal_errors
+from ._exits import DONE, HELP
+from ._formats import columns_of_stdout, format_option, text_of
+from ._run import Interrupts
+from ._words import command_line, counted, tell_of_unknown
+
+
+@click.command(
+    short_help="Show what a journal says is still alive.",
+    epilog=f"{HELP} JSON: samplers, those that are certain; unknown, each with base_model and candidates; missing, "
+    "a list of ids that the service does not know.",
+)
+@click.argument("journal", type=click.Path(dir_okay=False, path_type=Path))
+@format_option
+@common_options
+def orphans(common: Common, journal: Path, form: str) -> int:
+    """Show the samplers that the launches of JOURNAL have left alive. Nothing is changed."""
+
+    async def command(client: LoopsClient, _: Interrupts) -> int:
+        with journal_errors(journal):
+            found = await find(client, journal)
+        if common.as_json:
+            _json.write(
+                {
+                    "samplers": [_json.sampler_fields(sampler) for sampler in found.samplers],
+                    "unknown": _json.unknown_fields(found.unknown),
+                    "missing": list(found.missing),
+                }
+            )
+        elif found.samplers or form != "table":
+            click.echo(text_of(found.samplers, form, columns_of_stdout()), nl=False)
+        common.say(f"{counted(len(found.samplers))} alive.")
+        if found.samplers:
+            common.say(f"  {command_line('deactivate', *common.words(), '--journal', str(journal))}")
+        tell_of_unknown(found.unknown, found.missing)
+        return DONE
+
+    return common.run(command)

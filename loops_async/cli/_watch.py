@@ -1,0 +1,64 @@
+"""`loops-async watch`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+
+import click
+
+from loops_async import LoopsClient, Sampler, StatusChange
+
+from . import _json
+from ._common import Common, check_ids, common_options, policy_of, poll_option, timeout_option
+from ._exits import DONE, HELP
+from ._progress import progress
+from ._run import Interrupts
+from ._statuses import is_alive
+from ._waits import wait_for
+from ._words import errors
+
+
+@click.command(
+    epilog=f"{HELP} JSON: one object a line for each change, with id, base_model, previous, status, seconds and "
+    "base_url.",
+    short_help="Show what samplers go through, until they are up.",
+)
+@click.argument("sampler_ids", metavar="[ID]...", nargs=-1, callback=check_ids)
+@timeout_option(None)
+@poll_option
+@common_options
+def watch(common: Common, sampler_ids: tuple[str, ...], timeout: float | None, poll: float | None) -> int:
+    """Show each status that samplers come to until all are ACTIVE or failed: yours that are alive, or each ID.
+
+    It changes nothing: samplers that are scaled to zero are not woken, and Ctrl-C leaves all as they are.
+    """
+
+    async def command(client: LoopsClient, _: Interrupts) -> int:
+        samplers: Sequence[Sampler | str] = sampler_ids or await _alive(client)
+        if not samplers:
+            common.say("No sampler of yours is alive.")
+            return DONE
+        async with AsyncExitStack() as stack:
+            show: Callable[[StatusChange], None] = _write
+            if not common.as_json:
+                show = await stack.enter_async_context(progress(quiet=common.quiet))
+            waits = await wait_for(
+                client,
+                samplers,
+                timeout=timeout,
+                policy=policy_of(poll, wake=False, missing_grace=5.0),
+                on_status=show,
+            )
+        errors(waits.errors)
+        return waits.code
+
+    return common.run(command)
+
+
+def _write(change: StatusChange) -> None:
+    _json.write_line(_json.change_fields(change))
+
+
+async def _alive(client: LoopsClient) -> list[Sampler]:
+    return [sampler for sampler in await client.samplers.list() if is_alive(sampler)]

@@ -1,0 +1,107 @@
+"""Run `loops-async` against an emulator that runs in the test, so that one can look at its own account."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from attrs import frozen
+
+from loops_async.emulator import Emulator, Stage
+
+from ..support import KEY
+from .command_process import INTERRUPTIBLE, ROOT, SECONDS, UNSET
+
+GOOD, SLOW, BAD = "Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B", "Qwen/Qwen3-4B-Instruct-2507"
+"""Base models by what becomes of their samplers."""
+
+LIFECYCLES = {
+    GOOD: (Stage("BUILDING", 0.05), Stage("LOADING_MODEL", 0.05), Stage("ACTIVE")),
+    SLOW: (Stage("BUILDING", 600.0), Stage("ACTIVE")),
+    BAD: (Stage("BUILDING", 0.05), Stage("BUILD_FAILED")),
+}
+
+QUICK = ("--poll", "0.03")
+
+
+@frozen
+class Ended:
+    """What a command came to."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def json(self) -> Any:
+        """Its stdout, which must be one document and nothing else."""
+        return json.loads(self.output)
+
+
+@asynccontextmanager
+async def plane(**settings: Any) -> AsyncIterator[Emulator]:
+    """Give an emulator with samplers that come up in no time, never, or not at all."""
+    async with Emulator(api_key=KEY, lifecycles=LIFECYCLES, **settings) as emulator:
+        yield emulator
+
+
+@asynccontextmanager
+async def starting(
+    emulator: Emulator | str | None,
+    *arguments: str,
+    key: str | None = KEY,
+    before: str = "",
+    stdin: int = asyncio.subprocess.DEVNULL,
+    stdout: int = asyncio.subprocess.PIPE,
+    stderr: int = asyncio.subprocess.PIPE,
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start the command as a process that knows the emulator and its key, and runs other code *before*."""
+    environment = {name: value for name, value in os.environ.items() if name not in UNSET}
+    environment |= {"TERM": "xterm-256color", "XDG_CACHE_HOME": "/dev/null/none"}
+    if emulator is not None:
+        environment["LOOPS_BASE_URL"] = emulator if isinstance(emulator, str) else emulator.url
+    if key is not None:
+        environment["BASETEN_API_KEY"] = key
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-W", "error", "-c", f"{before}\n{INTERRUPTIBLE}", *arguments),
+        cwd=ROOT,
+        env=environment,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def end_of(process: asyncio.subprocess.Process) -> Ended:
+    """Wait for the end of a process."""
+    async with asyncio.timeout(SECONDS):
+        output, errors = await process.communicate()
+    assert process.returncode is not None
+    ended = Ended(process.returncode, (output or b"").decode(), (errors or b"").decode())
+    assert "Traceback" not in ended.errors
+    return ended
+
+
+async def run(emulator: Emulator | str | None, *arguments: str, key: str | None = KEY, before: str = "") -> Ended:
+    """Run the command to its end."""
+    async with starting(emulator, *arguments, key=key, before=before) as process:
+        return await end_of(process)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until *condition* is true."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -1,0 +1,229 @@
+"""`list`, `get`, `wait`, `watch`, `deactivate`, `models` and `orphans`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+import pytest
+
+from loops_async import LoopsClient, Sampler, launch
+from loops_async.cli._main import cli
+from loops_async.emulator import Emulator, Fault
+
+from ..launching import DEACTIVATE
+from ..support import KEY, QUICK_POLL
+from .on_plane import BAD, GOOD, QUICK, SLOW, Ended, end_of, plane, run, starting, until
+from .terminal import plain, read_in_thread, terminal
+
+ONE = "/v1/loops/samplers/{sampler_id}"
+
+
+async def made(emulator: Emulator, *models: str) -> list[Sampler]:
+    """Create samplers."""
+    async with LoopsClient(KEY, base_url=emulator.url) as client:
+        session = await client.sessions.create()
+        return [await client.samplers.create(session_id=session.id, base_model=model) for model in models]
+
+
+def lines(ended: Ended) -> list[list[str]]:
+    return [line.split() for line in ended.output.splitlines()]
+
+
+async def test_list_shows_what_is_alive_and_on_request_all() -> None:
+    async with plane() as emulator:
+        slow, bad, good = await made(emulator, SLOW, BAD, GOOD)
+        await until(lambda: [each.status for each in emulator.samplers] == ["BUILDING", "BUILD_FAILED", "ACTIVE"])
+        table, everything, by_status, urls, none = await asyncio.gather(
+            run(emulator, "list"),
+            run(emulator, "list", "--all", "--json"),
+            run(emulator, "list", "--status", "build_failed", "--format", "csv", "-q"),
+            run(emulator, "list", "--format", "urls", "-q"),
+            run(emulator, "list", "--status", "UPDATING", "--scope", "org"),
+        )
+    assert [line[:3] for line in lines(table)] == [
+        ["BASE", "MODEL", "SAMPLER"],
+        [GOOD, good.id, "ACTIVE"],
+        [SLOW, slow.id, "BUILDING"],
+    ]
+    assert table.errors == "2 samplers; 1 more with --all\n"
+    assert [each["id"] for each in everything.json["samplers"]] == [good.id, bad.id, slow.id]
+    assert everything.json["samplers"][0].keys() >= {"id", "base_model", "status", "base_url", "created_at"}
+    assert by_status.output.splitlines()[1].startswith(f"{bad.id},{BAD},BUILD_FAILED,")
+    assert (urls.output, urls.errors) == (f"{good.base_url}\n", "")
+    assert (none.output, none.errors) == ("", "0 samplers; 3 more with --all\n")
+    assert {each.code for each in (table, everything, by_status, urls, none)} == {0}
+
+
+async def test_get_and_models() -> None:
+    async with plane() as emulator:
+        (sampler,) = await made(emulator, SLOW)
+        got, missing, models, as_json = await asyncio.gather(
+            run(emulator, "get", sampler.id, "--json"),
+            run(emulator, "get", "no-such", "--json"),
+            run(emulator, "models"),
+            run(emulator, "models", "--use-case", "rl", "--json"),
+        )
+    assert (got.code, got.json["sampler"]["id"]) == (0, sampler.id)
+    assert (missing.code, missing.json["error"]["type"]) == (4, "NotFoundError")
+    assert missing.errors.startswith("Error: GET /v1/loops/samplers/no-such was answered with 404")
+    assert ["Qwen/Qwen3-8B", "40,960", "yes"] in lines(models)
+    assert any(line[0] == "zai-org/GLM-5.2-FP8" and line[2] == "no:" for line in lines(models))
+    assert as_json.json["models"][0].keys() >= {"model_name", "max_seq_len", "enabled"}
+
+
+async def test_wait_and_watch_end_as_the_samplers_do() -> None:
+    async with plane() as emulator:
+        good, bad, slow = await made(emulator, GOOD, BAD, SLOW)
+        up, failed, late, changes, watched = await asyncio.gather(
+            run(emulator, "wait", good.id, "--json", *QUICK),
+            run(emulator, "wait", good.id, bad.id, "--format", "urls", *QUICK),
+            run(emulator, "wait", slow.id, "--timeout", "0.2", "--json", *QUICK),
+            run(emulator, "watch", good.id, bad.id, "--json", *QUICK),
+            run(emulator, "watch", "--timeout", "0.5", *QUICK),
+        )
+        assert len(emulator.billed) == 2
+    assert (up.code, up.json["exit_code"], up.json["samplers"][0]["status"]) == (0, 0, "ACTIVE")
+    assert (failed.code, failed.output) == (1, f"{good.base_url}\n")
+    assert f"Error: sampler {bad.id} of {BAD} failed for good: " in failed.errors
+    assert (late.code, late.json["samplers"][0]["error"]["type"]) == (3, "WaitTimeout")
+    seen = [json.loads(line) for line in changes.output.splitlines()]
+    assert {each["id"]: each["status"] for each in seen} == {good.id: "ACTIVE", bad.id: "BUILD_FAILED"}
+    assert all(each.keys() == {"id", "base_model", "previous", "status", "seconds", "base_url"} for each in seen)
+    assert changes.code == 1
+    assert watched.code in {1, 3}
+    assert "BUILDING" in watched.output
+
+
+async def test_ctrl_c_ends_wait_and_watch_and_leaves_the_samplers() -> None:
+    async with plane() as emulator:
+        await made(emulator, SLOW)
+        (sampler_id,) = emulator.billed
+        with terminal(80) as (ours, theirs):
+            async with AsyncExitStack() as stack:
+                wait = await stack.enter_async_context(starting(emulator, "wait", sampler_id, *QUICK))
+                watch = await stack.enter_async_context(
+                    starting(emulator, "watch", *QUICK, stdout=theirs, stderr=theirs)
+                )
+                os.close(theirs)
+                shown = await read_in_thread(ours, until="1 BUILDING")
+                assert wait.stderr is not None
+                assert b"BUILDING" in await wait.stderr.readline()
+                for process in (wait, watch):
+                    process.send_signal(signal.SIGINT)
+                waited = await end_of(wait)
+                shown += await read_in_thread(ours)
+                watched = await end_of(watch)
+        assert emulator.billed == {sampler_id}
+    assert (waited.code, watched.code) == (130, 130)
+    assert waited.errors.endswith("Interrupted. The samplers go on, and are billed.\n")
+    assert SLOW in plain(shown)
+
+
+async def test_deactivate_releases_by_id_and_says_what_it_could_not() -> None:
+    async with plane() as emulator:
+        first, second = await made(emulator, SLOW, SLOW)
+        partly = await run(emulator, "deactivate", first.id, "no-such", "--json")
+        assert emulator.billed == {second.id}
+        again = await run(emulator, "deactivate", first.id, second.id, first.id)
+        assert not emulator.billed
+    assert (partly.code, partly.json["released"]) == (4, [first.id])
+    assert [each["id"] for each in partly.json["failed"]] == ["no-such"]
+    assert (again.code, again.errors) == (0, f"Released 2 samplers: {first.id}, {second.id}\n")
+
+
+async def test_deactivate_all_mine_asks_and_takes_no_silence_for_a_yes() -> None:
+    async with plane() as emulator:
+        await made(emulator, SLOW, SLOW)
+        silent = await run(emulator, "deactivate", "--all-mine")
+        assert (silent.code, len(emulator.billed)) == (2, 2)
+        assert "2 samplers would be released" in silent.errors
+        for answer, code, left in ((b"n\n", 130, 2), (None, 130, 2), (b"y\n", 0, 0)):
+            with terminal(100) as (ours, theirs):
+                async with starting(
+                    emulator, "deactivate", "--all-mine", stdin=theirs, stdout=theirs, stderr=theirs
+                ) as process:
+                    os.close(theirs)
+                    asked = await read_in_thread(ours, until="[y/N] ")
+                    if answer is None:
+                        process.send_signal(signal.SIGINT)
+                    else:
+                        os.write(ours, answer)
+                    ended, _ = await asyncio.gather(end_of(process), read_in_thread(ours))
+            assert asked.count(SLOW) == 2
+            assert (ended.code, len(emulator.billed)) == (code, left)
+        await made(emulator, SLOW)
+        ended = await run(emulator, "deactivate", "--all-mine", "--yes", "--json")
+        assert not emulator.billed
+    assert (ended.code, len(ended.json["released"])) == (0, 1)
+
+
+async def test_ctrl_c_in_a_deactivation_names_what_is_not_known() -> None:
+    async with plane() as emulator:
+        (sampler,) = await made(emulator, SLOW)
+        emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=5))
+        async with starting(emulator, "deactivate", sampler.id, "--json") as process:
+            await until(lambda: emulator.requests("POST", DEACTIVATE))
+            process.send_signal(signal.SIGINT)
+            ended = await end_of(process)
+    assert (ended.code, ended.json["unsure"]) == (130, [sampler.id])
+    assert f"Not known to be released: {sampler.id}" in ended.errors
+
+
+async def test_a_journal_tells_what_is_alive_and_has_it_released(tmp_path: Path) -> None:
+    journal = tmp_path / "launch.jsonl"
+    async with plane() as emulator:
+        async with (
+            LoopsClient(KEY, base_url=emulator.url) as client,
+            launch(client, [GOOD, GOOD], policy=QUICK_POLL, teardown="never", journal=journal) as fleet,
+        ):
+            await fleet.active()
+            busy = await run(emulator, "orphans", str(journal))
+        # What a crash leaves of the line that it was writing.
+        journal.write_bytes(journal.read_bytes() + b'{"event":"rele')
+        left, words = await asyncio.gather(
+            run(emulator, "orphans", str(journal), "--json"), run(emulator, "orphans", str(journal), "--format", "urls")
+        )
+        ids = {each["id"] for each in left.json["samplers"]}
+        assert ids == emulator.billed
+        done = await run(emulator, "deactivate", "--journal", str(journal), "--json")
+        assert not emulator.billed
+        none, foreign = await asyncio.gather(
+            run(emulator, "orphans", str(journal)), run(emulator, "orphans", __file__, "--json")
+        )
+    assert busy.code == 2
+    assert "is still running" in busy.errors
+    assert (left.code, left.json.keys()) == (0, {"samplers", "unknown", "missing"})
+    assert words.output.count("/sync\n") == 2
+    assert words.errors == f"2 samplers alive.\n  loops-async deactivate --journal {journal}\n"
+    assert (done.code, set(done.json["released"])) == (0, ids)
+    assert (none.code, none.output) == (0, "")
+    assert none.errors.endswith("passed over what is no record, line 6\n0 samplers alive.\n")
+    assert (foreign.code, foreign.output) == (2, "")
+    assert "this is not a journal of a launch" in foreign.errors
+
+
+async def test_a_reader_that_goes_away_ends_watch_quietly() -> None:
+    async with plane() as emulator:
+        await made(emulator, SLOW, SLOW)
+        reading, writing = os.pipe()
+        async with starting(emulator, "watch", "--json", *QUICK, stdout=writing) as process:
+            os.close(writing)
+            os.close(reading)
+            ended = await end_of(process)
+    assert (ended.code, ended.errors) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["deactivate"], ["deactivate", "a", "--all-mine"], ["deactivate", ".."], ["wait"], ["get", " "], ["orphans"]],
+)
+def test_wrong_use_is_2(words: list[str]) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        cli.main(words, standalone_mode=False)
+    assert caught.value.exit_code == 2
