@@ -8,8 +8,8 @@ from ._faults import Fault
 from ._lifecycle import COURSES, DEFAULT_LIFECYCLE, Stage
 from ._lifecycle_text import parse_lifecycles
 from ._received import ReceivedRequest
+from ._records import SamplerView
 from ._server import Emulator
-from ._state import SamplerView
 
 __all__ = [
     "COURSES",

@@ -11,19 +11,17 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from ._catalog import MODELS
+from ._catalog import MAX_LENGTH_OF_OTHERS, MAX_LENGTHS
 from ._language_model import Completion, Distribution, LanguageModel, piece
 from ._lifecycle import ACTIVE
+from ._records import Sampler
 from ._refused import Refused
 from ._requests import json_object
 from ._sample_request import BadSample, SampleRequest, sample_request
-from ._state import ControlPlane, Sampler
+from ._state import ControlPlane
 
 POLICY_VERSION: Final = 0
 """No trainer ever publishes weights here, so that all is sampled from those that were deployed."""
-
-_MAX_LENGTHS: Final = {model.name: model.max_seq_len for model in MODELS}
-_MAX_LENGTH_OF_OTHERS: Final = 131_072
 
 # How Baseten's proxies mark the 404 of a deactivated deployment: to Loops' client, any other may pass.
 _DEACTIVATED: Final = {"X-Baseten-Error-Source": "01", "X-Baseten-Error-Code": "631"}
@@ -67,7 +65,7 @@ class DataPlane:
         if isinstance(sampler, web.Response):
             return sampler
         try:
-            wanted = sample_request(_document(await request.read()), _max_length(sampler))
+            wanted = sample_request(_document(await request.read()), _max_length(sampler), sampler.max_seq_length)
             weights = self._weights(request, sampler)
             behind = _minimum_version(request) > POLICY_VERSION
         except BadSample as bad:
@@ -126,17 +124,17 @@ class DataPlane:
     def _weights(self, request: web.Request, sampler: Sampler) -> str:
         """Name the weights that a request is for; another checkpoint samples otherwise."""
         path = request.headers.get("X-Checkpoint-Path")
-        if path is None:
-            return sampler.base_model
-        try:
-            self._plane.validate_checkpoint(path)
-        except Refused as refused:
-            raise BadSample("X-Checkpoint-Path", refused.message) from None
-        return f"{sampler.base_model} {path.rstrip('/')}"
+        if path is not None:
+            try:
+                path = self._plane.sampler_checkpoint(path).path
+            except Refused as refused:
+                raise BadSample("X-Checkpoint-Path", refused.message) from None
+        path = path or sampler.model_path
+        return sampler.base_model if path is None else f"{sampler.base_model} {path}"
 
 
 def _max_length(sampler: Sampler) -> int:
-    return _MAX_LENGTHS.get(sampler.base_model, _MAX_LENGTH_OF_OTHERS)
+    return MAX_LENGTHS.get(sampler.base_model, MAX_LENGTH_OF_OTHERS)
 
 
 def _document(body: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from aiohttp import web
 from ._answers import Problems, changed, cut, cut_short
 from ._faults import Fault, FaultPlan
 from ._received import ReceivedRequest
-from ._refused import VALIDATION_ERROR, Refused
+from ._refused import BrokenSchema, Refused
 from ._settings import Settings
 from ._site import FAULT
 
@@ -151,7 +151,7 @@ class Gate:
         try:
             response = await handler(request)
         except Refused as refused:
-            status = self._settings.invalid_status if refused.code == VALIDATION_ERROR else refused.status
+            status = self._settings.invalid_status if isinstance(refused, BrokenSchema) else refused.status
             return self._problems.answer(status, refused.code, refused.message)
         except web.HTTPException as error:
             # aiohttp's own, for a path or method that has no route, and for a body that is too large.

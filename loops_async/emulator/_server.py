@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,11 +15,12 @@ from ._faults import Fault, FaultPlan
 from ._gate import Gate, emulated_routes
 from ._lifecycle import Lifecycles, Stage
 from ._received import ReceivedRequest
+from ._records import SamplerView
 from ._refused import Refused
 from ._routes.admin import Desk
 from ._settings import ErrorShape, Settings, check_lag
 from ._site import Site
-from ._state import ControlPlane, SamplerView
+from ._state import ControlPlane
 
 # Handlers that wait are told to stop; this is for one that still reads a slow body.
 _SHUTDOWN_SECONDS = 0.25
@@ -218,6 +220,21 @@ class Emulator:
     def billed(self) -> frozenset[str]:
         """The ids of the samplers that still cost money: neither released nor failed for good."""
         return frozenset(sampler.id for sampler in self.samplers if sampler.billed)
+
+    def add_run(self, base_model: str, *, run_id: str | None = None) -> str:
+        """Add a run of any base model that has been there for long, so that samplers can be paired to it.
+
+        Other than a run that is created, it has no sampler of its own until one is created with its id.
+
+        Returns:
+            Its id.
+
+        Raises:
+            ValueError: *base_model* is empty, or there is something with that id already.
+        """
+        if not base_model or run_id == "":
+            raise ValueError("a run needs a base model, and an id that is not empty")
+        return self._plane.add_run(base_model, datetime.now(UTC), run_id)
 
     def set_status(self, sampler_id: str, status: str) -> None:
         """Put a sampler into a status and hold it there.

@@ -9,8 +9,9 @@ from attrs import define
 
 from ._documents import sampler_text
 from ._faults import Fault
+from ._records import Sampler
 from ._settings import Settings
-from ._state import ControlPlane, Sampler
+from ._state import ControlPlane
 
 FAULT: ContextVar[Fault | None] = ContextVar("FAULT", default=None)
 """The fault that the request in hand met; requests as mappings need a newer aiohttp to do without warnings."""
