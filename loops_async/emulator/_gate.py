@@ -13,8 +13,7 @@ from ._answers import Problems, changed, cut, cut_short
 from ._faults import Fault, FaultPlan
 from ._received import ReceivedRequest
 from ._refused import BrokenSchema, Refused
-from ._settings import Settings
-from ._site import FAULT
+from ._site import FAULT, Site
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -38,13 +37,13 @@ def emulated_routes(app: web.Application) -> frozenset[str]:
 class Gate:
     """Write a request down, check its key, let it meet a fault, and number the answer."""
 
-    def __init__(self, faults: FaultPlan, received: deque[ReceivedRequest], settings: Settings) -> None:
+    def __init__(self, faults: FaultPlan, received: deque[ReceivedRequest], site: Site) -> None:
         self._faults = faults
         self._received = received
-        self._settings = settings
-        self._problems = Problems(settings.error_shape)
+        self._site = site
+        self._settings = site.settings
+        self._problems = Problems(site.settings.error_shape)
         self._closing = asyncio.Event()
-        self._answers = 0
 
     def close(self) -> None:
         """End all delays now, without an answer."""
@@ -140,8 +139,8 @@ class Gate:
         return not self._closing.is_set()
 
     def _numbered(self, response: web.Response, clock_skew: float | None = None) -> web.Response:
-        self._answers += 1
-        response.headers.setdefault("X-Request-Id", f"emulated-{self._answers:08d}")
+        self._site.answers += 1
+        response.headers.setdefault("X-Request-Id", f"emulated-{self._site.answers:08d}")
         skew = self._settings.clock_skew if clock_skew is None else clock_skew
         if skew:
             response.headers.setdefault("Date", formatdate(time.time() + skew, usegmt=True))

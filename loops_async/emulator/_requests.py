@@ -10,6 +10,7 @@ from attrs import frozen
 from ._refused import invalid, unacceptable
 
 _CHECKPOINT_PATH = re.compile(r"bt://loops:([^/\s]+)/(weights|sampler_weights)/([^/\s]+)/?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @frozen
@@ -171,6 +172,9 @@ def _text(document: dict[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str) or not value:
         raise invalid(f"{name}: must be a non-empty string.")
+    # JSON can write half a character, which nothing that is sent or hashed can hold.
+    if _SURROGATE.search(value):
+        raise invalid(f"{name}: must be valid Unicode.")
     return value
 
 

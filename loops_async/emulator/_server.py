@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from random import Random
 from types import TracebackType
 from typing import Any, Self
 
@@ -45,7 +46,7 @@ class Emulator:
         lifecycles: The stages of a sampler by base model; `"*"` for the models not named.
         user_email: The owner of every sampler.
         teams: The names of the teams by id, all others being 404; `None` takes any id for a team.
-        seed: What ids, and the chances of lifecycles and faults, are drawn from.
+        seed: What ids, samples without a seed, and the chances of lifecycles and faults are drawn from.
         clock_skew: Seconds by which `created_at` and `Date` run ahead of the true time.
         list_lag: Seconds, at any speed, by which lists lag behind; also an attribute, to be set at any time.
         error_shape: How errors are written: `"code"` for `{code, message}`, `"error"` for
@@ -87,6 +88,7 @@ class Emulator:
             invalid_status=invalid_status,
         )
         self._plane = ControlPlane(Lifecycles.of(lifecycles, speed=speed), seed=seed, teams=teams)
+        self._site = Site(self._plane, self._settings, Random(seed))  # noqa: S311 -- repeatable chance, no secrets
         self._faults = FaultPlan(seed)
         self._received: deque[ReceivedRequest] = deque(maxlen=keep_received)
         self._url: str | None = None
@@ -107,10 +109,9 @@ class Emulator:
     ) -> None:
         await self.aclose()
 
-    def _application(self) -> tuple[web.Application, Site, Gate]:
-        site = Site(self._plane, self._settings)
-        gate = Gate(self._faults, self._received, self._settings)
-        return application(site, gate, Desk(self._faults, self._received)), site, gate
+    def _application(self) -> tuple[web.Application, Gate]:
+        gate = Gate(self._faults, self._received, self._site)
+        return application(self._site, gate, Desk(self._faults, self._received)), gate
 
     async def start(self) -> None:
         """Listen.
@@ -121,9 +122,10 @@ class Emulator:
         """
         if self._running is not None:
             raise RuntimeError("the emulator is running already")
-        app, site, gate = self._application()
+        app, gate = self._application()
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
         self._running = runner, gate
+        self._site.closed = False
         try:
             await runner.setup()
             await web.TCPSite(runner, self._host, self._port, backlog=_BACKLOG).start()
@@ -133,7 +135,7 @@ class Emulator:
             raise
         self._port = runner.addresses[0][1]
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self._url = site.origin = f"http://{host}:{self._port}"
+        self._url = self._site.origin = f"http://{host}:{self._port}"
 
     async def aclose(self) -> None:
         """Stop listening and drop all connections, idle ones and those in a delay included.
@@ -144,6 +146,7 @@ class Emulator:
             return
         (runner, gate), self._running = self._running, None
         gate.close()
+        self._site.closed = True
         await runner.cleanup()
 
     @property

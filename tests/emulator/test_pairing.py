@@ -17,9 +17,9 @@ VALIDATE = "/v1/loops/checkpoints/validate"
 
 async def refused(client: Client, status: int, **body: Any) -> str:
     """Send a create that must be refused and make nothing, and return what the answer says."""
-    before = client.emulator.samplers
+    before = [each.id for each in client.emulator.samplers]
     answer = await client.post(SAMPLERS, status, json={"session_id": await client.session_id()} | body)
-    assert client.emulator.samplers == before
+    assert [each.id for each in client.emulator.samplers] == before
     return str(answer["message"])
 
 
