@@ -19,7 +19,7 @@ from ._received import ReceivedRequest
 from ._records import SamplerView
 from ._refused import Refused
 from ._routes.admin import Desk
-from ._settings import ErrorShape, Settings, check_lag
+from ._settings import ErrorShape, Settings, check_lag, check_seed, check_teams
 from ._site import Site
 from ._state import ControlPlane
 
@@ -43,7 +43,8 @@ class Emulator:
         api_key: The one key that is let in, as `Bearer` or `Api-Key`; `None` asks for none.
         inference_api_key: A second key, which the data plane lets in and the control plane answers with 403.
         speed: By what the durations of all lifecycles are divided.
-        lifecycles: The stages of a sampler by base model; `"*"` for the models not named.
+        lifecycles: The stages of a sampler, or a name out of `COURSES`, by base model; `"*"` for the models not
+            named.
         user_email: The owner of every sampler.
         teams: The names of the teams by id, all others being 404; `None` takes any id for a team.
         seed: What ids, samples without a seed, and the chances of lifecycles and faults are drawn from.
@@ -53,8 +54,10 @@ class Emulator:
             `{error, message, details}`, `"detail"` for `{detail}`.
         invalid_status: What a request that breaks its schema is answered with: 400 or 422.
         keep_received: How many of the requests received are kept, the last ones; `None` keeps all.
+        keep_body: How many bytes of the body of each are kept, the first ones; `None` keeps all.
 
     Raises:
+        TypeError: a setting has the wrong type.
         ValueError: a lifecycle or one of the settings makes no sense.
     """
 
@@ -66,7 +69,7 @@ class Emulator:
         api_key: str | None = None,
         inference_api_key: str | None = None,
         speed: float = 1.0,
-        lifecycles: Mapping[str, Sequence[Stage | tuple[str, float | None]]] | None = None,
+        lifecycles: Mapping[str, str | Sequence[Stage | tuple[str, float | None]]] | None = None,
         user_email: str | None = "developer@example.com",
         teams: Mapping[str, str] | None = None,
         seed: int = 0,
@@ -75,7 +78,12 @@ class Emulator:
         error_shape: ErrorShape = "code",
         invalid_status: int = 400,
         keep_received: int | None = None,
+        keep_body: int | None = None,
     ) -> None:
+        if not host:
+            raise ValueError("host must not be empty; 0.0.0.0 stands for all addresses")
+        check_seed(seed)
+        check_teams(teams)
         self._host = host
         self._port = port
         self._settings = Settings(
@@ -86,10 +94,12 @@ class Emulator:
             list_lag=list_lag,
             error_shape=error_shape,
             invalid_status=invalid_status,
+            keep_body=keep_body,
         )
         self._plane = ControlPlane(Lifecycles.of(lifecycles, speed=speed), seed=seed, teams=teams)
         self._site = Site(self._plane, self._settings, Random(seed))  # noqa: S311 -- repeatable chance, no secrets
-        self._faults = FaultPlan(seed)
+        self._faults = FaultPlan(seed, self._route_methods)
+        self._methods: dict[str, frozenset[str]] | None = None
         self._received: deque[ReceivedRequest] = deque(maxlen=keep_received)
         self._url: str | None = None
         self._running: tuple[web.AppRunner, Gate] | None = None
@@ -163,7 +173,12 @@ class Emulator:
     @property
     def routes(self) -> frozenset[str]:
         """The templates of all routes that a `Fault` can be for."""
-        return emulated_routes(self._application()[0])
+        return frozenset(self._route_methods())
+
+    def _route_methods(self) -> dict[str, frozenset[str]]:
+        if self._methods is None:
+            self._methods = emulated_routes(self._application()[0])
+        return self._methods
 
     @property
     def received(self) -> tuple[ReceivedRequest, ...]:
@@ -182,7 +197,11 @@ class Emulator:
         self._received.clear()
 
     def add_fault(self, fault: Fault) -> Fault:
-        """Switch a fault on; the first that matches a request is the one it meets."""
+        """Switch a fault on; the first that matches a request is the one it meets.
+
+        Raises:
+            ValueError: it is for a route that does not exist, or for a method that its route does not take.
+        """
         self._faults.add(fault)
         return fault
 
@@ -192,7 +211,7 @@ class Emulator:
         A `Fault()` without settings lets a request through, and so is a pause in a script.
 
         Raises:
-            ValueError: there is none, or one with `times=None` is not the last.
+            ValueError: there is none, one with `times=None` is not the last, or one is as `add_fault()` refuses.
         """
         self._faults.add(*faults)
 
