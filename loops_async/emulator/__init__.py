@@ -3,6 +3,7 @@
 It shares no code with the client, so that a mistake common to both ends cannot hide.
 """
 
+from ._background import BackgroundEmulator
 from ._fault_text import parse_fault, parse_faults
 from ._faults import Fault
 from ._lifecycle import COURSES, DEFAULT_LIFECYCLE, Stage
@@ -14,6 +15,7 @@ from ._server import Emulator
 __all__ = [
     "COURSES",
     "DEFAULT_LIFECYCLE",
+    "BackgroundEmulator",
     "Emulator",
     "Fault",
     "ReceivedRequest",

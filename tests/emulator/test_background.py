@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from loops_async.emulator import Emulator, Fault, Stage
-from loops_async.emulator._background import BackgroundEmulator, _forwarded
+from loops_async.emulator import BackgroundEmulator, Emulator, Fault, Stage
+from loops_async.emulator._background import _forwarded
 
 ACTIVE = {"*": [Stage("ACTIVE")]}
 
