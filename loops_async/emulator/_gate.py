@@ -84,6 +84,8 @@ class Gate:
             refusal = None if request.path == SPEC_PATH else self._refusal(request, None)
             if refusal is None:
                 _, refusal = await self._read(request)
+            if request.transport is None:
+                return web.Response()
             return self._numbered(refusal or await self._processed(request, handler))
         resource = request.match_info.route.resource
         route = None if resource is None else resource.canonical

@@ -159,3 +159,7 @@ def test_a_seed_repeats_a_text() -> None:
 
     assert texts(1) == texts(1)
     assert len({texts(seed) for seed in range(20)}) > 15
+
+
+def test_a_name_may_be_no_text() -> None:
+    assert LanguageModel("\ud800").complete([3], Sampling(), FEW, Random(0)).tokens
