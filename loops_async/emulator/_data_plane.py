@@ -100,7 +100,6 @@ class DataPlane:
         name = f"cmpl-{random.getrandbits(128):032x}"
         seed = random.getrandbits(63) if wanted.seed is None else wanted.seed
         prompt_logprobs = await _scores(model, wanted, turns)
-        turns.reserve(len(prompt_logprobs) * wanted.n)
         choices, drawn = [], 0
         for index in range(wanted.n):
             # Each choice has its own chances, whatever `n` is.
@@ -187,15 +186,15 @@ class _Turns:
         self._steps = 0
         self._left = MAX_ANSWER
 
-    def reserve(self, length: int) -> None:
-        """Count what the answer has grown by.
+    def reserve(self, length: int, param: str) -> None:
+        """Count what the answer has grown by, as *param* wants it.
 
         Raises:
             BadSample: it is too large.
         """
         self._left -= length
         if self._left < 0:
-            raise BadSample("n", f"the answer would have more than {MAX_ANSWER} bytes.")
+            raise BadSample(param, f"the answer would have more than {MAX_ANSWER} bytes.")
 
     async def step(self) -> None:
         """Count a token, and stand back now and then.
@@ -238,8 +237,8 @@ async def _choice(
             logprobs.append(distribution.logprob(token))
             near = _with_top(distribution, token, wanted.logprobs)
             top.append(json.dumps({_name(each, wanted): distribution.logprob(each) for each in near}))
-            turns.reserve(len(top[-1]) + _BYTES_OF_LOGPROB)
-        turns.reserve(_BYTES_OF_TOKEN)
+            turns.reserve(len(top[-1]) + _BYTES_OF_LOGPROB, "logprobs")
+        turns.reserve(_BYTES_OF_TOKEN, "max_tokens")
         await turns.step()
     members = {
         "text": json.dumps(ending.text),
@@ -249,7 +248,7 @@ async def _choice(
         "token_ids": json.dumps(tokens if wanted.token_ids else None),
         "prompt_token_ids": json.dumps(wanted.prompt if wanted.token_ids else None),
     }
-    turns.reserve(len(members["prompt_token_ids"]))
+    turns.reserve(len(members["prompt_token_ids"]), "n")
     return members, len(tokens)
 
 
@@ -288,6 +287,7 @@ async def _scores(model: LanguageModel, wanted: SampleRequest, turns: _Turns) ->
             for each in _with_top(distribution, token, wanted.prompt_logprobs)
         }
         scores.append(json.dumps(score))
+        turns.reserve(len(scores[-1]) * wanted.n, "prompt_logprobs")
         await turns.step()
     return _array(scores)
 
