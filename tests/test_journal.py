@@ -465,6 +465,7 @@ async def test_reclaiming_is_repeated(stage: Setting, path: Path, fault: dict[st
 
 async def test_what_cannot_be_reclaimed_is_raised_and_stays_in_the_journal(stage: Setting, path: Path) -> None:
     emulator, client, launch = stage
+    emulator.add_run("good", run_id="run1")
     async with launch([SamplerSpec("good", run_id="run1"), "good"], journal=path, teardown="never") as fleet:
         await fleet.active()
     with pytest.raises(TeardownError) as caught:
@@ -520,6 +521,7 @@ async def test_what_is_left_is_told_although_the_journal_cannot_be_written(
     stage: Setting, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, client, launch = stage
+    emulator.add_run("good", run_id="run1")
     async with launch(["good", SamplerSpec("good", run_id="run1")], journal=path, teardown="never") as fleet:
         await fleet.active()
 

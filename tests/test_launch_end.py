@@ -266,6 +266,7 @@ async def test_a_teardown_that_takes_long_says_so(
 
 async def test_a_sampler_that_is_paired_to_a_run_is_told_at_once(stage: Setting) -> None:
     emulator, _, launch = stage
+    emulator.add_run("slow", run_id="run1")
     with pytest.raises(TeardownError) as caught:
         async with launch([SamplerSpec("slow", run_id="run1"), "slow"]) as fleet:
             await until(lambda: len(emulator.samplers) == 2)
@@ -277,6 +278,7 @@ async def test_a_sampler_that_is_paired_to_a_run_is_told_at_once(stage: Setting)
 
 async def test_a_paired_sampler_that_is_dead_needs_no_release(stage: Setting) -> None:
     emulator, _, launch = stage
+    emulator.add_run("slow", run_id="run1")
     async with launch([SamplerSpec("slow", run_id="run1")]) as fleet:
         await until(lambda: fleet.members[0].status)
         emulator.set_status(str(fleet.members[0].sampler_id), "INACTIVE")

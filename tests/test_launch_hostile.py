@@ -83,7 +83,8 @@ async def test_an_exception_that_nothing_can_be_written_into_goes_on(
 
 
 async def test_a_generator_that_is_closed_tells_what_is_left(stage: Setting) -> None:
-    _, _, launch = stage
+    emulator, _, launch = stage
+    emulator.add_run("good", run_id="run1")
 
     async def samplers() -> AsyncGenerator[Sampler | None, None]:
         async with launch([SamplerSpec("good", run_id="run1")]) as fleet:
@@ -304,6 +305,7 @@ async def test_an_end_that_was_good_until_it_was_cancelled_releases_everything(s
 
 async def test_an_end_that_leaves_something_keeps_nothing_else(stage: Setting) -> None:
     emulator, _, launch = stage
+    emulator.add_run("sick", run_id="run1")
     with pytest.raises(TeardownError) as caught:
         async with launch([SamplerSpec("sick", run_id="run1"), "good"], teardown="on_error") as fleet:
             async for _ in fleet:

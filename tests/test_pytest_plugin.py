@@ -92,6 +92,7 @@ async def test_a_client_that_is_closed_already(loops_client):
 
 SYNC_TESTS = """
 import asyncio
+import gc
 import os
 import threading
 import pytest
@@ -133,6 +134,14 @@ def test_the_client_was_closed_in_it_too(request):
     loop.call_soon_threadsafe(loop.stop)
     request.config.thread.join()
     loop.close()
+
+def test_a_loop_that_is_closed_by_hand(loops_client):
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(use(loops_client))
+    loop.close()
+
+def test_nothing_of_that_is_left_to_this_one():
+    gc.collect()
 
 def test_the_environment_is_as_it_was():
     assert (os.environ.get("LOOPS_BASE_URL"), os.environ["BASETEN_API_KEY"]) == (None, "real")
@@ -201,7 +210,7 @@ def passed(project: pytest.Pytester, count: int, *arguments: str) -> None:
 
 def test_without_a_loop_and_with_other_settings(project: pytest.Pytester) -> None:
     project.makepyfile(test_a=SYNC_TESTS, test_b=OPTIONS_TESTS)
-    passed(project, 16, "-p", "no:asyncio", "-p", "no:anyio")
+    passed(project, 18, "-p", "no:asyncio", "-p", "no:anyio")
 
 
 def test_under_pytest_asyncio_in_strict_mode_with_anyio_beside_it(project: pytest.Pytester) -> None:
@@ -225,7 +234,7 @@ def test_under_anyio_alone(project: pytest.Pytester) -> None:
 
 def test_in_workers_beside_each_other(project: pytest.Pytester) -> None:
     project.makepyfile(test_a=SYNC_TESTS, test_b=ASYNC_TESTS.replace("%s", ""))
-    passed(project, 20, "-n", "2", "--dist", "loadfile", "--asyncio-mode=auto")
+    passed(project, 22, "-n", "2", "--dist", "loadfile", "--asyncio-mode=auto")
 
 
 def test_a_client_that_nobody_closes_is_not_silenced(project: pytest.Pytester) -> None:

@@ -19,6 +19,8 @@ from loops_async.emulator import Emulator, parse_faults, parse_lifecycles
 
 from .cli.command_process import first_line, started
 
+pytest_plugins = ["pytester"]
+
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 SNIPPETS = [
@@ -83,6 +85,23 @@ def test_the_test_file_passes_in_a_project_of_its_own(tmp_path: Path) -> None:
     run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=25)  # noqa: S603
     assert run.returncode == 0, run.stdout + run.stderr
     assert re.search(r"^=+ 3 passed in", run.stdout, re.MULTILINE)
+
+
+def test_an_emulator_for_a_session_takes_the_place_of_the_fixture(pytester: pytest.Pytester) -> None:
+    (source,) = [str(snippet.values[0]) for snippet in SNIPPETS if 'scope="session"' in str(snippet.values[0])]
+    pytester.makeconftest(source)
+    pytester.makepyfile(
+        """
+        import asyncio
+        import pytest
+
+        @pytest.mark.parametrize("turn", range(2))
+        def test_it(turn, loops_client, loops_emulator):
+            asyncio.run(loops_client.sessions.create())
+            assert len(loops_emulator.received) == turn + 1
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=25).assert_outcomes(passed=2)
 
 
 def test_the_quick_start_is_two_commands() -> None:

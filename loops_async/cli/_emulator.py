@@ -22,6 +22,7 @@ _T = TypeVar("_T")
 
 # A kilobyte or so each: what a server that runs for days can afford.
 _KEPT = 20_000
+_KEPT_OF_A_BODY = 64 * 1024
 
 
 def _key(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -88,11 +89,20 @@ def emulator(
     contract is at /v1/spec.
     """
     server = _parsed(
-        lambda _: Emulator(host, port, api_key=api_key, invalid_status=int(invalid_status), **settings), ""
+        lambda _: Emulator(
+            host,
+            port,
+            api_key=api_key,
+            invalid_status=int(invalid_status),
+            keep_received=_KEPT,
+            keep_body=_KEPT_OF_A_BODY,
+            **settings,
+        ),
+        "",
     )
     routes = server.routes
     for line in faults:
-        server.add_fault(_parsed(lambda line: parse_fault(line, routes), line))
+        _parsed(lambda line: server.add_fault(parse_fault(line, routes)), line)
     if fault_script is not None:
         _parsed(lambda text: server.add_script(parse_faults(text, routes)), _text(fault_script))
     return run(_serve, server, host, port, api_key)

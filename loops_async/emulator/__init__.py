@@ -3,17 +3,19 @@
 It shares no code with the client, so that a mistake common to both ends cannot hide.
 """
 
+from ._background import BackgroundEmulator
 from ._fault_text import parse_fault, parse_faults
 from ._faults import Fault
 from ._lifecycle import COURSES, DEFAULT_LIFECYCLE, Stage
 from ._lifecycle_text import parse_lifecycles
 from ._received import ReceivedRequest
+from ._records import SamplerView
 from ._server import Emulator
-from ._state import SamplerView
 
 __all__ = [
     "COURSES",
     "DEFAULT_LIFECYCLE",
+    "BackgroundEmulator",
     "Emulator",
     "Fault",
     "ReceivedRequest",

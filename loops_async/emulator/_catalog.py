@@ -4,6 +4,8 @@ Model names and lengths are those of Baseten's page of supported models; the res
 made up, in the shapes of the OpenAPI document.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from attrs import field, frozen
@@ -53,6 +55,12 @@ MODELS: tuple[CatalogModel, ...] = (
     CatalogModel("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16", 262_144),
     CatalogModel("zai-org/GLM-5.2-FP8", 131_072, approved=False),
 )
+
+MAX_LENGTHS: Mapping[str, int] = MappingProxyType({model.name: model.max_seq_len for model in MODELS})
+"""Tokens."""
+
+MAX_LENGTH_OF_OTHERS = 131_072
+"""Tokens of a base model that is not in the catalogue."""
 
 
 @frozen

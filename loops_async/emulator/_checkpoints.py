@@ -3,7 +3,7 @@
 from typing import Any
 
 from ._catalog import CHECKPOINTS, Checkpoint
-from ._refused import invalid, not_found
+from ._refused import not_found, unacceptable
 from ._requests import checkpoint_key
 
 
@@ -38,7 +38,7 @@ class Checkpoints:
             "checkpoint_path": checkpoint_path,
         }
         if sum(value is not None for value in filters.values()) != 1:
-            raise invalid(f"Give exactly one of {', '.join(filters)}.")
+            raise unacceptable(f"Give exactly one of {', '.join(filters)}.")
         if checkpoint_path is not None:
             key = checkpoint_key(checkpoint_path)
             return [each for each in self._checkpoints.values() if (each.run_id, each.target, each.name) == key]
@@ -56,5 +56,5 @@ class Checkpoints:
         """
         found = self.checkpoints(checkpoint_path=path)
         if not found or found[0].target != "sampler":
-            raise invalid(f"Checkpoint {path!r} does not exist or is not a sampler checkpoint.")
+            raise unacceptable(f"Checkpoint {path!r} does not exist or is not a sampler checkpoint.")
         return found[0]

@@ -4,40 +4,51 @@ The shapes are vLLM's completions, errors included, as Loops' own client expects
 """
 
 import asyncio
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
 from aiohttp import web
 
-from ._catalog import MODELS
-from ._language_model import Completion, Distribution, LanguageModel, piece
+from ._answers import cut, text_answer
+from ._catalog import MAX_LENGTH_OF_OTHERS, MAX_LENGTHS
+from ._language_model import Distribution, Ending, LanguageModel, piece
 from ._lifecycle import ACTIVE
+from ._records import Sampler
 from ._refused import Refused
 from ._requests import json_object
 from ._sample_request import BadSample, SampleRequest, sample_request
-from ._state import ControlPlane, Sampler
+from ._site import Site
 
 POLICY_VERSION: Final = 0
 """No trainer ever publishes weights here, so that all is sampled from those that were deployed."""
 
-_MAX_LENGTHS: Final = {model.name: model.max_seq_len for model in MODELS}
-_MAX_LENGTH_OF_OTHERS: Final = 131_072
-
 # How Baseten's proxies mark the 404 of a deactivated deployment: to Loops' client, any other may pass.
 _DEACTIVATED: Final = {"X-Baseten-Error-Source": "01", "X-Baseten-Error-Code": "631"}
 
-# Positions after which the other requests get a turn.
-_TURN = 256
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""Bytes, roughly; a few fields of a request could ask for more than a machine has."""
+
+# What a token takes at most in an answer, by itself and with what is told of it.
+_BYTES_OF_TOKEN: Final = 8
+_BYTES_OF_LOGPROB: Final = 48
+
+# Tokens after which the other requests get a turn: some milliseconds.
+_TURN: Final = 64
+
+
+class Gone(Exception):
+    """Nobody waits for the answer any more, or nobody is to: the server closes."""
 
 
 class DataPlane:
     """Answer the requests to the samplers of one control plane."""
 
-    def __init__(self, plane: ControlPlane, *, seed: int = 0) -> None:
-        self._plane = plane
-        self._random = Random(seed)  # noqa: S311 -- repeatable chance, no secrets
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._plane = site.plane
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """Give the routes of one sampler, which *prefix* names by `model_id` and `deployment_id`."""
@@ -67,42 +78,50 @@ class DataPlane:
         if isinstance(sampler, web.Response):
             return sampler
         try:
-            wanted = sample_request(_document(await request.read()), _max_length(sampler))
+            wanted = sample_request(_document(await request.read()), _max_length(sampler), sampler.max_seq_length)
             weights = self._weights(request, sampler)
-            behind = _minimum_version(request) > POLICY_VERSION
+            if _minimum_version(request) > POLICY_VERSION:
+                message = f"The policy version is {POLICY_VERSION}, and stays behind the one asked for."
+                return _error(408, "RequestTimeoutError", message, None)
+            if wanted.model not in {None, sampler.base_model}:
+                return _error(404, "NotFoundError", f"The model {wanted.model!r} does not exist.", "model")
+            text = await self._answer(request, LanguageModel(weights), wanted, sampler.base_model)
         except BadSample as bad:
             return _error(400, "BadRequestError", bad.message, bad.param)
-        if behind:
-            message = f"The policy version is {POLICY_VERSION}, and stays behind the one asked for."
-            return _error(408, "RequestTimeoutError", message, None)
-        if wanted.model not in {None, sampler.base_model}:
-            return _error(404, "NotFoundError", f"The model {wanted.model!r} does not exist.", "model")
-        answer = await self._answer(LanguageModel(weights), wanted)
-        document = {"created": int(time.time()), "model": sampler.base_model, **answer}
-        return web.json_response(document, headers={"X-Trainers-Policy-Version": str(POLICY_VERSION)})
+        except Gone:
+            return cut(request)
+        response = text_answer(text)
+        response.headers["X-Trainers-Policy-Version"] = str(POLICY_VERSION)
+        return response
 
-    async def _answer(self, model: LanguageModel, wanted: SampleRequest) -> dict[str, Any]:
-        name = f"cmpl-{self._random.getrandbits(128):032x}"
-        seed = self._random.getrandbits(63) if wanted.seed is None else wanted.seed
-        prompt_logprobs = None if wanted.prompt_logprobs is None else await _scores(model, wanted)
+    async def _answer(self, request: web.Request, model: LanguageModel, wanted: SampleRequest, base_model: str) -> str:
+        turns = _Turns(self._site, request)
+        random = self._site.random
+        name = f"cmpl-{random.getrandbits(128):032x}"
+        seed = random.getrandbits(63) if wanted.seed is None else wanted.seed
+        prompt_logprobs = await _scores(model, wanted, turns)
         choices, drawn = [], 0
         for index in range(wanted.n):
             # Each choice has its own chances, whatever `n` is.
             chances = Random(f"{seed}/{index}")  # noqa: S311 -- repeatable chance, no secrets
-            completion = model.complete(wanted.prompt, wanted.sampling, wanted.stops, chances)
-            choices.append(_choice(index, completion, wanted, prompt_logprobs))
-            drawn += len(completion.tokens)
-            await asyncio.sleep(0)
-        return {
-            "id": name,
-            "object": "text_completion",
-            "choices": choices,
-            "usage": {
-                "prompt_tokens": len(wanted.prompt),
-                "completion_tokens": drawn,
-                "total_tokens": len(wanted.prompt) + drawn,
-            },
+            choice, count = await _choice(model, wanted, chances, turns)
+            choices.append(_object({"index": str(index), **choice, "prompt_logprobs": prompt_logprobs}))
+            drawn += count
+        usage = {
+            "prompt_tokens": len(wanted.prompt),
+            "completion_tokens": drawn,
+            "total_tokens": len(wanted.prompt) + drawn,
         }
+        return _object(
+            {
+                "created": str(int(time.time())),
+                "model": json.dumps(base_model),
+                "id": json.dumps(name),
+                "object": json.dumps("text_completion"),
+                "choices": _array(choices),
+                "usage": json.dumps(usage),
+            }
+        )
 
     def _deployment(self, request: web.Request) -> Sampler | web.Response:
         """Find the sampler that a request is for, or the answer if there is none.
@@ -126,17 +145,17 @@ class DataPlane:
     def _weights(self, request: web.Request, sampler: Sampler) -> str:
         """Name the weights that a request is for; another checkpoint samples otherwise."""
         path = request.headers.get("X-Checkpoint-Path")
-        if path is None:
-            return sampler.base_model
-        try:
-            self._plane.validate_checkpoint(path)
-        except Refused as refused:
-            raise BadSample("X-Checkpoint-Path", refused.message) from None
-        return f"{sampler.base_model} {path.rstrip('/')}"
+        if path is not None:
+            try:
+                path = self._plane.sampler_checkpoint(path).path
+            except Refused as refused:
+                raise BadSample("X-Checkpoint-Path", refused.message) from None
+        path = path or sampler.model_path
+        return sampler.base_model if path is None else f"{sampler.base_model} {path}"
 
 
 def _max_length(sampler: Sampler) -> int:
-    return _MAX_LENGTHS.get(sampler.base_model, _MAX_LENGTH_OF_OTHERS)
+    return MAX_LENGTHS.get(sampler.base_model, MAX_LENGTH_OF_OTHERS)
 
 
 def _document(body: bytes) -> dict[str, Any]:
@@ -158,59 +177,119 @@ def _error(status: int, kind: str, message: str, param: str | None) -> web.Respo
     return web.json_response({"error": error}, status=status)
 
 
-def _choice(
-    index: int, completion: Completion, wanted: SampleRequest, prompt_logprobs: list[dict[str, Any] | None] | None
-) -> dict[str, Any]:
-    return {
-        "index": index,
-        "text": completion.text,
-        "logprobs": None if wanted.logprobs is None else _logprobs(completion, wanted),
-        "finish_reason": completion.finish_reason,
-        "stop_reason": completion.stop_reason,
-        "prompt_logprobs": prompt_logprobs,
-        "token_ids": completion.tokens if wanted.token_ids else None,
-        "prompt_token_ids": wanted.prompt if wanted.token_ids else None,
+class _Turns:
+    """Lets other requests have their turn while a long one is worked on, and sees that it does not grow for ever."""
+
+    def __init__(self, site: Site, request: web.Request) -> None:
+        self._site = site
+        self._request = request
+        self._steps = 0
+        self._left = MAX_ANSWER
+
+    def reserve(self, length: int, param: str) -> None:
+        """Count what the answer has grown by, as *param* wants it.
+
+        Raises:
+            BadSample: it is too large.
+        """
+        self._left -= length
+        if self._left < 0:
+            raise BadSample(param, f"the answer would have more than {MAX_ANSWER} bytes.")
+
+    async def step(self) -> None:
+        """Count a token, and stand back now and then.
+
+        Raises:
+            Gone: the server closes, or the client has gone.
+        """
+        self._steps += 1
+        if self._steps % _TURN == 0:
+            await asyncio.sleep(0)
+            if self._site.closed or self._request.transport is None:
+                raise Gone
+
+
+def _object(members: Mapping[str, str]) -> str:
+    """Write a JSON object whose values are JSON already."""
+    return "{" + ", ".join(f'"{name}": {value}' for name, value in members.items()) + "}"
+
+
+def _array(items: Iterable[str]) -> str:
+    return "[" + ", ".join(items) + "]"
+
+
+async def _choice(
+    model: LanguageModel, wanted: SampleRequest, chances: Random, turns: _Turns
+) -> tuple[dict[str, str], int]:
+    """Sample one choice, and give its members as JSON and the number of its tokens."""
+    steps = model.steps(wanted.prompt, wanted.sampling, wanted.stops, chances)
+    tokens: list[int] = []
+    logprobs: list[float] = []
+    top: list[str] = []
+    while True:
+        try:
+            token, distribution = next(steps)
+        except StopIteration as over:
+            ending: Ending = over.value
+            break
+        tokens.append(token)
+        if wanted.logprobs is not None:
+            logprobs.append(distribution.logprob(token))
+            near = _with_top(distribution, token, wanted.logprobs)
+            top.append(json.dumps({_name(each, wanted): distribution.logprob(each) for each in near}))
+            turns.reserve(len(top[-1]) + _BYTES_OF_LOGPROB, "logprobs")
+        turns.reserve(_BYTES_OF_TOKEN, "max_tokens")
+        await turns.step()
+    members = {
+        "text": json.dumps(ending.text),
+        "logprobs": "null" if wanted.logprobs is None else _logprobs(tokens, logprobs, top, wanted),
+        "finish_reason": json.dumps(ending.finish_reason),
+        "stop_reason": json.dumps(ending.stop_reason),
+        "token_ids": json.dumps(tokens if wanted.token_ids else None),
+        "prompt_token_ids": json.dumps(wanted.prompt if wanted.token_ids else None),
     }
+    turns.reserve(len(members["prompt_token_ids"]), "n")
+    return members, len(tokens)
 
 
-def _logprobs(completion: Completion, wanted: SampleRequest) -> dict[str, Any]:
-    def name(token: int) -> str:
-        return f"token_id:{token}" if wanted.tokens_as_ids else piece(token)
+def _name(token: int, wanted: SampleRequest) -> str:
+    return f"token_id:{token}" if wanted.tokens_as_ids else piece(token)
 
-    drawn = list(zip(completion.tokens, completion.distributions, strict=True))
+
+def _logprobs(tokens: list[int], logprobs: list[float], top: list[str], wanted: SampleRequest) -> str:
     offsets, at = [], 0
-    for token in completion.tokens:
+    for token in tokens:
         offsets.append(at)
         at += len(piece(token))
-    return {
-        "text_offset": offsets,
-        "token_logprobs": [distribution.logprob(token) for token, distribution in drawn],
-        "tokens": [name(token) for token in completion.tokens],
-        "top_logprobs": [
-            {name(each): distribution.logprob(each) for each in _with_top(distribution, token, wanted.logprobs or 0)}
-            for token, distribution in drawn
-        ],
-    }
+    return _object(
+        {
+            "text_offset": json.dumps(offsets),
+            "token_logprobs": json.dumps(logprobs),
+            "tokens": json.dumps([_name(token, wanted) for token in tokens]),
+            "top_logprobs": _array(top),
+        }
+    )
 
 
-async def _scores(model: LanguageModel, wanted: SampleRequest) -> list[dict[str, Any] | None]:
-    """Write the log-probability of each token of the prompt; the first has nothing before it."""
-    scores: list[dict[str, Any] | None] = [None]
+async def _scores(model: LanguageModel, wanted: SampleRequest, turns: _Turns) -> str:
+    """Write the log-probability of each token of the prompt, if asked for; the first has nothing before it."""
+    if wanted.prompt_logprobs is None:
+        return "null"
+    scores = ["null"]
     for index, token in enumerate(wanted.prompt[1:], start=1):
         distribution = model.after(wanted.prompt, index)
-        scores.append(
-            {
-                str(each): {
-                    "logprob": distribution.logprob(each),
-                    "rank": distribution.rank(each),
-                    "decoded_token": piece(each),
-                }
-                for each in _with_top(distribution, token, wanted.prompt_logprobs or 0)
+        score = {
+            str(each): {
+                "logprob": distribution.logprob(each),
+                "rank": distribution.rank(each),
+                "decoded_token": piece(each),
             }
-        )
-        if index % _TURN == 0:
-            await asyncio.sleep(0)
-    return scores
+            for each in _with_top(distribution, token, wanted.prompt_logprobs)
+        }
+        scores.append(json.dumps(score))
+        turns.reserve(len(scores[-1]) * wanted.n, "prompt_logprobs")
+        await turns.step()
+    return _array(scores)
 
 
 def _with_top(distribution: Distribution, token: int, count: int) -> Sequence[int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ._catalog import INSTANCE_TYPE, LORA_CONFIG, TEAMS_SINCE, CatalogModel, Checkpoint
 from ._lifecycle import ACTIVE
-from ._state import Run, Sampler
+from ._records import Run, Sampler
 
 
 def user(email: str | None) -> dict[str, Any]:

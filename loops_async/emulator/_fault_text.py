@@ -7,9 +7,8 @@ from typing import Any, get_type_hints
 
 from attrs import fields
 
-from ._faults import Fault
+from ._faults import METHODS, Fault, no_route
 
-_METHODS = frozenset({"GET", "POST", "DELETE", "*"})
 _NUMBERS = frozenset({"rate", "delay", "delay_after", "list_lag", "clock_skew"})
 _COUNTS = frozenset({"times", "partial", "status", "status_after"})
 _TEXTS = frozenset({"method", "route", "cut", "retry_after", "body"})
@@ -25,7 +24,7 @@ def _fault(document: object, routes: Collection[str] = ()) -> Fault:
         raise ValueError("a fault must be an object")
     settings = {str(name): _setting(str(name), value) for name, value in document.items()}
     if routes and settings.get("route") not in {None, *routes}:
-        raise ValueError(f"{settings['route']} is no route")
+        raise ValueError(no_route(settings["route"], routes))
     return Fault(**settings)
 
 
@@ -57,7 +56,7 @@ def parse_fault(line: str, routes: Collection[str] = ()) -> Fault:
             document["route"] = word
         elif is_setting:
             document[name] = _parsed(name, value)
-        elif word.upper() in _METHODS:
+        elif word.upper() in METHODS or word == "*":
             if word != "*":
                 document["method"] = word.upper()
         else:

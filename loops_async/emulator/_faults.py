@@ -2,21 +2,31 @@
 
 import re
 from collections import deque
-from collections.abc import Mapping
-from math import isfinite
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 from types import MappingProxyType
 from typing import Literal
 
 from attrs import define, field, frozen
 
+from ._numbers import finite
 from ._settings import check_lag, check_skew
 
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 
+# An answer that says another length than it has never ends, or ends in the middle of the next: `partial` is for that.
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
+
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+"""All that a request can come with."""
+
 
 def _sendable(value: str) -> bool:
     return value.isprintable() and value.isascii()
+
+
+def _upper(method: str | None) -> str | None:
+    return method.upper() if isinstance(method, str) else method
 
 
 def _read_only(headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -34,8 +44,8 @@ class Fault:
             of *cut*, *partial*, *status* and *status_after* one at most.
     """
 
-    method: str | None = None
-    """Only requests with this method; `None` for all."""
+    method: str | None = field(default=None, converter=_upper)
+    """Only requests with this method, in upper case or lower; `None` for all."""
     route: str | None = None
     """Only requests of this route template, such as `/v1/loops/samplers/{sampler_id}`; `None` for all."""
     times: int | None = 1
@@ -63,25 +73,22 @@ class Fault:
     clock_skew: float | None = None
     """Seconds by which the clock of the service runs ahead, in `created_at` and `Date`."""
     headers: Mapping[str, str] = field(factory=dict, converter=_read_only)
-    """More headers of the answer; they win over the usual ones."""
+    """More headers of the answer; they win over the usual ones. Those that say where it ends are not for this."""
 
     def __attrs_post_init__(self) -> None:
+        if self.method is not None and self.method not in METHODS:
+            raise ValueError(f"{self.method!r} is none of the methods {', '.join(sorted(METHODS))}")
         if self.times is not None and self.times < 1:
             raise ValueError("times must be at least 1, or None")
         if not 0 <= self.rate <= 1:
             raise ValueError("rate must be between 0 and 1")
-        if not all(isfinite(seconds) and seconds >= 0 for seconds in (self.delay, self.delay_after)):
+        if not all(finite(seconds) and seconds >= 0 for seconds in (self.delay, self.delay_after)):
             raise ValueError("a delay must be finite and not negative")
         if self.list_lag is not None:
             check_lag(self.list_lag)
         if self.clock_skew is not None:
             check_skew(self.clock_skew)
-        if not all(_HEADER.fullmatch(name) and _sendable(value) for name, value in self.headers.items()):
-            raise ValueError(
-                "a header has a name of letters, digits and hyphens and a value without control characters"
-            )
-        if self.retry_after is not None and not _sendable(self.retry_after):
-            raise ValueError("retry_after has no control characters")
+        self._check_headers()
         if self.cut not in {None, "before", "after"}:
             raise ValueError('cut must be "before", "after" or None')
         if self.partial is not None and self.partial < 0:
@@ -91,9 +98,33 @@ class Fault:
         if sum(each is not None for each in (self.cut, self.partial, self.status, self.status_after)) > 1:
             raise ValueError("cut, partial, status and status_after exclude each other")
 
+    def _check_headers(self) -> None:
+        if not all(_HEADER.fullmatch(name) and _sendable(value) for name, value in self.headers.items()):
+            raise ValueError(
+                "a header has a name of letters, digits and hyphens and a value without control characters"
+            )
+        if any(name.lower() in _FRAMING for name in self.headers):
+            raise ValueError("Content-Length and Transfer-Encoding cannot be set; partial cuts an answer short")
+        if self.retry_after is not None and not _sendable(self.retry_after):
+            raise ValueError("retry_after has no control characters")
+
     def matches(self, method: str, route: str | None) -> bool:
         """Tell whether a request is one of those that this fault is for."""
         return self.method in {None, method} and self.route in {None, route}
+
+
+def _check_route(fault: Fault, routes: Mapping[str, Collection[str]]) -> None:
+    if fault.route is None:
+        return
+    if fault.route not in routes:
+        raise ValueError(no_route(fault.route, routes))
+    if fault.method not in {None, *routes[fault.route]}:
+        raise ValueError(f"{fault.route} takes {', '.join(sorted(routes[fault.route]))}, not {fault.method}")
+
+
+def no_route(route: object, routes: Collection[str]) -> str:
+    """Say that a route is none of those that there are."""
+    return f"{route} is no route; the routes are {', '.join(sorted(routes))}"
 
 
 @define(eq=False)
@@ -109,7 +140,8 @@ class Planned:
 class FaultPlan:
     """The faults that are switched on, in the order in which they were."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, routes: Callable[[], Mapping[str, Collection[str]]] | None = None) -> None:
+        self._routes = routes
         self._random = Random(seed)  # noqa: S311 -- repeatable chance, no secrets
         self._planned: list[Planned] = []
         self._count = 0
@@ -126,10 +158,14 @@ class FaultPlan:
             A number to remove them all by.
 
         Raises:
-            ValueError: there is no fault, or one that is never used up has others behind it.
+            ValueError: there is no fault, one that is never used up has others behind it, or one is for
+                requests that there cannot be.
         """
         if not faults:
             raise ValueError("a script needs at least one fault")
+        if self._routes is not None:
+            for fault in faults:
+                _check_route(fault, self._routes())
         if any(fault.times is None for fault in faults[:-1]):
             raise ValueError("only the last fault of a script may have times=None")
         self._count += 1
@@ -139,10 +175,12 @@ class FaultPlan:
     def remove(self, fault: Fault) -> None:
         """Switch a fault off; one that is off or used up already is no mistake."""
         for planned in self.planned:
-            if fault is planned.faults[0]:
-                self._over(planned)
-            elif fault in planned.faults:
-                planned.faults.remove(fault)
+            # It may be in a script more than once.
+            while fault in planned.faults:
+                if fault is planned.faults[0]:
+                    self._over(planned)
+                else:
+                    planned.faults.remove(fault)
 
     def remove_by_id(self, number: int) -> bool:
         """Switch off what one `add()` switched on, and tell whether there still was something."""

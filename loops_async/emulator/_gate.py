@@ -2,21 +2,24 @@
 
 import asyncio
 import hmac
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.http_exceptions import ContentEncodingError
 
 from ._answers import Problems, changed, cut, cut_short
 from ._faults import Fault, FaultPlan
 from ._received import ReceivedRequest
-from ._refused import VALIDATION_ERROR, Refused
-from ._settings import Settings
-from ._site import FAULT
+from ._refused import BrokenSchema, Refused
+from ._site import FAULT, Site
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_LOG = logging.getLogger("loops_async.emulator")
 
 ADMIN_PATH = "/_emulator"
 SPEC_PATH = "/v1/spec"
@@ -30,21 +33,26 @@ def _is_own(path: str) -> bool:
     return path in {ADMIN_PATH, SPEC_PATH} or path.startswith(f"{ADMIN_PATH}/")
 
 
-def emulated_routes(app: web.Application) -> frozenset[str]:
-    """Give the templates of all routes that can meet a fault."""
-    return frozenset(each.canonical for each in app.router.resources() if not _is_own(each.canonical))
+def emulated_routes(app: web.Application) -> dict[str, frozenset[str]]:
+    """Give the templates of all routes that can meet a fault, each with the methods that it takes."""
+    methods: dict[str, set[str]] = {}
+    # Each route is a resource of its own, so that a template comes more than once.
+    for resource in app.router.resources():
+        if not _is_own(resource.canonical):
+            methods.setdefault(resource.canonical, set()).update(route.method for route in resource)
+    return {route: frozenset(each) for route, each in methods.items()}
 
 
 class Gate:
     """Write a request down, check its key, let it meet a fault, and number the answer."""
 
-    def __init__(self, faults: FaultPlan, received: deque[ReceivedRequest], settings: Settings) -> None:
+    def __init__(self, faults: FaultPlan, received: deque[ReceivedRequest], site: Site) -> None:
         self._faults = faults
         self._received = received
-        self._settings = settings
-        self._problems = Problems(settings.error_shape)
+        self._site = site
+        self._settings = site.settings
+        self._problems = Problems(site.settings.error_shape)
         self._closing = asyncio.Event()
-        self._answers = 0
 
     def close(self) -> None:
         """End all delays now, without an answer."""
@@ -53,8 +61,31 @@ class Gate:
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer a request, by its handler or instead of it."""
+        try:
+            return await self._answer(request, handler)
+        except Exception:  # noqa: BLE001 -- answered in the shape of all errors, and logged
+            _LOG.exception("The emulator failed on %s %s", request.method, request.path)
+            return self._numbered(self._problems.of_status(500, "The emulator failed; its log says why."))
+
+    async def expect(self, request: web.Request) -> web.Response | None:
+        """Tell a client that waits before it sends its body to go on, or that nothing else can be expected."""
+        expectation = request.headers.get("Expect", "")
+        if request.version != HttpVersion11:
+            return None
+        if expectation.lower() != "100-continue":
+            return self._numbered(self._problems.of_status(417, f"{expectation!r} cannot be expected."))
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # As aiohttp has it: nothing of the answer itself was sent so far.
+        request.writer.output_size = 0
+        return None
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if _is_own(request.path):
             refusal = None if request.path == SPEC_PATH else self._refusal(request, None)
+            if refusal is None:
+                _, refusal = await self._read(request)
+            if request.transport is None:
+                return web.Response()
             return self._numbered(refusal or await self._processed(request, handler))
         resource = request.match_info.route.resource
         route = None if resource is None else resource.canonical
@@ -72,15 +103,7 @@ class Gate:
     async def _record(self, request: web.Request, route: str | None) -> web.Response | None:
         """Write the request down, and answer it if its body cannot be had."""
         at = time.monotonic()
-        body, refusal = b"", None
-        if request.can_read_body:
-            try:
-                body = await request.read()
-            except web.HTTPRequestEntityTooLarge as error:
-                refusal = self._problems.answer(413, "CONTENT_TOO_LARGE", error.text or "The body is too large.")
-            except (ConnectionError, web.RequestPayloadError):
-                # The client went away in the middle; what it sent is still a request that arrived.
-                request.protocol.force_close()
+        body, refusal = await self._read(request)
         self._received.append(
             ReceivedRequest(
                 method=request.method,
@@ -88,11 +111,28 @@ class Gate:
                 route=route,
                 query=dict(request.query) if request.query_string else {},
                 headers=request.headers,
-                body=body,
+                body=body[: self._settings.keep_body],
                 at=at,
             )
         )
         return refusal
+
+    async def _read(self, request: web.Request) -> tuple[bytes, web.Response | None]:
+        """Read the body, and answer if it cannot be had."""
+        if not request.can_read_body:
+            return b"", None
+        try:
+            return await request.read(), None
+        except web.HTTPRequestEntityTooLarge as error:
+            return b"", self._problems.answer(413, "CONTENT_TOO_LARGE", error.text or "The body is too large.")
+        except (ConnectionError, web.RequestPayloadError) as error:
+            if isinstance(error.__cause__, ContentEncodingError) and request.transport is not None:
+                refusal = self._problems.of_status(400, "The body cannot be decoded as its Content-Encoding says.")
+                refusal.force_close()
+                return b"", refusal
+            # The client went away in the middle; what it sent is still a request that arrived.
+            request.protocol.force_close()
+            return b"", None
 
     def _refusal(self, request: web.Request, route: str | None) -> web.Response | None:
         """Answer a request that has not the key, or not the right one for the route."""
@@ -140,8 +180,8 @@ class Gate:
         return not self._closing.is_set()
 
     def _numbered(self, response: web.Response, clock_skew: float | None = None) -> web.Response:
-        self._answers += 1
-        response.headers.setdefault("X-Request-Id", f"emulated-{self._answers:08d}")
+        self._site.answers += 1
+        response.headers.setdefault("X-Request-Id", f"emulated-{self._site.answers:08d}")
         skew = self._settings.clock_skew if clock_skew is None else clock_skew
         if skew:
             response.headers.setdefault("Date", formatdate(time.time() + skew, usegmt=True))
@@ -151,7 +191,7 @@ class Gate:
         try:
             response = await handler(request)
         except Refused as refused:
-            status = self._settings.invalid_status if refused.code == VALIDATION_ERROR else refused.status
+            status = self._settings.invalid_status if isinstance(refused, BrokenSchema) else refused.status
             return self._problems.answer(status, refused.code, refused.message)
         except web.HTTPException as error:
             # aiohttp's own, for a path or method that has no route, and for a body that is too large.

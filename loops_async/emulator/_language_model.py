@@ -7,8 +7,8 @@ one, and the one that a token is drawn from is the one that it is scored by late
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Generator, Sequence
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from math import exp, log
 from random import Random
@@ -60,8 +60,11 @@ class Distribution:
 
     def top(self, count: int) -> list[int]:
         """Return the likeliest tokens, likeliest first and of equal ones the smaller id first."""
-        by_rank = sorted(range(len(self.probabilities)), key=self.probabilities.__getitem__, reverse=True)
-        return by_rank[:count]
+        return self._by_rank[:count]
+
+    @cached_property
+    def _by_rank(self) -> list[int]:
+        return sorted(range(len(self.probabilities)), key=self.probabilities.__getitem__, reverse=True)
 
 
 @frozen(kw_only=True)
@@ -103,30 +106,40 @@ class Stops:
     tokens: Collection[int] = ()
     ignore_end: bool = False
 
-    def found(self, text: str) -> tuple[int, str] | None:
-        """Return where in *text* the first of the strings begins, and which it is."""
-        # The longest of those that begin at one place.
-        found = [(at, -len(each), each) for each in self.strings if (at := text.find(each)) >= 0]
-        if not found:
-            return None
-        at, _, string = min(found)
-        return at, string
+    def found(self, text: str, new: int) -> tuple[int, str] | None:
+        """Return which of the strings the last *new* characters of *text* complete, and where it begins.
+
+        Of several, the first of `strings`, wherever it begins: as in vLLM's `check_stop_strings()`,
+        https://github.com/vllm-project/vllm/blob/main/vllm/v1/engine/detokenizer.py
+        """
+        if new:
+            for each in self.strings:
+                at = text.find(each, max(0, len(text) - new - len(each) + 1))
+                if at >= 0:
+                    return at, each
+        return None
 
 
 @frozen(kw_only=True)
-class Completion:
-    """One text and how it came about."""
+class Ending:
+    """What a text is in the end, and why it ends."""
 
-    tokens: tuple[int, ...]
-    """What was drawn, with the token that ended it."""
-    distributions: tuple[Distribution, ...] = field(repr=False)
-    """What each token was drawn from, before temperature and the like."""
     text: str
     """Without what ended it."""
     finish_reason: str
     """`"stop"` or `"length"`."""
     stop_reason: str | int | None = None
     """The string or the token of `Stops` that ended it; `None` for its own end."""
+
+
+@frozen(kw_only=True)
+class Completion(Ending):
+    """One text and how it came about."""
+
+    tokens: tuple[int, ...]
+    """What was drawn, with the token that ended it."""
+    distributions: tuple[Distribution, ...] = field(repr=False)
+    """What each token was drawn from, before temperature and the like."""
 
 
 @frozen
@@ -140,34 +153,48 @@ class LanguageModel:
         return _distribution(self.name, length // _BLOCK, *tokens[max(0, length - 2) : length])
 
     def complete(self, prompt: Sequence[int], sampling: Sampling, stops: Stops, random: Random) -> Completion:
-        """Go on from *prompt*."""
+        """Go on from *prompt* to the end."""
+        steps = self.steps(prompt, sampling, stops, random)
+        drawn: list[tuple[int, Distribution]] = []
+        while True:
+            try:
+                drawn.append(next(steps))
+            except StopIteration as over:
+                ending: Ending = over.value
+                break
+        return Completion(
+            tokens=tuple(token for token, _ in drawn),
+            distributions=tuple(distribution for _, distribution in drawn),
+            text=ending.text,
+            finish_reason=ending.finish_reason,
+            stop_reason=ending.stop_reason,
+        )
+
+    def steps(
+        self, prompt: Sequence[int], sampling: Sampling, stops: Stops, random: Random
+    ) -> Generator[tuple[int, Distribution], None, Ending]:
+        """Go on from *prompt*, and give each token with what it was drawn from before temperature and the like."""
         tokens = list(prompt)
-        distributions: list[Distribution] = []
-        text = ""
-
-        def completion(finish_reason: str, stop_reason: str | int | None = None) -> Completion:
-            return Completion(
-                tokens=tuple(tokens[len(prompt) :]),
-                distributions=tuple(distributions),
-                text=text,
-                finish_reason=finish_reason,
-                stop_reason=stop_reason,
-            )
-
-        while len(distributions) < stops.max_tokens:
+        pieces: list[str] = []
+        # What a string may begin in, and no more: to search the whole text for each token would take ever longer.
+        kept = max(map(len, stops.strings), default=0)
+        tail = ""
+        for _ in range(stops.max_tokens):
             distribution = self.after(tokens, len(tokens))
             token = sampling.draw(distribution, random)
             tokens.append(token)
-            distributions.append(distribution)
+            yield token, distribution
             if token == END and not stops.ignore_end:
-                return completion("stop")
+                return Ending(text="".join(pieces), finish_reason="stop")
             if token in stops.tokens:
-                return completion("stop", token)
-            text += PIECES[token]
-            if (found := stops.found(text)) is not None:
-                text = text[: found[0]]
-                return completion("stop", found[1])
-        return completion("length")
+                return Ending(text="".join(pieces), finish_reason="stop", stop_reason=token)
+            new = PIECES[token]
+            pieces.append(new)
+            tail = (tail + new)[-kept - len(new) :]
+            if (found := stops.found(tail, len(new))) is not None:
+                text = "".join(pieces)
+                return Ending(text=text[: len(text) - len(tail) + found[0]], finish_reason="stop", stop_reason=found[1])
+        return Ending(text="".join(pieces), finish_reason="length")
 
 
 def piece(token: int) -> str:
@@ -177,7 +204,8 @@ def piece(token: int) -> str:
 
 @lru_cache(maxsize=2048)
 def _distribution(name: str, block: int, *last: int) -> Distribution:
-    key = f"{block} {last} {name}".encode()
+    # A name from Python, or from JSON, may have what is no text.
+    key = f"{block} {last} {name}".encode(errors="surrogatepass")
     first, *others = hashlib.shake_128(key).digest(len(PIECES))
     weights = [_WEIGHTS[byte] for byte in others]
     sum_of_others = sum(weights)

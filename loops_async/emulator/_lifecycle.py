@@ -1,10 +1,11 @@
 """What a sampler goes through after its create, as data."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import isfinite
 from types import MappingProxyType
 
 from attrs import evolve, frozen
+
+from ._numbers import finite
 
 DEACTIVATING = "DEACTIVATING"
 INACTIVE = "INACTIVE"
@@ -38,6 +39,7 @@ class Stage:
     durations are of speed 1, and chances are drawn from the seed of the emulator.
 
     Raises:
+        TypeError: a number is none, or a name is no string.
         ValueError: the status is empty, a duration is not a positive finite number, *failure*
             is no probability, or a stage without *seconds* is to fail at its end.
     """
@@ -67,10 +69,16 @@ class Stage:
     """The status of the stage at which a preempted sampler begins anew."""
 
     def __attrs_post_init__(self) -> None:
+        for name in (self.status, self.preempted, self.then or "", self.fails_as or ""):
+            if not isinstance(name, str):
+                raise TypeError(f"a stage names statuses as strings, not {name!r}")
         if not self.status:
             raise ValueError("a stage needs the name of a status")
+        for seconds in (self.seconds, self.idle, self.preemption, self.failure):
+            if seconds is not None and not isinstance(seconds, (int, float)):
+                raise TypeError(f"the numbers of stage {self.status} must be numbers, not {seconds!r}")
         for seconds in (self.seconds, self.idle, self.preemption):
-            if seconds is not None and not (isfinite(seconds) and seconds > 0):
+            if seconds is not None and not (finite(seconds) and seconds > 0):
                 raise ValueError(f"the seconds of stage {self.status} must be positive, not {seconds!r}")
         if not 0 <= self.failure <= 1:
             raise ValueError(f"the failure of stage {self.status} must be between 0 and 1, not {self.failure!r}")
@@ -128,15 +136,22 @@ TRAINER_LIFECYCLE: tuple[Stage, ...] = (Stage("CREATED", 1.0), Stage("DEPLOYING"
 """What the trainer of a run goes through; its statuses are other ones than a sampler's."""
 
 
-def lifecycle(stages: Iterable[Stage | tuple[str, float | None]]) -> tuple[Stage, ...]:
-    """Turn stages or (status, seconds) pairs into a checked lifecycle.
+def lifecycle(stages: str | Iterable[Stage | tuple[str, float | None]]) -> tuple[Stage, ...]:
+    """Turn stages or (status, seconds) pairs, or a name out of `COURSES`, into a checked lifecycle.
 
     Raises:
-        ValueError: there is no stage, one would never end (`None` seconds are for the last
-            stage, for one with *idle*, and for SCALED_TO_ZERO, which a wake ends), or a
+        TypeError: it is nothing of that.
+        ValueError: there is no course of that name, or no stage; one would never end (`None` seconds
+            are for the last stage, for one with *idle*, and for SCALED_TO_ZERO, which a wake ends), or a
             *then* or *preempted* names none of the stages.
     """
-    parsed = tuple(stage if isinstance(stage, Stage) else Stage(*stage) for stage in stages)
+    if isinstance(stages, str):
+        if stages not in COURSES:
+            raise ValueError(f"{stages!r} is none of {', '.join(COURSES)}")
+        return COURSES[stages]
+    if not isinstance(stages, Iterable):
+        raise TypeError(f"a lifecycle is made of stages, or the name of one; it cannot be {stages!r}")
+    parsed = tuple(_stage(stage) for stage in stages)
     if not parsed:
         raise ValueError("a lifecycle needs at least one stage")
     for stage in parsed[:-1]:
@@ -147,6 +162,14 @@ def lifecycle(stages: Iterable[Stage | tuple[str, float | None]]) -> tuple[Stage
             if target is not None and position(parsed, target) is None:
                 raise ValueError(f"stage {stage.status} leads to {target}, which is no stage")
     return parsed
+
+
+def _stage(stage: Stage | tuple[str, float | None]) -> Stage:
+    if isinstance(stage, Stage):
+        return stage
+    if not isinstance(stage, (tuple, list)) or not stage or len(stage) > 2:
+        raise TypeError(f"a stage is a Stage or a pair of status and seconds; it cannot be {stage!r}")
+    return Stage(*stage)
 
 
 def position(stages: Sequence[Stage], status: str) -> int | None:
@@ -183,16 +206,21 @@ class Lifecycles:
     @classmethod
     def of(
         cls,
-        lifecycles: Mapping[str, Sequence[Stage | tuple[str, float | None]]] | None = None,
+        lifecycles: Mapping[str, str | Sequence[Stage | tuple[str, float | None]]] | None = None,
         *,
         speed: float = 1.0,
     ) -> "Lifecycles":
         """Check *lifecycles* (by base model, `"*"` for the others) and speed them up.
 
         Raises:
+            TypeError: it is no mapping from base models to stages.
             ValueError: a lifecycle is not valid, or *speed* is not a positive finite number.
         """
-        if not (isfinite(speed) and speed > 0):
+        if lifecycles is not None and not isinstance(lifecycles, Mapping):
+            raise TypeError(f"lifecycles must be a mapping from base models to stages, not {lifecycles!r}")
+        if not all(isinstance(model, str) for model in lifecycles or {}):
+            raise TypeError("lifecycles are by base model, which is a string")
+        if not (finite(speed) and speed > 0):
             raise ValueError(f"speed must be positive, not {speed!r}")
         given = {model: faster(lifecycle(stages), speed) for model, stages in (lifecycles or {}).items()}
         fallback = given.pop(ANY_MODEL, None) or faster(DEFAULT_LIFECYCLE, speed)

@@ -5,7 +5,7 @@ from typing import Any
 
 from attrs import fields_dict
 
-from ._lifecycle import ANY_MODEL, COURSES, Stage, lifecycle
+from ._lifecycle import ANY_MODEL, Stage, lifecycle
 
 _PAIR = 2
 
@@ -29,9 +29,7 @@ def parse_lifecycles(text: str | bytes) -> dict[str, tuple[Stage, ...]]:
 
 def _stages(document: object) -> tuple[Stage, ...]:
     if isinstance(document, str):
-        if document not in COURSES:
-            raise ValueError(f"{document!r} is none of {', '.join(COURSES)}")
-        return COURSES[document]
+        return lifecycle(document)
     if not isinstance(document, list):
         raise ValueError("a lifecycle must be an array of stages, or a name")
     return lifecycle(_stage(each) for each in document)

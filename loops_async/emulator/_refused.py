@@ -18,8 +18,20 @@ def conflict(message: str) -> Refused:
     return Refused(409, "CONFLICT", message)
 
 
+class BrokenSchema(Refused):
+    """A request that breaks a rule of its schema, which some services answer with 422."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(400, VALIDATION_ERROR, message)
+
+
 def invalid(message: str) -> Refused:
     """Build the answer to a request that breaks a rule of its schema."""
+    return BrokenSchema(message)
+
+
+def unacceptable(message: str) -> Refused:
+    """Build the answer to a request that its schema allows, and what it says does not; always a 400."""
     return Refused(400, VALIDATION_ERROR, message)
 
 

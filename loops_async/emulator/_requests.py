@@ -7,9 +7,10 @@ from typing import Any
 
 from attrs import frozen
 
-from ._refused import invalid
+from ._refused import invalid, unacceptable
 
 _CHECKPOINT_PATH = re.compile(r"bt://loops:([^/\s]+)/(weights|sampler_weights)/([^/\s]+)/?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @frozen
@@ -70,10 +71,10 @@ def sampler_request(body: bytes) -> SamplerRequest:
         availability_model=_text(document, "availability_model"),
         reuse_from_session_id=_text(document, "reuse_from_session_id"),
     )
-    if request.base_model is None and request.run_id is None:
-        raise invalid("base_model: field required unless run_id is given.")
+    if request.base_model is None and request.run_id is None and request.model_path is None:
+        raise invalid("base_model: field required unless run_id or model_path is given.")
     if request.model_path is not None and checkpoint_key(request.model_path)[1] != "sampler":
-        raise invalid("model_path: must be a sampler_weights checkpoint.")
+        raise unacceptable("model_path: must be a sampler_weights checkpoint.")
     return request
 
 
@@ -89,7 +90,7 @@ def run_request(body: bytes) -> RunRequest:
     if name is not None and len(name) > 255:
         raise invalid("name: must have at most 255 characters.")
     if path is not None and checkpoint_key(path)[1] != "trainer":
-        raise invalid("path: must be a weights checkpoint, which a trainer can load.")
+        raise unacceptable("path: must be a weights checkpoint, which a trainer can load.")
     for field in ("lora_rank", "replicas"):
         _defaulted(document, field)
     _defaulted(document, "scale_down_delay_seconds", maximum=3600)
@@ -127,7 +128,9 @@ def checkpoint_key(path: str) -> tuple[str, str, str]:
     """
     match = _CHECKPOINT_PATH.fullmatch(path)
     if match is None:
-        raise invalid(f"{path!r} is not of the form bt://loops:<run_id>/(weights|sampler_weights)/<checkpoint_name>.")
+        raise unacceptable(
+            f"{path!r} is not of the form bt://loops:<run_id>/(weights|sampler_weights)/<checkpoint_name>."
+        )
     run_id, folder, name = match.groups()
     return run_id, "sampler" if folder == "sampler_weights" else "trainer", name
 
@@ -169,6 +172,9 @@ def _text(document: dict[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str) or not value:
         raise invalid(f"{name}: must be a non-empty string.")
+    # JSON can write half a character, which nothing that is sent or hashed can hold.
+    if _SURROGATE.search(value):
+        raise invalid(f"{name}: must be valid Unicode.")
     return value
 
 

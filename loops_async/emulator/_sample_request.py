@@ -60,8 +60,10 @@ class SampleRequest:
     """Tell the ids of the prompt and of each choice."""
 
 
-def sample_request(document: dict[str, Any], max_length: int) -> SampleRequest:
+def sample_request(document: dict[str, Any], max_length: int, longest_prompt: int | None = None) -> SampleRequest:
     """Read a request for a model of *max_length* tokens; keys that vLLM does not have are ignored.
+
+    The prompt may have *longest_prompt* tokens, if that is given and less.
 
     Raises:
         BadSample: a field has the wrong type, is out of range, or asks for what the emulator lacks.
@@ -70,6 +72,8 @@ def sample_request(document: dict[str, Any], max_length: int) -> SampleRequest:
         if document.get(name) not in (None, neutral):
             raise BadSample(name, "is not emulated.")
     prompt = _prompt(document.get("prompt"))
+    if longest_prompt is not None and len(prompt) > longest_prompt:
+        raise BadSample("prompt", f"{len(prompt)} tokens exceed the sampler's max_seq_length of {longest_prompt}.")
     room = max_length - len(prompt)
     max_tokens = _whole(document, "max_tokens", 1, None, default=min(DEFAULT_MAX_TOKENS, max(room, 1)))
     if max_tokens > room:

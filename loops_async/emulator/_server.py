@@ -3,6 +3,8 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from random import Random
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,11 +16,12 @@ from ._faults import Fault, FaultPlan
 from ._gate import Gate, emulated_routes
 from ._lifecycle import Lifecycles, Stage
 from ._received import ReceivedRequest
+from ._records import SamplerView
 from ._refused import Refused
 from ._routes.admin import Desk
-from ._settings import ErrorShape, Settings, check_lag
+from ._settings import ErrorShape, Settings, check_lag, check_seed, check_teams
 from ._site import Site
-from ._state import ControlPlane, SamplerView
+from ._state import ControlPlane
 
 # Handlers that wait are told to stop; this is for one that still reads a slow body.
 _SHUTDOWN_SECONDS = 0.25
@@ -40,18 +43,21 @@ class Emulator:
         api_key: The one key that is let in, as `Bearer` or `Api-Key`; `None` asks for none.
         inference_api_key: A second key, which the data plane lets in and the control plane answers with 403.
         speed: By what the durations of all lifecycles are divided.
-        lifecycles: The stages of a sampler by base model; `"*"` for the models not named.
+        lifecycles: The stages of a sampler, or a name out of `COURSES`, by base model; `"*"` for the models not
+            named.
         user_email: The owner of every sampler.
         teams: The names of the teams by id, all others being 404; `None` takes any id for a team.
-        seed: What ids, and the chances of lifecycles and faults, are drawn from.
+        seed: What ids, samples without a seed, and the chances of lifecycles and faults are drawn from.
         clock_skew: Seconds by which `created_at` and `Date` run ahead of the true time.
         list_lag: Seconds, at any speed, by which lists lag behind; also an attribute, to be set at any time.
         error_shape: How errors are written: `"code"` for `{code, message}`, `"error"` for
             `{error, message, details}`, `"detail"` for `{detail}`.
         invalid_status: What a request that breaks its schema is answered with: 400 or 422.
         keep_received: How many of the requests received are kept, the last ones; `None` keeps all.
+        keep_body: How many bytes of the body of each are kept, the first ones; `None` keeps all.
 
     Raises:
+        TypeError: a setting has the wrong type.
         ValueError: a lifecycle or one of the settings makes no sense.
     """
 
@@ -63,7 +69,7 @@ class Emulator:
         api_key: str | None = None,
         inference_api_key: str | None = None,
         speed: float = 1.0,
-        lifecycles: Mapping[str, Sequence[Stage | tuple[str, float | None]]] | None = None,
+        lifecycles: Mapping[str, str | Sequence[Stage | tuple[str, float | None]]] | None = None,
         user_email: str | None = "developer@example.com",
         teams: Mapping[str, str] | None = None,
         seed: int = 0,
@@ -72,7 +78,12 @@ class Emulator:
         error_shape: ErrorShape = "code",
         invalid_status: int = 400,
         keep_received: int | None = None,
+        keep_body: int | None = None,
     ) -> None:
+        if not host:
+            raise ValueError("host must not be empty; 0.0.0.0 stands for all addresses")
+        check_seed(seed)
+        check_teams(teams)
         self._host = host
         self._port = port
         self._settings = Settings(
@@ -83,9 +94,12 @@ class Emulator:
             list_lag=list_lag,
             error_shape=error_shape,
             invalid_status=invalid_status,
+            keep_body=keep_body,
         )
         self._plane = ControlPlane(Lifecycles.of(lifecycles, speed=speed), seed=seed, teams=teams)
-        self._faults = FaultPlan(seed)
+        self._site = Site(self._plane, self._settings, Random(seed))  # noqa: S311 -- repeatable chance, no secrets
+        self._faults = FaultPlan(seed, self._route_methods)
+        self._methods: dict[str, frozenset[str]] | None = None
         self._received: deque[ReceivedRequest] = deque(maxlen=keep_received)
         self._url: str | None = None
         self._running: tuple[web.AppRunner, Gate] | None = None
@@ -105,10 +119,9 @@ class Emulator:
     ) -> None:
         await self.aclose()
 
-    def _application(self) -> tuple[web.Application, Site, Gate]:
-        site = Site(self._plane, self._settings)
-        gate = Gate(self._faults, self._received, self._settings)
-        return application(site, gate, Desk(self._faults, self._received)), site, gate
+    def _application(self) -> tuple[web.Application, Gate]:
+        gate = Gate(self._faults, self._received, self._site)
+        return application(self._site, gate, Desk(self._faults, self._received)), gate
 
     async def start(self) -> None:
         """Listen.
@@ -119,9 +132,10 @@ class Emulator:
         """
         if self._running is not None:
             raise RuntimeError("the emulator is running already")
-        app, site, gate = self._application()
+        app, gate = self._application()
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
         self._running = runner, gate
+        self._site.closed = False
         try:
             await runner.setup()
             await web.TCPSite(runner, self._host, self._port, backlog=_BACKLOG).start()
@@ -131,7 +145,7 @@ class Emulator:
             raise
         self._port = runner.addresses[0][1]
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self._url = site.origin = f"http://{host}:{self._port}"
+        self._url = self._site.origin = f"http://{host}:{self._port}"
 
     async def aclose(self) -> None:
         """Stop listening and drop all connections, idle ones and those in a delay included.
@@ -142,6 +156,7 @@ class Emulator:
             return
         (runner, gate), self._running = self._running, None
         gate.close()
+        self._site.closed = True
         await runner.cleanup()
 
     @property
@@ -158,7 +173,12 @@ class Emulator:
     @property
     def routes(self) -> frozenset[str]:
         """The templates of all routes that a `Fault` can be for."""
-        return emulated_routes(self._application()[0])
+        return frozenset(self._route_methods())
+
+    def _route_methods(self) -> dict[str, frozenset[str]]:
+        if self._methods is None:
+            self._methods = emulated_routes(self._application()[0])
+        return self._methods
 
     @property
     def received(self) -> tuple[ReceivedRequest, ...]:
@@ -177,7 +197,11 @@ class Emulator:
         self._received.clear()
 
     def add_fault(self, fault: Fault) -> Fault:
-        """Switch a fault on; the first that matches a request is the one it meets."""
+        """Switch a fault on; the first that matches a request is the one it meets.
+
+        Raises:
+            ValueError: it is for a route that does not exist, or for a method that its route does not take.
+        """
         self._faults.add(fault)
         return fault
 
@@ -187,7 +211,7 @@ class Emulator:
         A `Fault()` without settings lets a request through, and so is a pause in a script.
 
         Raises:
-            ValueError: there is none, or one with `times=None` is not the last.
+            ValueError: there is none, one with `times=None` is not the last, or one is as `add_fault()` refuses.
         """
         self._faults.add(*faults)
 
@@ -218,6 +242,21 @@ class Emulator:
     def billed(self) -> frozenset[str]:
         """The ids of the samplers that still cost money: neither released nor failed for good."""
         return frozenset(sampler.id for sampler in self.samplers if sampler.billed)
+
+    def add_run(self, base_model: str, *, run_id: str | None = None) -> str:
+        """Add a run of any base model that has been there for long, so that samplers can be paired to it.
+
+        Other than a run that is created, it has no sampler of its own until one is created with its id.
+
+        Returns:
+            Its id.
+
+        Raises:
+            ValueError: *base_model* is empty, or there is something with that id already.
+        """
+        if not base_model or run_id == "":
+            raise ValueError("a run needs a base model, and an id that is not empty")
+        return self._plane.add_run(base_model, datetime.now(UTC), run_id)
 
     def set_status(self, sampler_id: str, status: str) -> None:
         """Put a sampler into a status and hold it there.

@@ -1,9 +1,11 @@
 """What an emulator can be told to be like, apart from lifecycles and faults."""
 
-from math import isfinite
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from attrs import define
+
+from ._numbers import finite
 
 ErrorShape = Literal["code", "error", "detail"]
 """`{code, message}`, `{error, message, details}` or `{detail}`: the sources name all three."""
@@ -20,14 +22,58 @@ class Settings:
     list_lag: float
     error_shape: ErrorShape
     invalid_status: int
+    keep_body: int | None = None
+    """Bytes."""
 
     def __attrs_post_init__(self) -> None:
+        for name, key in (("api_key", self.api_key), ("inference_api_key", self.inference_api_key)):
+            check_key(name, key)
         if self.error_shape not in get_args(ErrorShape):
             raise ValueError(f"error_shape must be one of {', '.join(get_args(ErrorShape))}")
         if self.invalid_status not in {400, 422}:
             raise ValueError("invalid_status must be 400 or 422")
+        if self.keep_body is not None and self.keep_body < 0:
+            raise ValueError("keep_body must not be negative")
         check_skew(self.clock_skew)
         check_lag(self.list_lag)
+
+
+def check_key(name: str, key: str | None) -> None:
+    """Check a key that is let in.
+
+    Raises:
+        TypeError: it is no string.
+        ValueError: it is empty, and so would let nobody in, or everybody.
+    """
+    if key is not None and not isinstance(key, str):
+        raise TypeError(f"{name} must be a string or None")
+    if key == "":
+        raise ValueError(f"{name} must not be empty; None asks for no key")
+
+
+def check_seed(seed: int) -> None:
+    """Check a seed.
+
+    Raises:
+        TypeError: it is no integer.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise TypeError(f"seed must be an integer, not {seed!r}")
+
+
+def check_teams(teams: Mapping[str, str] | None) -> None:
+    """Check the names of teams by id.
+
+    Raises:
+        TypeError: they are no mapping of strings.
+        ValueError: an id or a name is empty.
+    """
+    if teams is None:
+        return
+    if not isinstance(teams, Mapping) or not all(isinstance(each, str) for pair in teams.items() for each in pair):
+        raise TypeError(f"teams must be a mapping of ids to names, not {teams!r}")
+    if not all(each for pair in teams.items() for each in pair):
+        raise ValueError("the ids and names of teams must not be empty")
 
 
 def check_lag(seconds: float) -> None:
@@ -36,7 +82,7 @@ def check_lag(seconds: float) -> None:
     Raises:
         ValueError: it is negative or not finite.
     """
-    if not (isfinite(seconds) and seconds >= 0):
+    if not (finite(seconds) and seconds >= 0):
         raise ValueError("list_lag must be finite and not negative")
 
 
@@ -46,5 +92,5 @@ def check_skew(seconds: float) -> None:
     Raises:
         ValueError: it is more than thirty years, or not finite.
     """
-    if not (isfinite(seconds) and abs(seconds) <= 1e9):
+    if not (finite(seconds) and abs(seconds) <= 1e9):
         raise ValueError("clock_skew must be finite, and not more than 1e9 seconds either way")

@@ -3,14 +3,16 @@
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 from attrs import define
 
 from ._documents import sampler_text
 from ._faults import Fault
+from ._records import Sampler
 from ._settings import Settings
-from ._state import ControlPlane, Sampler
+from ._state import ControlPlane
 
 FAULT: ContextVar[Fault | None] = ContextVar("FAULT", default=None)
 """The fault that the request in hand met; requests as mappings need a newer aiohttp to do without warnings."""
@@ -22,8 +24,14 @@ class Site:
 
     plane: ControlPlane
     settings: Settings
+    random: Random
+    """What is drawn for the answers of the data plane."""
     origin: str = ""
     """Where the server listens, known once it does."""
+    closed: bool = False
+    """No long answer is worked on any further."""
+    answers: int = 0
+    """How many there were so far, whichever server gave them."""
 
     def now(self) -> float:
         """Read the clock that the control plane goes by."""

@@ -11,13 +11,14 @@ from math import inf
 from random import Random
 from typing import TypeVar
 
-from attrs import define, field, frozen
+from attrs import evolve
 
-from ._catalog import RUNS
+from ._catalog import MAX_LENGTH_OF_OTHERS, MAX_LENGTHS, RUNS, CatalogRun
 from ._checkpoints import Checkpoints
 from ._lifecycle import INACTIVE, Lifecycles
 from ._progress import Progress
-from ._refused import conflict, invalid, not_found
+from ._records import Run, Sampler, SamplerView
+from ._refused import conflict, not_found, unacceptable
 from ._requests import RunRequest, SamplerRequest
 from ._timeline import Timeline
 
@@ -25,65 +26,7 @@ from ._timeline import Timeline
 _ID_ALPHABET = "13456789bcdfghjkmnpqrstvwxyz"
 
 
-@define(eq=False)
-class Sampler:
-    """A sampler as the control plane keeps it."""
-
-    id: str
-    model_id: str
-    deployment_id: str
-    base_model: str
-    session_id: str
-    run_id: str | None
-    """The run that it is paired to."""
-    team_id: str | None
-    created_at: datetime
-    timeline: Timeline
-    num_replicas: int | None = None
-    rendered: tuple[str, str] | None = field(default=None, repr=False)
-    """A status and the JSON of this sampler in it: only the status of a document ever changes."""
-
-    @property
-    def progress(self) -> Progress:
-        """Where it stood when somebody looked last."""
-        return self.timeline.progress
-
-
-@define(eq=False)
-class Run:
-    """A run as the control plane keeps it, with the deployment of its trainer."""
-
-    id: str
-    model_id: str
-    deployment_id: str
-    session_id: str
-    name: str
-    base_model: str
-    availability_model: str
-    team_id: str | None
-    created_at: datetime
-    trainer: Timeline
-
-    def active(self, moment: float) -> bool:
-        """Tell whether it was not deactivated yet."""
-        progress = self.trainer.at(moment)
-        return progress is None or progress.billed
-
-
 _Record = TypeVar("_Record", Sampler, Run)
-
-
-@frozen
-class SamplerView:
-    """A sampler at one moment, as a test wants to look at it."""
-
-    id: str
-    base_model: str
-    session_id: str
-    status: str
-    created_at: datetime
-    """Aware UTC, as the API reports it: with the emulator's clock skew."""
-    billed: bool
 
 
 class ControlPlane(Checkpoints):
@@ -105,20 +48,38 @@ class ControlPlane(Checkpoints):
         self._by_run: dict[str, Sampler] = {}
         self._runs: dict[str, Run] = {}
         for run in RUNS:
-            self._taken.update((run.id, run.session_id, run.deployment_id))
+            self._taken.update((run.session_id, run.deployment_id))
             self._sessions[run.session_id] = None
-            self._runs[run.id] = Run(
-                id=run.id,
-                model_id=self._new_id(8),
-                deployment_id=run.deployment_id,
-                session_id=run.session_id,
-                name=run.id,
-                base_model=run.base_model,
-                availability_model="dedicated",
-                team_id=None,
-                created_at=datetime.fromisoformat(run.created_at),
-                trainer=Timeline(Progress(self._lifecycles.trainer, self._lifecycles.release_seconds, since=-inf)),
-            )
+            self._add_run(run)
+
+    def _add_run(self, run: CatalogRun) -> None:
+        self._taken.add(run.id)
+        self._runs[run.id] = Run(
+            id=run.id,
+            model_id=self._new_id(8),
+            deployment_id=run.deployment_id,
+            session_id=run.session_id,
+            name=run.id,
+            base_model=run.base_model,
+            availability_model="dedicated",
+            team_id=None,
+            created_at=datetime.fromisoformat(run.created_at),
+            trainer=Timeline(Progress(self._lifecycles.trainer, self._lifecycles.release_seconds, since=-inf)),
+        )
+
+    def add_run(self, base_model: str, wall: datetime, run_id: str | None = None) -> str:
+        """Add a run that has been there for long and has no sampler yet, and return its id.
+
+        Raises:
+            ValueError: there is something with that id already.
+        """
+        if run_id in self._taken:
+            raise ValueError(f"{run_id!r} exists already")
+        run = CatalogRun(
+            run_id or self._new_id(7), self.create_session(), self._new_id(7), base_model, wall.isoformat()
+        )
+        self._add_run(run)
+        return run.id
 
     @property
     def teams(self) -> Mapping[str, str]:
@@ -165,27 +126,23 @@ class ControlPlane(Checkpoints):
         """Start a sampler; for a run that has a live one already, return that one.
 
         Raises:
-            Refused: with 404 if the session, the team, or the run that has to give the base model is
-                unknown, 400 if the run has another availability model, 409 if it is deactivated.
+            Refused: with 404 if the session, the team or the run is unknown; 409 if the run is deactivated;
+                400 if it has another base model or availability model, or if there are no such weights.
         """
         self.team(team_id)
         self.session(request.session_id)
-        run = None if request.run_id is None else self._runs.get(request.run_id)
-        base_model, availability = request.base_model, request.availability_model
-        if request.run_id is not None:
-            paired = self._by_run.get(request.run_id)
+        run = None if request.run_id is None else self.run(request.run_id)
+        if run is not None and not run.active(now):
+            raise conflict(f"Run {run.id} is deactivated.")
+        base_model, model_path = self._weights(request, run)
+        availability = request.availability_model
+        if run is not None:
+            if availability not in {None, run.availability_model}:
+                raise unacceptable(f"availability_model: run {run.id} is {run.availability_model}.")
+            paired = self._by_run.get(run.id)
             if paired is not None and paired.timeline.advance(now).billed:
                 return paired
-            if run is not None:
-                if not run.active(now):
-                    raise conflict(f"Run {run.id} is deactivated.")
-                if availability not in {None, run.availability_model}:
-                    raise invalid(f"availability_model: run {run.id} is {run.availability_model}.")
-                base_model, availability = base_model or run.base_model, run.availability_model
-            if base_model is None:
-                raise not_found("Loops run", request.run_id)
-        if base_model is None:
-            raise invalid("base_model: field required unless run_id is given.")
+            availability = run.availability_model
         progress = Progress(
             self._lifecycles.of_model(base_model),
             self._lifecycles.release_seconds,
@@ -205,12 +162,33 @@ class ControlPlane(Checkpoints):
             created_at=wall.astimezone(UTC),
             timeline=Timeline(progress),
             num_replicas=request.num_replicas,
+            model_path=model_path,
+            max_seq_length=request.max_seq_length,
         )
         self._samplers[sampler.id] = sampler
         self._by_deployment[sampler.model_id, sampler.deployment_id] = sampler
         if request.run_id is not None:
             self._by_run[request.run_id] = sampler
         return sampler
+
+    def _weights(self, request: SamplerRequest, run: Run | None) -> tuple[str, str | None]:
+        """Give the base model of a new sampler, and the path of its checkpoint if it is to load one."""
+        base_model, model_path = request.base_model, None
+        if run is not None:
+            if base_model not in {None, run.base_model}:
+                raise unacceptable(f"base_model: run {run.id} is of {run.base_model}.")
+            base_model = run.base_model
+        if request.model_path is not None:
+            found = self.sampler_checkpoint(request.model_path)
+            if base_model not in {None, found.base_model}:
+                raise unacceptable(f"model_path: {request.model_path!r} is of {found.base_model}, not {base_model}.")
+            base_model, model_path = found.base_model, found.path
+        if base_model is None:
+            raise unacceptable("base_model: required unless run_id or model_path is given.")
+        longest = MAX_LENGTHS.get(base_model, MAX_LENGTH_OF_OTHERS)
+        if request.max_seq_length is not None and request.max_seq_length > longest:
+            raise unacceptable(f"max_seq_length: {base_model} takes at most {longest} tokens.")
+        return base_model, model_path
 
     def sampler(self, sampler_id: str, now: float) -> Sampler:
         """Return a sampler as it stands at *now*.
@@ -302,10 +280,22 @@ class ControlPlane(Checkpoints):
         """Start a run and the sampler that is paired to it.
 
         Raises:
-            Refused: with 404 if the session or the team is unknown.
+            Refused: with 404 if the session or the team is unknown, 400 if the model is too short for it.
         """
         self.team(team_id)
         self.session(request.session_id)
+        paired = SamplerRequest(
+            session_id=request.session_id,
+            base_model=request.base_model,
+            run_id=None,
+            model_path=None,
+            max_seq_length=request.max_seq_len,
+            num_replicas=request.sampler_num_replicas,
+            availability_model=request.availability_model,
+            reuse_from_session_id=None,
+        )
+        # Before there is a run whose sampler is then refused.
+        self._weights(paired, None)
         run_id = self._new_id(7)
         run = Run(
             id=run_id,
@@ -320,17 +310,7 @@ class ControlPlane(Checkpoints):
             trainer=Timeline(Progress(self._lifecycles.trainer, self._lifecycles.release_seconds, since=now)),
         )
         self._runs[run_id] = run
-        paired = SamplerRequest(
-            session_id=request.session_id,
-            base_model=request.base_model,
-            run_id=run_id,
-            model_path=None,
-            max_seq_length=request.max_seq_len,
-            num_replicas=request.sampler_num_replicas,
-            availability_model=request.availability_model,
-            reuse_from_session_id=None,
-        )
-        self.create_sampler(paired, now, wall, team_id)
+        self.create_sampler(evolve(paired, run_id=run_id), now, wall, team_id)
         return run
 
     def run(self, run_id: str) -> Run:
@@ -412,7 +392,7 @@ class ControlPlane(Checkpoints):
         """
         found = self.sampler_checkpoint(path)
         if run_id is not None and (run_id not in self._runs or self._runs[run_id].base_model != found.base_model):
-            raise invalid(f"Checkpoint {path!r} cannot be loaded by run {run_id!r}.")
+            raise unacceptable(f"Checkpoint {path!r} cannot be loaded by run {run_id!r}.")
 
     def _of(self, records: dict[str, _Record], team_id: str | None, everyone: bool) -> Iterator[_Record]:
         self.team(team_id)

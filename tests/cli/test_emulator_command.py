@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -81,6 +83,32 @@ def told(url: str, key: str) -> dict[str, Any]:
     with urlopen(request, timeout=SECONDS) as response:  # noqa: S310
         document: dict[str, Any] = json.load(response)
         return document
+
+
+def test_it_keeps_the_beginning_of_a_large_body_and_ends_in_the_middle_of_a_long_sample(tmp_path: Path) -> None:
+    def ask(url: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        with urlopen(Request(url, data), timeout=SECONDS) as response:  # noqa: S310 -- loopback
+            return json.load(response)
+
+    (tmp_path / "course.json").write_text('[["ACTIVE", null]]')
+    with started("emulator", "--lifecycle", str(tmp_path / "course.json")) as process:
+        url = first_line(process)
+        session_id = ask(f"{url}/v1/loops/sessions", "x" * 100_000)["session"]["id"]
+        (kept,) = ask(f"{url}/_emulator/requests")["requests"]
+        assert len(kept["body"]) == 64 * 1024
+        sampler = ask(f"{url}/v1/loops/samplers", {"session_id": session_id, "base_model": "m"})["sampler"]
+        body = {"prompt": [1], "n": 64, "max_tokens": 100_000, "ignore_eos": True}
+        host, _, path = sampler["base_url"].removeprefix("http://").partition("/")
+        connection = http.client.HTTPConnection(host, timeout=SECONDS)
+        connection.request("POST", f"/{path}/sample", json.dumps(body))
+        assert len(ask(f"{url}/v1/loops/samplers")["samplers"]) == 1
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=SECONDS)
+        assert time.monotonic() - began < 5
+        connection.close()
+    assert process.returncode == 0
 
 
 def test_lifecycles_faults_and_lag_come_from_the_command_line(tmp_path: Path) -> None:

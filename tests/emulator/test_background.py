@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from loops_async.emulator import Emulator, Fault, Stage
-from loops_async.emulator._background import BackgroundEmulator, _forwarded
+from loops_async.emulator import BackgroundEmulator, Emulator, Fault, Stage
+from loops_async.emulator._background import _forwarded
 
 ACTIVE = {"*": [Stage("ACTIVE")]}
 
@@ -141,7 +141,7 @@ def test_calls_meet_no_half_changed_state() -> None:
         creating = threading.Thread(target=create)
         creating.start()
         while not done.is_set():
-            fault = emulator.add_fault(Fault(route="nowhere"))
+            fault = emulator.add_fault(Fault(route="/v1/teams"))
             assert all(each.status in {"HELD", "ACTIVE", "BUILDING"} for each in emulator.samplers)
             emulator.remove_fault(fault)
         creating.join()

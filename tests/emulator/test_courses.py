@@ -13,8 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from loops_async.emulator import COURSES, Stage, parse_lifecycles
 from loops_async.emulator._lifecycle import FAILS_AS, Lifecycles, faster, lifecycle
 from loops_async.emulator._progress import Progress
+from loops_async.emulator._records import Sampler
 from loops_async.emulator._requests import SamplerRequest
-from loops_async.emulator._state import ControlPlane, Sampler
+from loops_async.emulator._state import ControlPlane
 
 WALL = datetime(2026, 5, 1, 12, tzinfo=UTC)
 API_STATUSES = frozenset(FAILS_AS.values()) | {

@@ -144,11 +144,13 @@ def test_the_end_can_be_ignored() -> None:
     assert len(completion.text) == 500 - completion.tokens.count(END)
 
 
-def test_of_stops_the_first_counts_and_of_those_the_longest() -> None:
-    stops = Stops(max_tokens=1, strings=("b", "bc", "c"))
-    assert stops.found("aabc") == (2, "bc")
-    assert stops.found("acb") == (1, "c")
-    assert stops.found("a") is None
+def test_of_stops_that_one_token_completes_the_first_named_counts() -> None:
+    stops = Stops(max_tokens=1, strings=("c", "bc", "abcd"))
+    assert stops.found("aabc", 1) == (3, "c")
+    assert stops.found("abcd", 1) == (0, "abcd")
+    assert stops.found("abcd", 2) == (2, "c")
+    assert stops.found("a", 1) is None
+    assert stops.found("abc", 0) is None
 
 
 def test_a_seed_repeats_a_text() -> None:
@@ -157,3 +159,7 @@ def test_a_seed_repeats_a_text() -> None:
 
     assert texts(1) == texts(1)
     assert len({texts(seed) for seed in range(20)}) > 15
+
+
+def test_a_name_may_be_no_text() -> None:
+    assert LanguageModel("\ud800").complete([3], Sampling(), FEW, Random(0)).tokens

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from loops_async.emulator import Stage
 from loops_async.emulator._lifecycle import Lifecycles
+from loops_async.emulator._records import Sampler
 from loops_async.emulator._requests import SamplerRequest
-from loops_async.emulator._state import ControlPlane, Sampler
+from loops_async.emulator._state import ControlPlane
 
 WALL = datetime(2026, 5, 1, 12, tzinfo=UTC)
 COURSE = [

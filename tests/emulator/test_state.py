@@ -9,9 +9,10 @@ from loops_async.emulator._documents import sampler as document
 from loops_async.emulator._documents import sampler_text
 from loops_async.emulator._lifecycle import FREE_STATUSES, Lifecycles, Stage, lifecycle
 from loops_async.emulator._progress import TRANSITIONS, Event, Phase, Progress
+from loops_async.emulator._records import Sampler
 from loops_async.emulator._refused import Refused
 from loops_async.emulator._requests import SamplerRequest
-from loops_async.emulator._state import ControlPlane, Sampler
+from loops_async.emulator._state import ControlPlane
 
 WALL = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -103,17 +104,20 @@ def test_a_paired_sampler_is_not_deactivated_and_the_answer_names_its_run() -> N
 
 def test_a_run_has_one_live_sampler() -> None:
     plane = ControlPlane()
-    first = create(plane, run_id="k4q95w5")
-    assert create(plane, run_id="k4q95w5") is first
+    first = create(plane, base_model=None, run_id="k4q95w5")
+    assert create(plane, base_model="Qwen/Qwen3-8B", run_id="k4q95w5") is first
     plane.force(first.id, "FAILED", 1.0)
-    assert create(plane, now=1.0, run_id="k4q95w5") is not first
+    assert create(plane, now=1.0, base_model=None, run_id="k4q95w5") is not first
 
 
-def test_an_unknown_run_cannot_give_a_base_model() -> None:
+def test_an_added_run_takes_samplers_of_its_base_model() -> None:
     plane = ControlPlane()
+    assert plane.add_run("some/model", WALL, "mine") == "mine"
     assert create(plane, run_id="mine").base_model == "some/model"
-    with pytest.raises(Refused, match="'yours' does not exist"):
-        create(plane, base_model=None, run_id="yours")
+    assert create(plane, run_id=plane.add_run("some/model", WALL)).run_id != "mine"
+    for taken in ("mine", "k4q95w5"):
+        with pytest.raises(ValueError, match="exists already"):
+            plane.add_run("some/model", WALL, taken)
 
 
 def test_a_forced_status_holds_against_time_and_wakes() -> None:

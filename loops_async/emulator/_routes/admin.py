@@ -16,7 +16,7 @@ from .._faults import FaultPlan
 from .._gate import emulated_routes
 from .._received import ReceivedRequest, redacted
 from .._refused import invalid, not_found
-from .._requests import status_request
+from .._requests import status_request, whole_number
 from .._site import Site
 
 SPEC_FILE = Path(__file__).parents[1] / "openapi.json"
@@ -52,7 +52,9 @@ def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
         settings = site.settings
         keys = [key for key in (settings.api_key, settings.inference_api_key) if key]
         found = [each for each in desk.received if method in {None, each.method} and route in {None, each.route}]
-        return answer({"requests": [redacted(each, keys) for each in found]})
+        limit = whole_number(request.query, "limit", default=None, minimum=0)
+        kept = found if limit is None else found[max(0, len(found) - limit) :]
+        return answer({"requests": [redacted(each, keys) for each in kept]})
 
     async def forget_requests(_request: web.Request) -> web.Response:
         desk.received.clear()

@@ -19,5 +19,5 @@ def routes(site: Site) -> list[web.RouteDef]:
 
     return [
         web.post(f"{DEPLOYMENT}/wake", wake),
-        *DataPlane(plane).routes(f"{DEPLOYMENT}/sync"),
+        *DataPlane(site).routes(f"{DEPLOYMENT}/sync"),
     ]

@@ -6,9 +6,9 @@ from aiohttp import web
 
 from .. import _documents as documents
 from .._answers import answer
+from .._records import Run
 from .._requests import run_request
 from .._site import Site
-from .._state import Run
 
 
 def routes(site: Site) -> list[web.RouteDef]:

@@ -3,9 +3,9 @@
 from aiohttp import web
 
 from .._answers import answer, text_answer
+from .._records import Sampler
 from .._requests import sampler_request
 from .._site import Site
-from .._state import Sampler
 
 
 def routes(site: Site) -> list[web.RouteDef]:

@@ -6,8 +6,8 @@ from aiohttp import web
 
 from .. import _documents as documents
 from .._answers import answer
+from .._records import Run
 from .._site import Site
-from .._state import Run
 from .runs import paired_document
 
 
@@ -34,7 +34,7 @@ def routes(site: Site) -> list[web.RouteDef]:
     async def list_(request: web.Request) -> web.Response:
         moment = site.now() - site.lag()
         found = plane.runs(moment, everyone=request.query.get("scope") == "org")
-        return answer({"deployments": [document(run, moment) for run in found]})
+        return answer({"deployments": [document(run, moment) for run in found if run.active(moment)]})
 
     async def deactivate(request: web.Request) -> web.Response:
         run = plane.run_of_deployment(request.match_info["deployment_id"])
