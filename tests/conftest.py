@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,18 +22,33 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOOPS_BASE_URL", raising=False)
 
 
+class Tasks:
+    """A task factory that remembers its tasks, those that `asyncio.all_tasks()` does not show included."""
+
+    def __init__(self) -> None:
+        self._made: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **settings: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(coro, loop=loop, **settings)
+        self._made.add(task)
+        return task
+
+    def pending(self) -> set[asyncio.Task[Any]]:
+        return {task for task in self._made if not task.done()} - {asyncio.current_task()}
+
+
 @pytest.fixture
 async def nothing_left() -> AsyncIterator[None]:
     """Fail a test that leaves a task behind, or whose loop had to report an error that nobody took."""
     loop = asyncio.get_running_loop()
     reports: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: reports.append(context))
-    before = asyncio.all_tasks()
+    tasks = Tasks()
+    loop.set_task_factory(tasks)
     yield
     for _ in range(10):
         await asyncio.sleep(0)
-    left = {task for task in asyncio.all_tasks() - before if not task.done()} - {asyncio.current_task()}
-    assert not left
+    assert not tasks.pending()
     assert not reports
 
 

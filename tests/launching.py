@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
 
 from loops_async import Fleet, LoopsClient, launch
 from loops_async.emulator import Emulator, Stage
@@ -33,13 +31,12 @@ Setting = tuple[Emulator, LoopsClient, Launch]
 
 @asynccontextmanager
 async def set_up() -> AsyncIterator[Setting]:
-    """Set the stage for a launch, and see that nothing is left on it."""
+    """Set the stage for a launch."""
     async with (
         Emulator(api_key=KEY, lifecycles=LIFECYCLES) as emulator,
         LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY) as client,
     ):
         yield emulator, client, partial(launch, client, policy=QUICK_POLL)
-    assert not pending_tasks()
 
 
 def creates(emulator: Emulator) -> int:
@@ -56,17 +53,3 @@ async def until(condition: Callable[[], object]) -> None:
     """Wait until *condition* is true."""
     while not condition():
         await asyncio.sleep(0.002)
-
-
-def pending_tasks() -> list[Any]:
-    """Find the tasks of this loop that still run, those that `asyncio.all_tasks()` does not show included."""
-    gc.collect()
-    loop = asyncio.get_running_loop()
-    return [
-        task
-        for task in gc.get_objects()
-        if isinstance(task, asyncio.Task)
-        and not task.done()
-        and task.get_loop() is loop
-        and task is not asyncio.current_task()
-    ]

@@ -26,7 +26,7 @@ from loops_async import (
 from loops_async.emulator import Emulator, Fault
 from loops_async.journal import orphans, reclaim
 
-from .launching import CREATE, DEACTIVATE, LIFECYCLES, ONE, pending_tasks
+from .launching import CREATE, DEACTIVATE, LIFECYCLES, ONE
 from .support import KEY, QUICK_POLL, QUICK_RETRY
 
 FAULTS: tuple[dict[str, Any], ...] = (
@@ -55,7 +55,6 @@ def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
 async def emulator(nothing_left: None) -> AsyncIterator[Emulator]:
     async with Emulator(api_key=KEY, lifecycles=LIFECYCLES) as running:
         yield running
-    assert not pending_tasks()
 
 
 def switch_on(emulator: Emulator, share: float) -> None:
@@ -164,7 +163,6 @@ async def test_created_less_released_is_reported(nothing_left: None) -> None:
     """Eight accounts at once, forty launches each, most of the time of which is waiting."""
     made = await asyncio.gather(*(many_runs(seed, 40) for seed in range(8)))
     assert sum(made) > 500
-    assert not pending_tasks()
 
 
 @pytest.mark.parametrize("adopts", [False, True])
@@ -255,4 +253,3 @@ asyncio.run(main())
 async def test_what_a_killed_process_left_alive_is_reclaimed_or_reported(nothing_left: None, tmp_path: Path) -> None:
     left = await asyncio.gather(*(one_kill(seed, tmp_path / f"{seed}.jsonl") for seed in range(8)))
     assert sum(left) > 20
-    assert not pending_tasks()
