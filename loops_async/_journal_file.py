@@ -37,7 +37,6 @@ class JournalFile:
         self._thread = thread
         self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
-        self._is_closed = False
         self.failure: OSError | None = None
         """The first failure to write, if there was one."""
 
@@ -92,14 +91,22 @@ class JournalFile:
         done.set_result(None)
         return done
 
-    async def close(self) -> None:
-        """Write what is left, and unlock the file. A cancel does not cut it short, and comes afterwards.
+    async def flush(self) -> None:
+        """Wait until all that was noted is on the disk, or has failed to get there."""
+        while self._writer is not None:
+            await asyncio.wait([self._writer])
 
-        Closing twice does nothing.
-        """
-        closing = protected(self._close())
-        cancelled = await outlast(closing)
-        closing.result()
+    def shut(self) -> None:
+        """Unlock and close the file, which is to be flushed before."""
+        # A process that was forked in the meantime has the lock, too, which closing alone would leave to it.
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        os.close(self._fd)
+        self._thread.shutdown(wait=False)
+
+    async def close(self) -> None:
+        """Write what is left, and unlock the file. A cancel does not cut it short, and comes afterwards."""
+        cancelled = await outlast(protected(self.flush()))
+        self.shut()
         if cancelled is not None:
             raise cancelled
 
@@ -130,19 +137,6 @@ class JournalFile:
         os.fsync(self._fd)
         self._is_torn = False
 
-    async def _close(self) -> None:
-        while self._writer is not None:
-            await asyncio.wait([self._writer])
-        if not self._is_closed:
-            self._is_closed = True
-            await _in_thread(self._thread, self._unlock)
-            self._thread.shutdown(wait=False)
-
-    def _unlock(self) -> None:
-        # A process that was forked in the meantime has the lock, too, which closing alone would leave to it.
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
-        os.close(self._fd)
-
 
 class NoJournal:
     """The journal of a launch that has none."""
@@ -161,6 +155,12 @@ class NoJournal:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
+
+    async def flush(self) -> None:
+        """Do nothing."""
+
+    def shut(self) -> None:
+        """Do nothing."""
 
     async def close(self) -> None:
         """Do nothing."""

@@ -217,6 +217,8 @@ class Launch:
         for _ in range(ATTEMPTS):
             ending = self.end(failed=failed)
             cancelled = await outlast(ending) or cancelled
+            # A cancel that comes here still makes this a bad end, for which the journal must be open.
+            cancelled = await outlast(protected(self._launching.journal.flush())) or cancelled
             interrupt = ending.exception()
             if interrupt is None:
                 left = ending.result()
@@ -225,10 +227,7 @@ class Launch:
                 # It was a good end until now; what was kept because of that is to be released, too.
                 failed = True
             self._ending = None
-        try:
-            await self._launching.journal.close()
-        except asyncio.CancelledError as again:
-            cancelled = cancelled or again
+        self._launching.journal.shut()
         left = left or self._launching.journal.failure
         error = cancelled or interrupt or exc
         if left is None or error is None:

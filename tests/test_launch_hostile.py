@@ -8,6 +8,7 @@ import dataclasses
 import signal
 import sys
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,8 +24,10 @@ from loops_async import (
     SamplerSpec,
     TeardownError,
     _creates,
+    _journal,
     launch,
 )
+from loops_async._journal_file import JournalFile
 from loops_async.emulator import Fault
 
 from .launching import CREATE, DEACTIVATE, Setting, creates, deactivated, until
@@ -327,3 +330,31 @@ async def test_what_is_older_than_the_launch_is_not_adopted_even_if_the_list_was
         assert isinstance(member.error, CreateOutcomeUnknown)
     assert emulator.billed == {old.id}
     await client.samplers.deactivate(old.id)
+
+
+async def test_a_cancel_while_the_journal_is_completed_is_no_good_end(
+    stage: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator, _, launch = stage
+    flush = JournalFile.flush
+
+    async def slow(file: JournalFile) -> None:
+        await asyncio.sleep(0.1)
+        await flush(file)
+
+    monkeypatch.setattr(JournalFile, "flush", slow)
+
+    async def body(ending: asyncio.Event) -> None:
+        async with launch(["good"] * 2, teardown="on_error", journal=tmp_path / "journal") as fleet:
+            await fleet.active()
+            ending.set()
+
+    ending = asyncio.Event()
+    task = asyncio.create_task(body(ending))
+    await ending.wait()
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not emulator.billed
+    assert not _journal.read((tmp_path / "journal").read_bytes()).held
