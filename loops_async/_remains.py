@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from .errors import CreateOutcomeUnknown, TeardownError
 
 
-def still_billed(billed: Mapping[str, Exception], unknown: Sequence[CreateOutcomeUnknown]) -> TeardownError | None:
+def still_billed(
+    billed: Mapping[str, Exception], unknown: Sequence[CreateOutcomeUnknown], released: Sequence[str] = ()
+) -> TeardownError | None:
     """Return the error for samplers that could not be released, by id, and for creates that may have made others.
 
     None if there is neither.
@@ -27,7 +29,7 @@ def still_billed(billed: Mapping[str, Exception], unknown: Sequence[CreateOutcom
         words = "the answer to 1 create is" if len(unknown) == 1 else f"the answers to {len(unknown)} creates are"
         may = f"; what they made may be {', '.join(candidates)}" if candidates else ""
         parts.append(f"{words} missing{may}")
-    error = TeardownError("; ".join(parts), [*billed.values(), *unknown], tuple(billed))
+    error = TeardownError("; ".join(parts), [*billed.values(), *unknown], tuple(billed), released)
     if billed:
         error.add_note("to release them by hand: samplers.deactivate(id)")
     if unknown:

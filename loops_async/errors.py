@@ -244,13 +244,27 @@ class LaunchError(LoopsError, ExceptionGroup[Exception]):
 class TeardownError(LoopsError, ExceptionGroup[Exception]):
     """Samplers could not be released and are still billed; `sampler_ids` names every one of them."""
 
-    def __new__(cls, message: str, exceptions: Sequence[Exception], sampler_ids: Sequence[str] = ()) -> Self:
+    def __new__(
+        cls,
+        message: str,
+        exceptions: Sequence[Exception],
+        sampler_ids: Sequence[str] = (),
+        released: Sequence[str] = (),
+    ) -> Self:
         return super().__new__(cls, message, exceptions)
 
-    def __init__(self, message: str, exceptions: Sequence[Exception], sampler_ids: Sequence[str] = ()) -> None:
-        Exception.__init__(self, message, exceptions, tuple(sampler_ids))
+    def __init__(
+        self,
+        message: str,
+        exceptions: Sequence[Exception],
+        sampler_ids: Sequence[str] = (),
+        released: Sequence[str] = (),
+    ) -> None:
+        Exception.__init__(self, message, exceptions, tuple(sampler_ids), tuple(released))
         self.sampler_ids = tuple(sampler_ids)
         """Ids of the samplers that are still billed, as far as is known."""
+        self.released = tuple(released)
+        """Ids of the samplers that `reclaim()` has released all the same."""
 
     def __str__(self) -> str:
         ids = f": {', '.join(self.sampler_ids)}" if self.sampler_ids else ""
@@ -258,7 +272,7 @@ class TeardownError(LoopsError, ExceptionGroup[Exception]):
 
     def derive(self, excs: Sequence[Exception], /) -> TeardownError:  # type: ignore[override]  # as above
         """Return a part of this group, for `split()` and `except*`; all ids stay named."""
-        return TeardownError(self.message, excs, self.sampler_ids)
+        return TeardownError(self.message, excs, self.sampler_ids, self.released)
 
 
 def _course(history: Sequence[StatusChange], sampler: Sampler | None) -> str:

@@ -121,7 +121,8 @@ async def reclaim(client: SupportsLaunches, path: str | os.PathLike[str], *, tim
     Raises:
         OSError: The journal cannot be read or written, or its launch still runs (BlockingIOError).
         ValueError: It is a file of something else.
-        TeardownError: Samplers could not be released and are still billed; it holds the unknown creates, too.
+        TeardownError: Samplers could not be released and are still billed; it holds the unknown creates, too, and
+            the ids of those that were `released`.
 
     Source: `POST /v1/loops/samplers/{sampler_id}/deactivate`, and what `orphans()` asks.
     """
@@ -168,12 +169,13 @@ async def _reclaim_of(
         for sampler_id, outcome in outcomes.items()
         if outcome is None
     }
+    released = tuple(sampler_id for sampler_id, outcome in outcomes.items() if outcome)
     if billed:
-        error = still_billed(billed, unknown)
+        error = still_billed(billed, unknown, released)
         assert error is not None  # noqa: S101 -- something is billed
         raise error
     return Reclaimed(
-        tuple(sampler_id for sampler_id, outcome in outcomes.items() if outcome),
+        released,
         unknown,
         (*(sampler_id for sampler_id, outcome in outcomes.items() if not outcome), *elsewhere),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Final
 
@@ -11,6 +12,10 @@ EXTRA: Final = frozenset({"click", "rich"})
 
 def main() -> None:
     """Run the command line and exit; the README lists the exit codes."""
+    # A shell may have closed them, and what is written or asked there is then for nobody.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 -- for as long as the process
     try:
         from ._main import exit_code
 

@@ -109,9 +109,16 @@ def common_options(command: Callable[..., int]) -> Callable[..., int]:
     return packed
 
 
+def _interval(_ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0.01 <= value < 1e9:
+        raise click.BadParameter("it must be a number of seconds, at least 0.01.", param=param)
+    return value
+
+
 poll_option = click.option(
     "--poll",
-    type=click.FloatRange(min=0.01),
+    type=float,
+    callback=_interval,
     metavar="SECONDS",
     help="Look at each sampler so often; else from every 2 to every 15 seconds, by its status.",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import tempfile
@@ -82,5 +81,10 @@ def _read(path: Path | None) -> dict[str, list[float]]:
     }
 
 
+LONGEST: Final = 1e9
+"""Seconds from which on something is no duration but damage."""
+
+
 def _is_duration(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    # A whole number may be too large to be a float.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LONGEST

@@ -88,7 +88,7 @@ class _Launching:
         except (OSError, ValueError) as exc:
             self._take(exc)
         # From here on nothing is released any more.
-        self._interrupts.struck = self._interrupts.repeated = lambda: None
+        self._interrupts.is_settled = True
         self._durations.add(self._took)
         self._tell()
         self._draw()
@@ -186,8 +186,6 @@ class _Launching:
     def _tell(self) -> None:
         """Say how it ended, and what is billed now."""
         result, common = self._result, self._common
-        if common.as_json and not self._is_delivered:
-            _json.write(self._document())
         errors(result.troubles)
         if isinstance(result.error, asyncio.CancelledError):
             say("Interrupted.")
@@ -201,6 +199,13 @@ class _Launching:
             say(f"Error: {counted(len(left))} could not be released and may still be billed; try again:")
             say(f"  {self._release_command(left)}")
         tell_of_unknown(result.unknown)
+        if common.as_json and not self._is_delivered:
+            try:
+                deliver(lambda: _json.write(self._document()))
+            except OSError as exc:
+                # What is billed was said by then, which matters more.
+                error(f"stdout cannot be written: {exc.strerror or exc}")
+                forget_stdout()
 
     def _draw(self) -> None:
         if self._order.timeline is not None:

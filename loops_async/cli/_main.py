@@ -89,6 +89,12 @@ def exit_code() -> int:
         from ._exits import code_of
         from ._words import errors
 
+        if isinstance(error, OSError):
+            from ._common import forget_stdout
+
+            errors([error])
+            forget_stdout()
+            return 1
         if not isinstance(error, LoopsError):
             raise
         errors(error.exceptions if isinstance(error, ExceptionGroup) else (error,))

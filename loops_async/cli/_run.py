@@ -27,6 +27,8 @@ class Interrupts:
         """Called at the first one."""
         self.repeated: Callable[[], object] = lambda: None
         """Called at every further one."""
+        self.is_settled = False
+        """Whether it is decided how the command ends, so that no signal changes it any more."""
 
 
 def run(command: Callable[P, Coroutine[Any, Any, int]], *args: P.args, **kwargs: P.kwargs) -> int:
@@ -60,6 +62,8 @@ def _cancelled_once(interrupts: Interrupts) -> Iterator[None]:
 
     def cancel(number: int) -> None:
         nonlocal is_first
+        if interrupts.is_settled:
+            return
         if is_first and task is not None:
             is_first = False
             interrupts.code = 128 + number

@@ -170,13 +170,13 @@ async def test_a_journal_that_is_full_in_the_end_does_not_make_it_claim_a_releas
     full = """
 from loops_async._journal_file import JournalFile
 
-close = JournalFile.close
+shut = JournalFile.shut
 
-async def fail(self):
-    await close(self)
+def fail(self):
+    shut(self)
     self.failure = OSError(28, "No space left on device")
 
-JournalFile.close = fail
+JournalFile.shut = fail
 """
     async with plane() as emulator:
         journal = str(tmp_path / "launch.jsonl")
@@ -186,6 +186,12 @@ JournalFile.close = fail
     assert "Error: the journal is not complete: [Errno 28] No space left on device\n" in ended.errors
     assert "Released" not in ended.errors
     assert "1 sampler ACTIVE" in ended.errors
+
+
+FULL = """
+import sys
+sys.stdout = open("/dev/full", "w")
+"""
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
@@ -276,3 +282,25 @@ async def test_five_hundred_rows_on_a_terminal_that_becomes_smaller_end_in_a_rel
     assert ended.code == 130
     assert "… and 474 more" in plain(shown)
     assert "Released 500 samplers: " in plain(rest)
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+async def test_what_is_left_is_said_although_stdout_is_full(words: tuple[str, ...]) -> None:
+    async with plane() as emulator:
+        emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=403, times=None))
+        ended = await run(emulator, "launch", SLOW, "--timeout", "0.3", *words, *QUICK, before=FULL)
+        (left,) = emulator.billed
+    assert ended.code != 0
+    assert f"deactivate {left}" in ended.errors.replace("\n", " ")
+    assert "Traceback" not in ended.errors
+
+
+async def test_a_stdout_that_is_closed_is_no_trouble() -> None:
+    closed = "import sys; sys.stdout = sys.stdin = None\n"
+    async with plane() as emulator:
+        ended = await run(emulator, "launch", GOOD, "--hold", "--timeout", "0.3", "--poll", "nan", before=closed)
+        assert ended.code == 2
+        assert "a number of seconds" in ended.errors
+        ended = await run(emulator, "deactivate", "--all-mine", before=closed)
+        assert "Traceback" not in ended.errors
+        assert not emulator.billed
