@@ -2,7 +2,7 @@
 
 One JSON object a line, told apart by its `event`:
 
-- `launch`: a launch began, on this control plane and with this session;
+- `launch`: a launch began, on a control plane and with a Loops session;
 - `intent`: a create is about to be sent; it may be sent again under the same number, but never two at once;
 - `refused`: it made nothing;
 - `created`: it made this sampler;

@@ -182,6 +182,6 @@ def forget_stdout() -> None:
 
 def _read_key(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeError) as exc:
         raise Failure(f"no API key can be read from {path}: {exc}", REFUSED) from None

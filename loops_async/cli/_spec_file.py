@@ -32,12 +32,12 @@ def read(path: Path) -> list[SamplerSpec]:
         ValueError: It cannot be read, or does not say what to launch; the message says where and why.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as exc:
         raise ValueError(f"{path}: {exc.strerror or exc}") from None
     except UnicodeError:
         raise ValueError(f"{path}: this is no text in UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise ValueError(f"{path}: not TOML: {exc}") from None
     _check_names(str(path), document, ["sampler"])
     tables = document.get("sampler")

@@ -48,6 +48,15 @@ def test_what_is_wrong_is_said_with_its_place(text: str, words: str, tmp_path: P
     assert str(caught.value).startswith(f"{tmp_path / 'spec.toml'}: ")
 
 
+def test_a_mark_of_byte_order_is_no_trouble_and_a_monstrous_number_is_told_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "spec.toml"
+    file.write_bytes(b'\xef\xbb\xbf[[sampler]]\nbase_model = "m"\n')
+    assert [spec.base_model for spec in read(file)] == ["m"]
+    file.write_text("[[sampler]]\nbase_model = 'm'\ncount = 1" + "0" * 5000, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"spec\.toml: not TOML"):
+        read(file)
+
+
 def test_a_file_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
     path = tmp_path / "spec.toml"
     path.write_bytes(b"\xff\xfe\x00")
