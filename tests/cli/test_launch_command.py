@@ -304,3 +304,25 @@ async def test_a_stdout_that_is_closed_is_no_trouble() -> None:
         ended = await run(emulator, "deactivate", "--all-mine", before=closed)
         assert "Traceback" not in ended.errors
         assert not emulator.billed
+
+
+async def test_an_interrupt_after_the_good_end_changes_nothing() -> None:
+    late = """
+import asyncio, os, signal
+from loops_async import LoopsClient
+
+close = LoopsClient.aclose
+
+async def interrupted(self):
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.sleep(0.1)
+    await close(self)
+
+LoopsClient.aclose = interrupted
+"""
+    async with plane() as emulator:
+        ended = await run(emulator, "launch", GOOD, "--json", *QUICK, before=late)
+        (sampler_id,) = emulator.billed
+    assert (ended.code, ended.json["exit_code"]) == (0, 0)
+    assert ended.json["samplers"][0]["id"] == sampler_id
+    assert "They are billed" in ended.errors
