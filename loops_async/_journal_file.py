@@ -37,6 +37,7 @@ class JournalFile:
         self._thread = thread
         self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._last: asyncio.Future[None] | None = None
         self.failure: OSError | None = None
         """The first failure to write, if there was one."""
 
@@ -79,22 +80,23 @@ class JournalFile:
         # A failure is remembered in any case, so that nobody needs to ask this future.
         written.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._pending.append((_journal.line(record), written))
+        self._last = written
         if self._writer is None:
-            self._writer = protected(self._write())
+            self._start()
         return written
 
     def written(self) -> asyncio.Future[None]:
         """Return a future that tells when all that was noted so far is on the disk."""
-        if self._pending:
-            return self._pending[-1][1]
+        if self._last is not None:
+            return self._last
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
 
     async def flush(self) -> None:
         """Wait until all that was noted is on the disk, or has failed to get there."""
-        while self._writer is not None:
-            await asyncio.wait([self._writer])
+        while self._pending or self._writer is not None:
+            await asyncio.wait([self._writer or self._start()])
 
     def shut(self) -> None:
         """Unlock and close the file, which is to be flushed before."""
@@ -110,22 +112,40 @@ class JournalFile:
         if cancelled is not None:
             raise cancelled
 
+    def _start(self) -> asyncio.Task[None]:
+        self._writer = protected(self._write())
+        # What it fails with is told by `failure`, and by the futures of what it was to write.
+        self._writer.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._writer
+
     async def _write(self) -> None:
-        while self._pending:
-            batch, self._pending = self._pending, []
-            text = b"".join(line for line, _ in batch)
-            try:
-                await _in_thread(self._thread, partial(self._write_down, text))
-            except Exception as exc:  # noqa: BLE001 -- whatever it was, nobody may wait for ever
-                failure = exc if isinstance(exc, OSError) else OSError(str(exc))
-                self.failure = self.failure or failure
-                for written in (each for _, each in batch if not each.done()):
+        try:
+            while self._pending:
+                batch, self._pending = self._pending, []
+                await self._write_batch(batch)
+        finally:
+            self._writer = None
+
+    async def _write_batch(self, batch: list[tuple[bytes, asyncio.Future[None]]]) -> None:
+        text = b"".join(line for line, _ in batch)
+        failure: OSError | None = None
+        try:
+            await _in_thread(self._thread, partial(self._write_down, text))
+        except OSError as exc:
+            failure = exc
+        except BaseException as exc:
+            # Be it a Ctrl-C that struck just here: nobody may wait for ever.
+            failure = OSError(f"the writing broke off: {exc!r}")
+            if not isinstance(exc, Exception):
+                raise
+        finally:
+            self.failure = self.failure or failure
+            for written in (each for _, each in batch if not each.done()):
+                if failure is None:
+                    written.set_result(None)
+                else:
                     # One exception for each: whoever raises it writes a traceback into it.
                     written.set_exception(OSError(*failure.args))
-            else:
-                for written in (each for _, each in batch if not each.done()):
-                    written.set_result(None)
-        self._writer = None
 
     def _write_down(self, text: bytes) -> None:
         # What a crash, or a full disk, has left of a line must not become the beginning of the next.

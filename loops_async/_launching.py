@@ -176,6 +176,7 @@ class Launching:
         self._settle_lost()
 
     def settle(self, member: Member, outcome: Sampler | Exception) -> None:
+        """Settle *member*, unless it is settled."""
         if member.settled:
             return
         if isinstance(outcome, Sampler):

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,45 @@ async def test_a_failure_to_write_is_told_to_whoever_relies_on_it(path: Path, mo
     assert file.failure is not None
     account = _journal.read(path.read_bytes())
     assert list(account.open) == [("l", 2)]
+
+
+async def test_what_strikes_the_writing_keeps_nobody_waiting(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Struck(BaseException):
+        """What a Ctrl-C would be, without the end of the event loop."""
+
+    file = await JournalFile.open(str(path), create=True)
+    write_down = JournalFile._write_down
+
+    def strike(_: JournalFile, __: bytes) -> None:
+        raise Struck
+
+    monkeypatch.setattr(JournalFile, "_write_down", strike)
+    async with asyncio.timeout(5):
+        with pytest.raises(OSError, match="broke off"):
+            await file.append(BEGIN)
+        monkeypatch.setattr(JournalFile, "_write_down", write_down)
+        file.note(intent(1))
+        await file.close()
+    assert path.read_bytes() == written(intent(1))
+    assert file.failure is not None
+
+
+async def test_all_that_was_noted_includes_what_is_being_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = await JournalFile.open(str(path), create=True)
+    assert file.written().done()
+    write_down = JournalFile._write_down
+
+    def slowly(self: JournalFile, text: bytes) -> None:
+        time.sleep(0.05)
+        write_down(self, text)
+
+    monkeypatch.setattr(JournalFile, "_write_down", slowly)
+    file.note(BEGIN)
+    await asyncio.sleep(0.01)
+    assert not file.written().done()
+    await file.written()
+    assert path.read_bytes() == written(BEGIN)
+    await file.close()
 
 
 # A launch and its journal
