@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._client import LoopsClient
-    from ._fleet import Fleet
-    from ._launch import launch
-    from ._member import Member
-    from ._policy import PollPolicy
-    from ._retry import RetryPolicy
-    from ._waiter import wait_until_active, watch
+    from ._http.retry import RetryPolicy
+    from ._launch.fleet import Fleet
+    from ._launch.launch import launch
+    from ._launch.member import Member
+    from ._wait.policy import PollPolicy
+    from ._wait.waiter import wait_until_active, watch
     from .errors import (
         APIError,
         AuthenticationError,
@@ -90,12 +90,12 @@ __all__ = [
 
 _NAMES = {
     "_client": ("LoopsClient",),
-    "_fleet": ("Fleet",),
-    "_launch": ("launch",),
-    "_member": ("Member",),
-    "_policy": ("PollPolicy",),
-    "_retry": ("RetryPolicy",),
-    "_waiter": (
+    "_launch.fleet": ("Fleet",),
+    "_launch.launch": ("launch",),
+    "_launch.member": ("Member",),
+    "_wait.policy": ("PollPolicy",),
+    "_http.retry": ("RetryPolicy",),
+    "_wait.waiter": (
         "wait_until_active",
         "watch",
     ),

@@ -11,18 +11,18 @@ from typing import Final, Self, cast
 
 import aiohttp
 
-from . import _checks
-from ._protocol import check_base_url
-from ._resources.capabilities import Capabilities
-from ._resources.checkpoints import Checkpoints
-from ._resources.launches import Launches
-from ._resources.samplers import Samplers
-from ._resources.sessions import Sessions
-from ._resources.statuses import Statuses
-from ._retry import RetryPolicy
-from ._shield import outlast, protected
-from ._transport import ApiKey, Transport
-from ._watching import C, Companion
+from . import _validate
+from ._aio import outlast, protected
+from ._api.capabilities import Capabilities
+from ._api.checkpoints import Checkpoints
+from ._api.sampler_backend import Launches
+from ._api.samplers import Samplers
+from ._api.sessions import Sessions
+from ._api.status_reader import Statuses
+from ._http.requests import check_base_url
+from ._http.retry import RetryPolicy
+from ._http.transport import ApiKey, Transport
+from ._wait.interfaces import C, Companion
 from .models import SupportedModel
 
 DEFAULT_BASE_URL: Final = "https://api.baseten.co"
@@ -77,14 +77,14 @@ class LoopsClient:
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise TypeError(f"session must be an aiohttp.ClientSession, not {type(session).__name__}")
         if request_timeout is not None:
-            _checks.number("request_timeout", request_timeout, exclusive=True)
-        if _checks.optional_count("max_connections", max_connections) is None:
+            _validate.number("request_timeout", request_timeout, exclusive=True)
+        if _validate.optional_count("max_connections", max_connections) is None:
             raise TypeError("max_connections must be an int, not None")
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise TypeError(f"retry must be a RetryPolicy or None, not {type(retry).__name__}")
         home: tuple[str, ...] = ("v1", "loops")
         if team_id is not None:
-            home = ("v1", "teams", _checks.segment("team_id", team_id), "loops")
+            home = ("v1", "teams", _validate.segment("team_id", team_id), "loops")
         self._state = _State.OPEN
         self._companions: dict[type, Companion] = {}
         self._transport = Transport(

@@ -16,12 +16,13 @@ from typing import Final
 
 from attrs import field, frozen
 
-from . import _checks, _journal
-from ._journal_file import JournalFile, read_locked
-from ._losses import Loss, Moment
-from ._remains import still_billed
-from ._shield import outlast, protected
-from ._support import SupportsLaunches
+from . import _validate
+from ._aio import outlast, protected
+from ._api.unknown_creates import Loss, Moment
+from ._launch import journal_records
+from ._launch.interfaces import SupportsLaunches
+from ._launch.journal_file import JournalFile, read_locked
+from ._launch.remains import still_billed
 from .errors import CreateOutcomeUnknown, LoopsError, TransportError
 from .models import Sampler
 
@@ -127,7 +128,7 @@ async def reclaim(client: SupportsLaunches, path: str | os.PathLike[str], *, tim
     Source: `POST /v1/loops/samplers/{sampler_id}/deactivate`, and what `orphans()` asks.
     """
     path = _checked(client, path)
-    timeout = _checks.number("timeout", timeout, exclusive=True)
+    timeout = _validate.number("timeout", timeout, exclusive=True)
     journal = await JournalFile.open(path, create=False)
     work = protected(_reclaim(client, journal, timeout))
     cancelled = await outlast(work)
@@ -148,7 +149,7 @@ async def _reclaim(client: SupportsLaunches, journal: JournalFile, timeout: floa
 
 
 async def _reclaim_of(
-    client: SupportsLaunches, journal: JournalFile, account: _journal.Account, timeout: float
+    client: SupportsLaunches, journal: JournalFile, account: journal_records.Account, timeout: float
 ) -> Reclaimed:
     here, elsewhere = _told_apart(client, journal.path, account)
     troubles: dict[str, Exception] = {}
@@ -205,11 +206,11 @@ async def _release(
         return None
     if released:
         # A failure is remembered by the journal, and raised in the end.
-        journal.note(_journal.Released(sampler_id, datetime.now(UTC)))
+        journal.note(journal_records.Released(sampler_id, datetime.now(UTC)))
     return released
 
 
-async def _unknown(client: SupportsLaunches, account: _journal.Account) -> tuple[CreateOutcomeUnknown, ...]:
+async def _unknown(client: SupportsLaunches, account: journal_records.Account) -> tuple[CreateOutcomeUnknown, ...]:
     client._launches.own(*account.known)
     losses = [Loss(_lost(each), Moment(each.at), Moment(each.at + ANSWERED_WITHIN)) for each in account.open.values()]
     here = [loss for loss, each in zip(losses, account.open.values(), strict=True) if _is_here(client, each.home)]
@@ -219,7 +220,7 @@ async def _unknown(client: SupportsLaunches, account: _journal.Account) -> tuple
     return tuple(each for each in told.values() if isinstance(each, CreateOutcomeUnknown))
 
 
-def _lost(create: _journal.OpenCreate) -> CreateOutcomeUnknown:
+def _lost(create: journal_records.OpenCreate) -> CreateOutcomeUnknown:
     unknown = CreateOutcomeUnknown(create.spec)
     words = f"the process ended before the create of {create.at:%Y-%m-%d %H:%M:%S} UTC was answered"
     unknown.__cause__ = TransportError(words)
@@ -235,8 +236,8 @@ def _is_here(client: SupportsLaunches, home: str) -> bool:
 
 
 def _told_apart(
-    client: SupportsLaunches, path: str, account: _journal.Account
-) -> tuple[dict[str, _journal.Held], tuple[str, ...]]:
+    client: SupportsLaunches, path: str, account: journal_records.Account
+) -> tuple[dict[str, journal_records.Held], tuple[str, ...]]:
     """Return the samplers that this client may speak of, and the ids of all others: an id says nothing elsewhere."""
     if account.unreadable:
         lines = ", ".join(map(str, account.unreadable))
@@ -256,4 +257,4 @@ def _checked(client: object, path: object) -> str:
         raise TypeError(f"the first argument must be a LoopsClient, not {type(client).__name__}")
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"the journal must be a str or a path, not {type(path).__name__}")
-    return _checks.text("journal", os.fspath(path))
+    return _validate.text("journal", os.fspath(path))

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from attrs import field, frozen
 
-from . import _checks
+from . import _validate
 
 
 class DeploymentStatus(StrEnum):
@@ -165,7 +165,7 @@ class CheckpointPath:
 
     def __attrs_post_init__(self) -> None:
         for attribute in ("run_id", "target", "name"):
-            _checks.text(attribute, getattr(self, attribute))
+            _validate.text(attribute, getattr(self, attribute))
         if _CHECKPOINT_PATH.fullmatch(str(self)) is None or self.name.endswith("/"):
             raise ValueError(f"not a checkpoint path: {str(self)!r}; {_FORM}")
 
@@ -179,7 +179,7 @@ class CheckpointPath:
         """
         if isinstance(value, CheckpointPath):
             value = str(value)
-        match = _CHECKPOINT_PATH.fullmatch(_checks.text("checkpoint path", value))
+        match = _CHECKPOINT_PATH.fullmatch(_validate.text("checkpoint path", value))
         if match is None:
             raise ValueError(f"not a checkpoint path: {value!r}; {_FORM}")
         return cls(*match.groups())
@@ -251,8 +251,8 @@ class SamplerSpec:
     """`dedicated`, `spot`, or a name added later."""
 
     def __attrs_post_init__(self) -> None:
-        _checks.text("base_model", self.base_model)
-        _checks.optional_count("max_seq_length", self.max_seq_length)
-        _checks.optional_count("num_replicas", self.num_replicas)
+        _validate.text("base_model", self.base_model)
+        _validate.optional_count("max_seq_length", self.max_seq_length)
+        _validate.optional_count("num_replicas", self.num_replicas)
         for name in ("reuse_from_session_id", "run_id", "availability_model"):
-            _checks.optional_text(name, getattr(self, name))
+            _validate.optional_text(name, getattr(self, name))

@@ -70,8 +70,8 @@ def loops_client(loops_emulator: Emulator, loops_client_options: Mapping[str, An
     It belongs to the event loop in which the test first uses it, and is closed with that loop, if that ends earlier.
     """
     from ._client import LoopsClient
+    from ._http.retry import RetryPolicy
     from ._loop_end import LoopEnd
-    from ._retry import RetryPolicy
 
     options = {"retry": RetryPolicy(initial=0.01, maximum=0.05), "request_timeout": 10.0, **loops_client_options}
     client = LoopsClient(**options)

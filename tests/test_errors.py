@@ -45,7 +45,7 @@ EXAMPLES: dict[type[LoopsError], tuple[Any, ...]] = {
     LaunchError: ("two did not come up", [ValueError("a"), TransportError("b")]),
     TeardownError: ("could not release", [TransportError("b")], ("smp1", "smp2")),
 }
-for kind in every_class(APIError):
+for kind in sorted(every_class(APIError), key=lambda each: each.__name__):
     EXAMPLES[kind] = NOT_FOUND
 
 

@@ -104,7 +104,7 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
 def test_a_create_that_fails_releases_the_others() -> None:
     code = f"""
 from loops_async import ConflictError
-from loops_async._resources.launches import Launches
+from loops_async._api.sampler_backend import Launches
 
 create = Launches.create
 
@@ -127,7 +127,7 @@ Launches.create = fail_for_one
 
 def test_says_so_if_something_is_left_alive() -> None:
     code = f"""
-from loops_async._resources.launches import Launches
+from loops_async._api.sampler_backend import Launches
 
 async def nothing(self, sampler_id, **_):
     pass

@@ -168,7 +168,7 @@ async def test_a_lost_create_is_told_of() -> None:
 
 async def test_a_journal_that_is_full_in_the_end_does_not_make_it_claim_a_release(tmp_path: Path) -> None:
     full = """
-from loops_async._journal_file import JournalFile
+from loops_async._launch.journal_file import JournalFile
 
 shut = JournalFile.shut
 

@@ -1,0 +1,1 @@
+"""The resources of the API, and creates that never leak."""

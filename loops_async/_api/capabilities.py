@@ -1,0 +1,28 @@
+"""`/v1/loops/capabilities`."""
+
+from __future__ import annotations
+
+from .. import _validate
+from .._http.requests import Request, path_of, query_of
+from .._http.transport import Transport
+from ..models import SupportedModel
+from . import codec
+
+
+class Capabilities:
+    """Ask which models can be used."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def list(
+        self, *, model: str | None = None, use_case: str | None = None, max_seq_len: int | None = None
+    ) -> tuple[SupportedModel, ...]:
+        """Send the request that `LoopsClient.capabilities` documents."""
+        query = query_of(
+            model=_validate.optional_text("model", model),
+            use_case=_validate.optional_text("use_case", use_case),
+            max_seq_len=_validate.optional_count("max_seq_len", max_seq_len),
+        )
+        request = Request("GET", path_of("v1", "loops", "capabilities"), query)
+        return codec.decode_supported_models(await self._transport.read(request), str(request))

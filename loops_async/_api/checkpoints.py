@@ -1,0 +1,59 @@
+"""`/v1/loops/checkpoints`."""
+
+from __future__ import annotations
+
+from .. import _validate
+from .._http.requests import Request, path_of, query_of
+from .._http.transport import Transport
+from ..models import Checkpoint, CheckpointPath
+from . import codec
+
+
+class Checkpoints:
+    """Find checkpoints and check that they can be used."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def list(
+        self,
+        *,
+        run_id: str | None = None,
+        base_model: str | None = None,
+        checkpoint_path: str | CheckpointPath | None = None,
+    ) -> tuple[Checkpoint, ...]:
+        """List the checkpoints of a run, of a base model, or the one at a path, in the service's order.
+
+        Shape: may be empty; a path that does not exist gives an empty tuple or a `NotFoundError`, by the service.
+
+        Raises:
+            TypeError, ValueError: Not exactly one filter was given, or it is malformed.
+            LoopsError: As every call.
+
+        Source: `GET /v1/loops/checkpoints`.
+        """
+        if sum(value is not None for value in (run_id, base_model, checkpoint_path)) != 1:
+            raise ValueError("give exactly one of run_id, base_model and checkpoint_path")
+        query = query_of(
+            run_id=_validate.optional_text("run_id", run_id),
+            base_model=_validate.optional_text("base_model", base_model),
+            checkpoint_path=None if checkpoint_path is None else str(CheckpointPath.parse(checkpoint_path)),
+        )
+        request = Request("GET", path_of("v1", "loops", "checkpoints"), query)
+        return codec.decode_checkpoints(await self._transport.read(request), str(request))
+
+    async def validate(self, path: str | CheckpointPath, *, run_id: str | None = None) -> None:
+        """Check that a checkpoint exists, may be read and, given a run, fits that run's LoRA configuration.
+
+        Raises:
+            TypeError, ValueError: The path is malformed; nothing was sent.
+            BadRequestError: The service does not accept it.
+            LoopsError: As every call.
+
+        Source: `POST /v1/loops/checkpoints/validate`.
+        """
+        body = {"checkpoint_path": str(CheckpointPath.parse(path))}
+        if run_id is not None:
+            body["run_id"] = _validate.text("run_id", run_id)
+        request = Request("POST", path_of("v1", "loops", "checkpoints", "validate"), body=codec.encode(body))
+        await self._transport.read(request)

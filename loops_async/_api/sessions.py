@@ -1,0 +1,41 @@
+"""`/v1/loops/sessions`."""
+
+from __future__ import annotations
+
+from .. import _validate
+from .._http.limiter import Priority
+from .._http.requests import Request, path_of
+from .._http.transport import Transport
+from ..models import Session
+from . import codec
+
+
+class Sessions:
+    """Make and look up sessions. A session cannot be listed, closed or deleted, and costs nothing."""
+
+    def __init__(self, transport: Transport, home: tuple[str, ...]) -> None:
+        self._transport = transport
+        self._home = home
+
+    async def create(self) -> Session:
+        """Make a session; repeated like a read, since one session too many does no harm.
+
+        Raises:
+            LoopsError: As every call: `TransportError`, `APIError`, `DecodeError`.
+
+        Source: `POST /v1/loops/sessions` or `POST /v1/teams/{team_id}/loops/sessions`; no body is sent.
+        """
+        request = Request("POST", path_of(*self._home, "sessions"))
+        return codec.decode_session(await self._transport.read(request, Priority.CREATE), str(request))
+
+    async def get(self, id: str) -> Session:
+        """Look a session up.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            LoopsError: As every call.
+
+        Source: `GET /v1/loops/sessions/{session_id}`.
+        """
+        request = Request("GET", path_of("v1", "loops", "sessions", _validate.segment("session id", id)))
+        return codec.decode_session(await self._transport.read(request), str(request))

@@ -1,0 +1,49 @@
+"""The reads that a status source lives on: single attempts, since a poll that fails is repeated by the next one."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .._http.limiter import Priority
+from .._http.requests import Request, sampler_request
+from .._http.transport import Transport
+from ..models import Sampler
+from . import codec
+from .samplers import Samplers
+
+
+class Statuses:
+    """Ask for statuses on behalf of waits. A last look does not wait for the end of a pause."""
+
+    def __init__(self, transport: Transport, samplers: Samplers, list_request: Request) -> None:
+        self._transport = transport
+        self._samplers = samplers
+        self._list_request = list_request
+
+    async def one(self, sampler_id: str, *, last_look: bool) -> tuple[Sampler, int, float]:
+        """Ask for one sampler, once; return it, the bytes of the answer and the seconds that it took."""
+        request = sampler_request(sampler_id)
+        body, seconds = await self._transport.timed(request, _priority(last_look))
+        return codec.decode_sampler(body, str(request), sampler_id), len(body), seconds
+
+    async def all(self, *, last_look: bool, limit: float) -> tuple[codec.Listing, float]:
+        """Ask for all of the caller's samplers, once, for *limit* seconds; return them and the seconds that it took."""
+        body, seconds = await self._transport.timed(self._list_request, _priority(last_look), limit=limit)
+        # Reading five megabytes, scanning them and telling the waits each take some milliseconds: one turn of the
+        # event loop for each.
+        await asyncio.sleep(0)
+        listing = codec.Listing(body, str(self._list_request))
+        await asyncio.sleep(0)
+        return listing, seconds
+
+    def know(self, sampler_id: str) -> None:
+        """Note that a sampler exists, since somebody waits for it."""
+        self._samplers._know(sampler_id)
+
+    async def wake(self, sampler: Sampler) -> None:
+        """Wake a sampler, repeated like every read."""
+        await self._samplers.wake(sampler)
+
+
+def _priority(last_look: bool) -> Priority:
+    return Priority.LAST_LOOK if last_look else Priority.READ

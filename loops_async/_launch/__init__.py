@@ -1,0 +1,1 @@
+"""Many samplers in one block, none left behind."""

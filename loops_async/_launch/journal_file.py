@@ -1,0 +1,268 @@
+"""The file of a journal: one process at a time, and nothing counts before it is on the disk.
+
+Writing to a disk takes milliseconds, in which the event loop must go on, so a thread does it. Whatever is to be written
+in the meantime goes with the next turn: thousands of creates at once share a few flushes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Self, TypeVar
+
+from .._aio import outlast, protected
+from . import journal_records
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover -- Windows
+    fcntl = None  # type: ignore[assignment]
+
+T = TypeVar("T")
+
+
+class JournalFile:
+    """A journal that is open, and locked against all other processes until it is closed."""
+
+    def __init__(self, path: str, fd: int, is_torn: bool, thread: ThreadPoolExecutor) -> None:
+        self.path = path
+        self._fd = fd
+        self._is_torn = is_torn
+        self._thread = thread
+        self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._last: asyncio.Future[None] | None = None
+        self.failure: OSError | None = None
+        """The first failure to write, if there was one."""
+
+    @classmethod
+    async def open(cls, path: str, *, create: bool) -> Self:
+        """Open and lock a journal; *create* it if it does not exist.
+
+        Raises:
+            BlockingIOError: Another launch, here or in another process, has it open.
+            OSError: It cannot be opened or read.
+            ValueError: It is a file of something else.
+        """
+        thread = ThreadPoolExecutor(1, thread_name_prefix="loops-async-journal")
+        opening = protected(_in_thread(thread, lambda: _open(path, create=create)))
+        cancelled = await outlast(opening)
+        if (failure := opening.exception()) is not None:
+            thread.shutdown(wait=False)
+            raise cancelled or failure
+        journal = cls(path, *opening.result(), thread)
+        if cancelled is not None:
+            await journal.close()
+            raise cancelled
+        return journal
+
+    async def read(self) -> journal_records.Account:
+        """Add up what it says. Raises ValueError if it is no journal."""
+        return await _in_thread(self._thread, lambda: _account(self._fd, self.path))
+
+    async def append(self, record: journal_records.Record) -> None:
+        """Write *record*; return once it is on the disk. A cancel ends the waiting, not the writing.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        await asyncio.shield(self.note(record))
+
+    def note(self, record: journal_records.Record) -> asyncio.Future[None]:
+        """Have *record* written soon; the future, which may be left alone, tells when it is on the disk."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # A failure is remembered in any case, so that nobody needs to ask this future.
+        written.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self._pending.append((journal_records.line(record), written))
+        self._last = written
+        if self._writer is None:
+            self._start()
+        return written
+
+    def written(self) -> asyncio.Future[None]:
+        """Return a future that tells when all that was noted so far is on the disk."""
+        if self._last is not None:
+            return self._last
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def flush(self) -> None:
+        """Wait until all that was noted is on the disk, or has failed to get there."""
+        while self._pending or self._writer is not None:
+            await asyncio.wait([self._writer or self._start()])
+
+    def shut(self) -> None:
+        """Unlock and close the file, which is to be flushed before."""
+        # A process that was forked in the meantime has the lock, too, which closing alone would leave to it.
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        os.close(self._fd)
+        self._thread.shutdown(wait=False)
+
+    async def close(self) -> None:
+        """Write what is left, and unlock the file. A cancel does not cut it short, and comes afterwards."""
+        cancelled = await outlast(protected(self.flush()))
+        self.shut()
+        if cancelled is not None:
+            raise cancelled
+
+    def _start(self) -> asyncio.Task[None]:
+        self._writer = protected(self._write())
+        # What it fails with is told by `failure`, and by the futures of what it was to write.
+        self._writer.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._writer
+
+    async def _write(self) -> None:
+        try:
+            while self._pending:
+                batch, self._pending = self._pending, []
+                await self._write_batch(batch)
+        finally:
+            self._writer = None
+
+    async def _write_batch(self, batch: list[tuple[bytes, asyncio.Future[None]]]) -> None:
+        text = b"".join(line for line, _ in batch)
+        failure: OSError | None = None
+        try:
+            await _in_thread(self._thread, partial(self._write_down, text))
+        except OSError as exc:
+            failure = exc
+        except BaseException as exc:
+            # Be it a Ctrl-C that struck just here: nobody may wait for ever.
+            failure = OSError(f"the writing broke off: {exc!r}")
+            if not isinstance(exc, Exception):
+                raise
+        finally:
+            self.failure = self.failure or failure
+            for written in (each for _, each in batch if not each.done()):
+                if failure is None:
+                    written.set_result(None)
+                else:
+                    # One exception for each: whoever raises it writes a traceback into it.
+                    written.set_exception(OSError(*failure.args))
+
+    def _write_down(self, text: bytes) -> None:
+        # What a crash, or a full disk, has left of a line must not become the beginning of the next.
+        text = b"\n" + text if self._is_torn else text
+        self._is_torn = True
+        view = memoryview(text)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        os.fsync(self._fd)
+        self._is_torn = False
+
+
+class NoJournal:
+    """The journal of a launch that has none."""
+
+    failure: OSError | None = None
+
+    async def append(self, record: journal_records.Record) -> None:
+        """Do nothing."""
+
+    def note(self, record: journal_records.Record) -> asyncio.Future[None]:
+        """Do nothing."""
+        return self.written()
+
+    def written(self) -> asyncio.Future[None]:
+        """Return a future that is done."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def flush(self) -> None:
+        """Do nothing."""
+
+    def shut(self) -> None:
+        """Do nothing."""
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+async def read_locked(path: str) -> journal_records.Account:
+    """Read a journal that nobody writes to. Raises as `JournalFile.open` does."""
+
+    def read() -> journal_records.Account:
+        fd = _opened(path, os.O_RDONLY)
+        try:
+            _lock(fd, path, shared=True)
+            return _account(fd, path)
+        finally:
+            os.close(fd)
+
+    return await asyncio.to_thread(read)
+
+
+async def _in_thread(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(thread, work)
+
+
+def _open(path: str, *, create: bool) -> tuple[int, bool]:
+    """Open and lock; return the descriptor, and whether the last line is torn."""
+    is_new = create and not os.path.exists(path)
+    fd = _opened(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0))
+    try:
+        _lock(fd, path, shared=False)
+        # It may be long, and all that matters is that it is one, and how it ends.
+        size = os.fstat(fd).st_size
+        with _named(path):
+            journal_records.check_beginning(os.pread(fd, 256, 0))
+        if is_new:
+            _flush_folder(path)
+        return fd, size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _opened(path: str, flags: int) -> int:
+    if fcntl is None:  # pragma: no cover -- Windows
+        raise NotImplementedError("journals need file locks of a kind that this system does not have")
+    # A pipe would be waited for at its other end.
+    fd = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "a journal must be a plain file", path)
+    return fd
+
+
+def _lock(fd: int, path: str, *, shared: bool) -> None:
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = _account(fd, path).pid
+        who = "another launch" if pid is None else f"the launch of process {pid}"
+        raise BlockingIOError(errno.EAGAIN, f"the journal is in use: {who} is still running", path) from None
+
+
+def _account(fd: int, path: str) -> journal_records.Account:
+    chunks: list[bytes] = []
+    while chunk := os.pread(fd, 1 << 20, sum(map(len, chunks))):
+        chunks.append(chunk)
+    with _named(path):
+        return journal_records.read(b"".join(chunks))
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as exc:
+        raise ValueError(f"{path}: {exc}") from None
+
+
+def _flush_folder(path: str) -> None:
+    # A new file is safe only once its name is on the disk, too; but a folder may be closed to those who write in it.
+    with suppress(PermissionError):
+        fd = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

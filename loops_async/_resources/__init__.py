@@ -1,1 +1,0 @@
-"""One class per resource of the API: path, arguments, model returned."""
