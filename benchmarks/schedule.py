@@ -30,7 +30,7 @@ def _status(ends: list[float], now: float) -> str | None:
 
 
 def simulate_ours(chance: random.Random, ends: list[float]) -> tuple[int, float]:
-    """Return the looks of one wait and the delay of the last one, as `StatusSource` plans them for a single wait."""
+    """Return the looks of one wait and the delay of the last one, as `StatusPoller` plans them for a single wait."""
     from loops_async import PollPolicy
 
     policy = PollPolicy()

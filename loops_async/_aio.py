@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def protected(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Start *work* as a task that the end of `asyncio.run()` does not cancel; `outlast()` must await it.
+def spawn_shielded(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start *work* as a task that the end of `asyncio.run()` does not cancel.
+
+    Its owner must await it with `wait_through_cancellation()`.
 
     When its main coroutine is over, `asyncio.run()` cancels all the tasks that it can list, and would so cut off the
     inner half of something whose outer half was about to wait for it. It still runs the loop until every task that it
@@ -29,7 +31,7 @@ def protected(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return task
 
 
-async def outlast(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+async def wait_through_cancellation(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
     """Wait until *task* is done, through any number of cancels; return the first of them.
 
     The task's own outcome is left for the caller to look at. A cancellation that is returned must be raised again.
@@ -54,7 +56,7 @@ def _level_cancellation_shielded() -> AbstractContextManager[object]:
     return nullcontext() if scope is None else scope(shield=True)
 
 
-class Alarm:
+class ResettableTimer:
     """Wake one sleeper at a time that others may bring forward. Times are the event loop's."""
 
     def __init__(self) -> None:
@@ -63,12 +65,12 @@ class Alarm:
         self._sleeper: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def no_later_than(self, time: float) -> None:
+    def bring_forward(self, time: float) -> None:
         """Ring at *time*, unless it rings earlier anyway; minus infinity is now."""
         if time < self.at:
             self.at = time
             if self._sleeper is not None:
-                self._wind()
+                self._arm()
 
     def remaining(self) -> float:
         """Return the seconds until it rings, not below 0.0."""
@@ -80,26 +82,26 @@ class Alarm:
             await asyncio.sleep(0)
             return
         sleeper = self._sleeper = asyncio.get_running_loop().create_future()
-        self._wind()
+        self._arm()
         try:
             await sleeper
         finally:
             # A sleeper that was cancelled late must not take the alarm from the one that came after it.
             if self._sleeper is sleeper:
                 self._sleeper = None
-                self._unwind()
+                self._disarm()
 
-    def _wind(self) -> None:
-        self._unwind()
+    def _arm(self) -> None:
+        self._disarm()
         if self.at < math.inf:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(max(self.at, loop.time()), self._ring)
+            self._timer = loop.call_at(max(self.at, loop.time()), self._fire)
 
-    def _unwind(self) -> None:
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         if self._sleeper is not None and not self._sleeper.done():
             self._sleeper.set_result(None)

@@ -12,13 +12,13 @@ from typing import Final, Self, cast
 import aiohttp
 
 from . import _validate
-from ._aio import outlast, protected
+from ._aio import spawn_shielded, wait_through_cancellation
 from ._api.capabilities import Capabilities
 from ._api.checkpoints import Checkpoints
 from ._api.sampler_backend import Launches
 from ._api.samplers import Samplers
 from ._api.sessions import Sessions
-from ._api.status_reader import Statuses
+from ._api.status_reader import ApiStatusReader
 from ._http.requests import check_base_url
 from ._http.retry import RetryPolicy
 from ._http.transport import ApiKey, Transport
@@ -77,14 +77,14 @@ class LoopsClient:
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise TypeError(f"session must be an aiohttp.ClientSession, not {type(session).__name__}")
         if request_timeout is not None:
-            _validate.number("request_timeout", request_timeout, exclusive=True)
-        if _validate.optional_count("max_connections", max_connections) is None:
+            _validate.require_number("request_timeout", request_timeout, exclusive=True)
+        if _validate.optional_positive_int("max_connections", max_connections) is None:
             raise TypeError("max_connections must be an int, not None")
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise TypeError(f"retry must be a RetryPolicy or None, not {type(retry).__name__}")
         home: tuple[str, ...] = ("v1", "loops")
         if team_id is not None:
-            home = ("v1", "teams", _validate.segment("team_id", team_id), "loops")
+            home = ("v1", "teams", _validate.require_path_segment("team_id", team_id), "loops")
         self._state = _State.OPEN
         self._companions: dict[type, Companion] = {}
         self._transport = Transport(
@@ -103,7 +103,7 @@ class LoopsClient:
         self.checkpoints = Checkpoints(self._transport)
         """`checkpoints.list(...)`, `.validate(path)`."""
         self._capabilities = Capabilities(self._transport)
-        self._statuses = Statuses(self._transport, self.samplers, self.samplers._list_request)
+        self._statuses = ApiStatusReader(self._transport, self.samplers, self.samplers._list_request)
         self._launches = Launches(self._transport, self.sessions, self.samplers)
 
     def __repr__(self) -> str:
@@ -148,8 +148,8 @@ class LoopsClient:
         Takes no longer than the creates' timeout and the release of what cancelled ones made. A cancel does not cut
         it short. Closing twice does nothing; the samplers themselves are not touched.
         """
-        closing = protected(self._close())
-        cancelled = await outlast(closing)
+        closing = spawn_shielded(self._close())
+        cancelled = await wait_through_cancellation(closing)
         closing.result()
         if cancelled is not None:
             raise cancelled
@@ -163,7 +163,7 @@ class LoopsClient:
         await self.samplers._drain()
         await self._transport.aclose()
 
-    def _companion(self, kind: type[C], make: Callable[[Statuses], C]) -> C:
+    def _companion(self, kind: type[C], make: Callable[[ApiStatusReader], C]) -> C:
         """Return the client's one *kind*, made on first use and closed with the client."""
         if self._state is _State.CLOSED:
             raise RuntimeError("this LoopsClient is closed; make a new one")

@@ -11,7 +11,7 @@ from typing import Final
 _LARGEST: Final = 2**63 - 1
 
 
-def text(name: str, value: object) -> str:
+def require_str(name: str, value: object) -> str:
     """Return *value* if it is a string with something in it."""
     if not isinstance(value, str):
         own_id = getattr(value, "id", None)
@@ -26,18 +26,18 @@ def text(name: str, value: object) -> str:
     return value
 
 
-def optional_text(name: str, value: object) -> str | None:
+def optional_str(name: str, value: object) -> str | None:
     """Return *value* if it is None or a string with something in it."""
-    return None if value is None else text(name, value)
+    return None if value is None else require_str(name, value)
 
 
-def segment(name: str, value: object) -> str:
+def require_path_segment(name: str, value: object) -> str:
     """Return *value* if it can stand as one segment of a path.
 
     Quoting keeps every other string inside its segment, but `.` and `..` are removed by servers and proxies even
     when their dots are percent-encoded.
     """
-    value = text(name, value)
+    value = require_str(name, value)
     if value in {".", ".."}:
         raise ValueError(f"{name} must be an id, not {value!r}")
     if not value.isprintable():
@@ -45,7 +45,7 @@ def segment(name: str, value: object) -> str:
     return value
 
 
-def optional_count(name: str, value: object) -> int | None:
+def optional_positive_int(name: str, value: object) -> int | None:
     """Return *value* if it is None or an integer of at least 1."""
     if value is None:
         return None
@@ -58,7 +58,7 @@ def optional_count(name: str, value: object) -> int | None:
     return value
 
 
-def number(name: str, value: object, *, minimum: float = 0.0, exclusive: bool = False) -> float:
+def require_number(name: str, value: object, *, minimum: float = 0.0, exclusive: bool = False) -> float:
     """Return *value* as a float if it is a finite number of at least (or, when *exclusive*, above) *minimum*."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")

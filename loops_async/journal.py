@@ -17,8 +17,8 @@ from typing import Final
 from attrs import field, frozen
 
 from . import _validate
-from ._aio import outlast, protected
-from ._api.unknown_creates import Loss, Moment
+from ._aio import spawn_shielded, wait_through_cancellation
+from ._api.unknown_creates import Timestamps, UnknownCreate
 from ._launch import journal_records
 from ._launch.interfaces import SupportsLaunches
 from ._launch.journal_file import JournalFile, read_locked
@@ -128,10 +128,10 @@ async def reclaim(client: SupportsLaunches, path: str | os.PathLike[str], *, tim
     Source: `POST /v1/loops/samplers/{sampler_id}/deactivate`, and what `orphans()` asks.
     """
     path = _checked(client, path)
-    timeout = _validate.number("timeout", timeout, exclusive=True)
+    timeout = _validate.require_number("timeout", timeout, exclusive=True)
     journal = await JournalFile.open(path, create=False)
-    work = protected(_reclaim(client, journal, timeout))
-    cancelled = await outlast(work)
+    work = spawn_shielded(_reclaim(client, journal, timeout))
+    cancelled = await wait_through_cancellation(work)
     if cancelled is not None:
         raise cancelled from work.exception()
     result = work.result()
@@ -149,12 +149,12 @@ async def _reclaim(client: SupportsLaunches, journal: JournalFile, timeout: floa
 
 
 async def _reclaim_of(
-    client: SupportsLaunches, journal: JournalFile, account: journal_records.Account, timeout: float
+    client: SupportsLaunches, journal: JournalFile, account: journal_records.Replay, timeout: float
 ) -> Reclaimed:
     here, elsewhere = _told_apart(client, journal.path, account)
     troubles: dict[str, Exception] = {}
     tasks = {
-        sampler_id: protected(_release(client, journal, sampler_id, held.at, timeout, troubles))
+        sampler_id: spawn_shielded(_release(client, journal, sampler_id, held.at, timeout, troubles))
         for sampler_id, held in here.items()
     }
     if tasks:
@@ -210,24 +210,27 @@ async def _release(
     return released
 
 
-async def _unknown(client: SupportsLaunches, account: journal_records.Account) -> tuple[CreateOutcomeUnknown, ...]:
+async def _unknown(client: SupportsLaunches, account: journal_records.Replay) -> tuple[CreateOutcomeUnknown, ...]:
     client._launches.own(*account.known)
-    losses = [Loss(_lost(each), Moment(each.at), Moment(each.at + ANSWERED_WITHIN)) for each in account.open.values()]
+    losses = [
+        UnknownCreate(_lost(each), Timestamps(each.at), Timestamps(each.at + ANSWERED_WITHIN))
+        for each in account.open.values()
+    ]
     here = [loss for loss, each in zip(losses, account.open.values(), strict=True) if _is_here(client, each.home)]
-    told: dict[Loss, Sampler | CreateOutcomeUnknown] = {loss: _elsewhere(loss) for loss in losses}
+    told: dict[UnknownCreate, Sampler | CreateOutcomeUnknown] = {loss: _elsewhere(loss) for loss in losses}
     if here:
         told.update(zip(here, await client._launches.settle(here, adopt=False), strict=True))
     return tuple(each for each in told.values() if isinstance(each, CreateOutcomeUnknown))
 
 
-def _lost(create: journal_records.OpenCreate) -> CreateOutcomeUnknown:
+def _lost(create: journal_records.UnresolvedCreate) -> CreateOutcomeUnknown:
     unknown = CreateOutcomeUnknown(create.spec)
     words = f"the process ended before the create of {create.at:%Y-%m-%d %H:%M:%S} UTC was answered"
     unknown.__cause__ = TransportError(words)
     return unknown
 
 
-def _elsewhere(loss: Loss) -> CreateOutcomeUnknown:
+def _elsewhere(loss: UnknownCreate) -> CreateOutcomeUnknown:
     return loss.told(look_error=LoopsError("it was sent to another control plane, or for another team"))
 
 
@@ -236,8 +239,8 @@ def _is_here(client: SupportsLaunches, home: str) -> bool:
 
 
 def _told_apart(
-    client: SupportsLaunches, path: str, account: journal_records.Account
-) -> tuple[dict[str, journal_records.Held], tuple[str, ...]]:
+    client: SupportsLaunches, path: str, account: journal_records.Replay
+) -> tuple[dict[str, journal_records.LiveSampler], tuple[str, ...]]:
     """Return the samplers that this client may speak of, and the ids of all others: an id says nothing elsewhere."""
     if account.unreadable:
         lines = ", ".join(map(str, account.unreadable))
@@ -257,4 +260,4 @@ def _checked(client: object, path: object) -> str:
         raise TypeError(f"the first argument must be a LoopsClient, not {type(client).__name__}")
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"the journal must be a str or a path, not {type(path).__name__}")
-    return _validate.text("journal", os.fspath(path))
+    return _validate.require_str("journal", os.fspath(path))

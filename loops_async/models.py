@@ -165,7 +165,7 @@ class CheckpointPath:
 
     def __attrs_post_init__(self) -> None:
         for attribute in ("run_id", "target", "name"):
-            _validate.text(attribute, getattr(self, attribute))
+            _validate.require_str(attribute, getattr(self, attribute))
         if _CHECKPOINT_PATH.fullmatch(str(self)) is None or self.name.endswith("/"):
             raise ValueError(f"not a checkpoint path: {str(self)!r}; {_FORM}")
 
@@ -179,7 +179,7 @@ class CheckpointPath:
         """
         if isinstance(value, CheckpointPath):
             value = str(value)
-        match = _CHECKPOINT_PATH.fullmatch(_validate.text("checkpoint path", value))
+        match = _CHECKPOINT_PATH.fullmatch(_validate.require_str("checkpoint path", value))
         if match is None:
             raise ValueError(f"not a checkpoint path: {value!r}; {_FORM}")
         return cls(*match.groups())
@@ -251,8 +251,8 @@ class SamplerSpec:
     """`dedicated`, `spot`, or a name added later."""
 
     def __attrs_post_init__(self) -> None:
-        _validate.text("base_model", self.base_model)
-        _validate.optional_count("max_seq_length", self.max_seq_length)
-        _validate.optional_count("num_replicas", self.num_replicas)
+        _validate.require_str("base_model", self.base_model)
+        _validate.optional_positive_int("max_seq_length", self.max_seq_length)
+        _validate.optional_positive_int("num_replicas", self.num_replicas)
         for name in ("reuse_from_session_id", "run_id", "availability_model"):
-            _validate.optional_text(name, getattr(self, name))
+            _validate.optional_str(name, getattr(self, name))

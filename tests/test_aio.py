@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from loops_async._aio import outlast, protected
+from loops_async._aio import spawn_shielded, wait_through_cancellation
 
 
 async def test_outlasts_every_cancel_and_returns_the_first() -> None:
@@ -15,8 +15,8 @@ async def test_outlasts_every_cancel_and_returns_the_first() -> None:
         return "done"
 
     async def caller() -> str:
-        task = protected(work())
-        cancelled = await outlast(task)
+        task = spawn_shielded(work())
+        cancelled = await wait_through_cancellation(task)
         assert task.result() == "done"
         assert cancelled is not None
         raise cancelled
@@ -36,8 +36,8 @@ async def test_leaves_the_outcome_alone() -> None:
     async def work() -> None:
         raise ValueError("its own")
 
-    task = protected(work())
-    assert await outlast(task) is None
+    task = spawn_shielded(work())
+    assert await wait_through_cancellation(task) is None
     assert isinstance(task.exception(), ValueError)
 
 
@@ -49,8 +49,8 @@ def test_what_is_protected_survives_the_end_of_asyncio_run() -> None:
         finished.append("inner")
 
     async def outer() -> None:
-        task = protected(work())
-        cancelled = await outlast(task)
+        task = spawn_shielded(work())
+        cancelled = await wait_through_cancellation(task)
         assert not task.cancelled()
         finished.append("outer")
         assert cancelled is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import _validate
-from .._http.requests import Request, path_of, query_of
+from .._http.requests import Request, encode_query, join_path
 from .._http.transport import Transport
 from ..models import SupportedModel
 from . import codec
@@ -19,10 +19,10 @@ class Capabilities:
         self, *, model: str | None = None, use_case: str | None = None, max_seq_len: int | None = None
     ) -> tuple[SupportedModel, ...]:
         """Send the request that `LoopsClient.capabilities` documents."""
-        query = query_of(
-            model=_validate.optional_text("model", model),
-            use_case=_validate.optional_text("use_case", use_case),
-            max_seq_len=_validate.optional_count("max_seq_len", max_seq_len),
+        query = encode_query(
+            model=_validate.optional_str("model", model),
+            use_case=_validate.optional_str("use_case", use_case),
+            max_seq_len=_validate.optional_positive_int("max_seq_len", max_seq_len),
         )
-        request = Request("GET", path_of("v1", "loops", "capabilities"), query)
+        request = Request("GET", join_path("v1", "loops", "capabilities"), query)
         return codec.decode_supported_models(await self._transport.read(request), str(request))

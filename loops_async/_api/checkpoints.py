@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import _validate
-from .._http.requests import Request, path_of, query_of
+from .._http.requests import Request, encode_query, join_path
 from .._http.transport import Transport
 from ..models import Checkpoint, CheckpointPath
 from . import codec
@@ -34,12 +34,12 @@ class Checkpoints:
         """
         if sum(value is not None for value in (run_id, base_model, checkpoint_path)) != 1:
             raise ValueError("give exactly one of run_id, base_model and checkpoint_path")
-        query = query_of(
-            run_id=_validate.optional_text("run_id", run_id),
-            base_model=_validate.optional_text("base_model", base_model),
+        query = encode_query(
+            run_id=_validate.optional_str("run_id", run_id),
+            base_model=_validate.optional_str("base_model", base_model),
             checkpoint_path=None if checkpoint_path is None else str(CheckpointPath.parse(checkpoint_path)),
         )
-        request = Request("GET", path_of("v1", "loops", "checkpoints"), query)
+        request = Request("GET", join_path("v1", "loops", "checkpoints"), query)
         return codec.decode_checkpoints(await self._transport.read(request), str(request))
 
     async def validate(self, path: str | CheckpointPath, *, run_id: str | None = None) -> None:
@@ -54,6 +54,6 @@ class Checkpoints:
         """
         body = {"checkpoint_path": str(CheckpointPath.parse(path))}
         if run_id is not None:
-            body["run_id"] = _validate.text("run_id", run_id)
-        request = Request("POST", path_of("v1", "loops", "checkpoints", "validate"), body=codec.encode(body))
+            body["run_id"] = _validate.require_str("run_id", run_id)
+        request = Request("POST", join_path("v1", "loops", "checkpoints", "validate"), body=codec.encode(body))
         await self._transport.read(request)

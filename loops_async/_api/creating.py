@@ -21,17 +21,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from .._aio import outlast, protected
-from .._http.failures import surely_refused
+from .._aio import spawn_shielded, wait_through_cancellation
+from .._http.failures import proves_not_created
 from .._http.limiter import Priority
 from .._http.requests import Request
 from .._http.retry import was_not_processed, with_retries
-from .._http.transport import Answer, Transport
+from .._http.transport import Response, Transport
 from ..errors import APIError, CreateOutcomeUnknown, DecodeError, LoopsError, TeardownError, TransportError
 from ..models import Sampler, SamplerSpec
 from . import codec
-from .deactivating import Releases
-from .unknown_creates import CLOCK_SKEW, Follower, Loss, Moment, by_model, matched, shared
+from .deactivating import Deactivator
+from .unknown_creates import CLOCK_SKEW, Follower, Timestamps, UnknownCreate, by_model, matched, shared
 
 logger = logging.getLogger("loops_async")
 
@@ -44,19 +44,19 @@ SKEW_ERROR: Final = timedelta(seconds=2)
 """How far the service's clock may be from what its last create, or a `Date`, said of it, which is in whole seconds."""
 
 
-class Creates:
+class SamplerCreator:
     """All creates of one client: what is in flight, what they made, and what was lost."""
 
-    def __init__(self, transport: Transport, list_request: Request, releases: Releases) -> None:
+    def __init__(self, transport: Transport, list_request: Request, releases: Deactivator) -> None:
         self._transport = transport
         self._list_request = list_request
         self._releases = releases
-        self._losses: list[Loss] = []
+        self._losses: list[UnknownCreate] = []
         self._owned: set[str] = set()
         self._known: dict[str, float] = {}
         self._emails: set[str] = set()
         self._skew: timedelta | None = None
-        self._in_flight: dict[asyncio.Task[Answer], str] = {}
+        self._in_flight: dict[asyncio.Task[Response], str] = {}
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -79,7 +79,7 @@ class Creates:
         try:
             # A cancel that is already on its way comes here, before anything is sent.
             await asyncio.sleep(0)
-            return await with_retries(attempt, self._transport.retry, was_not_processed, self._transport.governor.held)
+            return await with_retries(attempt, self._transport.retry, was_not_processed, self._transport.limiter.held)
         finally:
             self._running -= 1
             if not self._running:
@@ -107,7 +107,7 @@ class Creates:
         await self._idle.wait()
 
     async def settle(
-        self, losses: Sequence[Loss], *, adopt: bool = False
+        self, losses: Sequence[UnknownCreate], *, adopt: bool = False
     ) -> tuple[Sampler | CreateOutcomeUnknown, ...]:
         """Find out what *losses* may have made; return for each of them what its caller is to be told, in order.
 
@@ -126,18 +126,18 @@ class Creates:
                 logger.error("cancelled while looking for what a create has made: %s", loss.unknown)
             raise exc from losses[0].unknown
         adopted = self._adopted(losses, candidates) if adopt and look_error is None else {}
-        told: dict[Loss, tuple[Sampler, ...]] = {}
+        told: dict[UnknownCreate, tuple[Sampler, ...]] = {}
         for model, group in by_model(losses).items():
             left = tuple(each for each in candidates if each.base_model == model and each.id not in self._owned)
             told.update(shared(group, left, self._known))
         return tuple(adopted.get(loss) or loss.told(told[loss], look_error) for loss in losses)
 
-    def _fits(self, loss: Loss, sampler: Sampler) -> bool:
+    def _fits(self, loss: UnknownCreate, sampler: Sampler) -> bool:
         return loss.may_have_made(sampler, self._known.get(sampler.id))
 
-    def _adopted(self, losses: Sequence[Loss], candidates: Sequence[Sampler]) -> dict[Loss, Sampler]:
+    def _adopted(self, losses: Sequence[UnknownCreate], candidates: Sequence[Sampler]) -> dict[UnknownCreate, Sampler]:
         """Give those of *candidates* that can be nobody else's to the *losses*."""
-        adopted: dict[Loss, Sampler] = {}
+        adopted: dict[UnknownCreate, Sampler] = {}
         for model, group in by_model(losses).items():
             since = group[0].began.monotonic
             rivals = {
@@ -162,13 +162,13 @@ class Creates:
             try:
                 await follower.sending()
             except BaseException:
-                self._transport.governor.release(Priority.CREATE)
+                self._transport.limiter.release(Priority.CREATE)
                 raise
         began = _now()
-        post = protected(self._transport.create(request))
+        post = spawn_shielded(self._transport.create(request))
         self._in_flight[post] = spec.base_model
         post.add_done_callback(self._answered)
-        cancelled = await outlast(post)
+        cancelled = await wait_through_cancellation(post)
         if cancelled is None:
             try:
                 return self._outcome(post, request, spec)
@@ -184,19 +184,19 @@ class Creates:
                 follower.lost(loss)
                 raise unknown
             raise await self._told(loss)
-        undo = protected(self._undo(post, request, spec, began))
-        await outlast(undo)
+        undo = spawn_shielded(self._undo(post, request, spec, began))
+        await wait_through_cancellation(undo)
         left = undo.exception() or undo.result()
         if left is not None:
             reasons = "; ".join(map(str, left.exceptions)) if isinstance(left, TeardownError) else ""
             logger.error("a create was cancelled, and not all is well: %s %s", left, reasons)
         raise cancelled from left
 
-    def _answered(self, post: asyncio.Task[Answer]) -> None:
+    def _answered(self, post: asyncio.Task[Response]) -> None:
         del self._in_flight[post]
-        self._transport.governor.release(Priority.CREATE)
+        self._transport.limiter.release(Priority.CREATE)
 
-    def _outcome(self, post: asyncio.Task[Answer], request: Request, spec: SamplerSpec) -> Sampler:
+    def _outcome(self, post: asyncio.Task[Response], request: Request, spec: SamplerSpec) -> Sampler:
         """Return the sampler that *post* made, or raise what it came to instead."""
         error: Exception
         failure = None if post.cancelled() else post.exception()
@@ -206,7 +206,7 @@ class Creates:
         elif failure is not None:
             # What a session of the caller's raises by its traces or middlewares says nothing of the sampler.
             error = failure
-            refused = isinstance(failure, APIError) and surely_refused(failure.status)
+            refused = isinstance(failure, APIError) and proves_not_created(failure.status)
             if refused or was_not_processed(failure):
                 raise failure
         else:
@@ -231,24 +231,24 @@ class Creates:
         if sampler.user_email is not None:
             self._emails.add(sampler.user_email)
 
-    def _lost(self, unknown: CreateOutcomeUnknown, began: Moment) -> Loss:
-        loss = Loss(unknown, began, _now())
+    def _lost(self, unknown: CreateOutcomeUnknown, began: Timestamps) -> UnknownCreate:
+        loss = UnknownCreate(unknown, began, _now())
         self._losses.append(loss)
         return loss
 
-    async def _told(self, loss: Loss) -> CreateOutcomeUnknown:
+    async def _told(self, loss: UnknownCreate) -> CreateOutcomeUnknown:
         (unknown,) = await self.settle([loss])
         assert isinstance(unknown, CreateOutcomeUnknown)  # noqa: S101 -- nothing is adopted unasked
         return unknown
 
-    async def _looked_for(self, losses: Sequence[Loss]) -> tuple[tuple[Sampler, ...], Exception | None]:
+    async def _looked_for(self, losses: Sequence[UnknownCreate]) -> tuple[tuple[Sampler, ...], Exception | None]:
         """Return the candidates for *losses*, or why they could not be looked for."""
         try:
             return await self._candidates(losses), None
         except Exception as exc:  # noqa: BLE001 -- nothing may hide that the outcome is unknown
             return (), exc
 
-    async def _candidates(self, losses: Sequence[Loss]) -> tuple[Sampler, ...]:
+    async def _candidates(self, losses: Sequence[UnknownCreate]) -> tuple[Sampler, ...]:
         """Return the samplers that any of *losses* may have made, newest first."""
         groups = by_model(losses)
         matching = tuple(
@@ -265,7 +265,7 @@ class Creates:
         return tuple(sampler for sampler in matching if sampler.id not in self._owned)
 
     async def _undo(
-        self, post: asyncio.Task[Answer], request: Request, spec: SamplerSpec, began: Moment
+        self, post: asyncio.Task[Response], request: Request, spec: SamplerSpec, began: Timestamps
     ) -> LoopsError | None:
         """Deactivate what a cancelled create made; return what is left to tell, None if nothing is."""
         try:
@@ -286,10 +286,10 @@ class Creates:
         return None
 
 
-def _now() -> Moment:
-    return Moment(datetime.now(UTC), time.monotonic())
+def _now() -> Timestamps:
+    return Timestamps(datetime.now(UTC), time.monotonic())
 
 
-def _too_few(candidates: Sequence[Sampler], losses: Sequence[Loss]) -> bool:
+def _too_few(candidates: Sequence[Sampler], losses: Sequence[UnknownCreate]) -> bool:
     listed = Counter(sampler.base_model for sampler in candidates)
     return any(listed[model] < len(group) for model, group in by_model(losses).items())

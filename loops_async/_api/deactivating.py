@@ -49,7 +49,7 @@ SHORTEST_BACKOFF: Final = 0.01
 _ENDLESS: Final = 2**62
 
 
-class Releases:
+class Deactivator:
     """Release samplers through one transport, before everything else that wants to be sent."""
 
     def __init__(self, transport: Transport) -> None:
@@ -85,7 +85,7 @@ class Releases:
         except TimeoutError:
             pass
         once = evolve(policy, attempts=1)
-        return await self.release(sampler_id, once, is_new=is_new, troubled=troubled, priority=Priority.LAST_LOOK)
+        return await self.release(sampler_id, once, is_new=is_new, troubled=troubled, priority=Priority.FINAL)
 
     async def release(
         self,
@@ -131,7 +131,7 @@ class Releases:
                 raise
             return True
 
-        return await with_retries(attempt, policy, _is_worth_another, self._transport.governor.held)
+        return await with_retries(attempt, policy, _is_worth_another, self._transport.limiter.held)
 
     async def _status(self, sampler_id: str, priority: Priority) -> str | None:
         """Look a sampler up; return its status, None if there is none of that id, and nothing if the look fails."""

@@ -15,7 +15,7 @@ from . import codec
 from .deactivating import RELEASED
 from .samplers import Samplers
 from .sessions import Sessions
-from .unknown_creates import Follower, Loss
+from .unknown_creates import Follower, UnknownCreate
 
 
 class Launches:
@@ -45,8 +45,10 @@ class Launches:
         """Create a sampler, as `samplers.create()` does, but for a lost one: that is still to be settled."""
         return await self._samplers._create(session_id, spec, follower)
 
-    async def settle(self, losses: Sequence[Loss], *, adopt: bool) -> tuple[Sampler | CreateOutcomeUnknown, ...]:
-        """Find out what lost creates may have made; see `Creates.settle`."""
+    async def settle(
+        self, losses: Sequence[UnknownCreate], *, adopt: bool
+    ) -> tuple[Sampler | CreateOutcomeUnknown, ...]:
+        """Find out what lost creates may have made; see `SamplerCreator.settle`."""
         return await self._creates.settle(losses, adopt=adopt)
 
     async def release(
@@ -57,7 +59,7 @@ class Launches:
         is_new: Callable[[], bool],
         troubled: Callable[[LoopsError], None],
     ) -> bool:
-        """Release a sampler; see `Releases.release_within`."""
+        """Release a sampler; see `Deactivator.release_within`."""
         return await self._releases.release_within(sampler_id, within, is_new=is_new, troubled=troubled)
 
     def own(self, *sampler_ids: str) -> None:

@@ -6,13 +6,13 @@ from urllib.parse import urlsplit
 
 from .. import _validate
 from .._http.limiter import Priority
-from .._http.requests import Request, deactivation, path_of, query_of, sampler_request, trusted_with_key
+from .._http.requests import Request, deactivation, encode_query, join_path, may_receive_key, sampler_request
 from .._http.retry import may_be_repeated, with_retries
 from .._http.transport import Transport
 from ..models import CheckpointPath, Sampler, SamplerSpec
 from . import codec
-from .creating import Creates
-from .deactivating import Releases
+from .creating import SamplerCreator
+from .deactivating import Deactivator
 from .unknown_creates import Follower
 
 
@@ -21,10 +21,10 @@ class Samplers:
 
     def __init__(self, transport: Transport, home: tuple[str, ...]) -> None:
         self._transport = transport
-        self._collection = path_of(*home, "samplers")
+        self._collection = join_path(*home, "samplers")
         self._list_request = Request("GET", self._collection)
-        self._releases = Releases(transport)
-        self._creates = Creates(transport, self._list_request, self._releases)
+        self._releases = Deactivator(transport)
+        self._creates = SamplerCreator(transport, self._list_request, self._releases)
 
     async def create(
         self,
@@ -65,7 +65,7 @@ class Samplers:
         return await self._create(session_id, spec)
 
     async def _create(self, session_id: str, spec: SamplerSpec, follower: Follower | None = None) -> Sampler:
-        body = {"session_id": _validate.text("session_id", session_id), **codec.spec_fields(spec)}
+        body = {"session_id": _validate.require_str("session_id", session_id), **codec.spec_fields(spec)}
         request = Request("POST", self._collection, body=codec.encode(body))
         return await self._creates.create(request, spec, follower)
 
@@ -95,7 +95,7 @@ class Samplers:
 
         Source: `GET /v1/loops/samplers` or `GET /v1/teams/{team_id}/loops/samplers`.
         """
-        query = query_of(scope=_validate.optional_text("scope", scope))
+        query = encode_query(scope=_validate.optional_str("scope", scope))
         request = Request("GET", self._collection, query)
         samplers = codec.decode_samplers(await self._transport.read(request), str(request))
         self._creates.know(*(sampler.id for sampler in samplers))
@@ -136,7 +136,7 @@ class Samplers:
         async def attempt() -> None:
             await self._transport.once(request, Priority.WAKE, url=url)
 
-        await with_retries(attempt, self._transport.retry, may_be_repeated, self._transport.governor.held)
+        await with_retries(attempt, self._transport.retry, may_be_repeated, self._transport.limiter.held)
 
     def _know(self, sampler_id: str) -> None:
         self._creates.know(sampler_id)
@@ -151,9 +151,11 @@ def wake_url(sampler: Sampler, base_url: str) -> str:
         raise TypeError(f"wake needs a Sampler, which has the address, not {type(sampler).__name__}; get it by its id")
     url = sampler.base_url
     if not url and sampler.model_id and sampler.deployment_id:
-        model, deployment = (_validate.segment("id", part) for part in (sampler.model_id, sampler.deployment_id))
-        url = f"https://model-{model}.api.baseten.co{path_of('deployment', deployment, 'sync')}"
-    if not trusted_with_key(url, base_url):
+        model, deployment = (
+            _validate.require_path_segment("id", part) for part in (sampler.model_id, sampler.deployment_id)
+        )
+        url = f"https://model-{model}.api.baseten.co{join_path('deployment', deployment, 'sync')}"
+    if not may_receive_key(url, base_url):
         raise ValueError(
             f"refusing to send the API key to {url!r}: sampler {sampler.id} is neither on an https host under "
             "baseten.co nor on the control plane's own origin"

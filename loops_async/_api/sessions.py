@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import _validate
 from .._http.limiter import Priority
-from .._http.requests import Request, path_of
+from .._http.requests import Request, join_path
 from .._http.transport import Transport
 from ..models import Session
 from . import codec
@@ -25,7 +25,7 @@ class Sessions:
 
         Source: `POST /v1/loops/sessions` or `POST /v1/teams/{team_id}/loops/sessions`; no body is sent.
         """
-        request = Request("POST", path_of(*self._home, "sessions"))
+        request = Request("POST", join_path(*self._home, "sessions"))
         return codec.decode_session(await self._transport.read(request, Priority.CREATE), str(request))
 
     async def get(self, id: str) -> Session:
@@ -37,5 +37,5 @@ class Sessions:
 
         Source: `GET /v1/loops/sessions/{session_id}`.
         """
-        request = Request("GET", path_of("v1", "loops", "sessions", _validate.segment("session id", id)))
+        request = Request("GET", join_path("v1", "loops", "sessions", _validate.require_path_segment("session id", id)))
         return codec.decode_session(await self._transport.read(request), str(request))

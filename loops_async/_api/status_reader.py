@@ -12,7 +12,7 @@ from . import codec
 from .samplers import Samplers
 
 
-class Statuses:
+class ApiStatusReader:
     """Ask for statuses on behalf of waits. A last look does not wait for the end of a pause."""
 
     def __init__(self, transport: Transport, samplers: Samplers, list_request: Request) -> None:
@@ -20,15 +20,15 @@ class Statuses:
         self._samplers = samplers
         self._list_request = list_request
 
-    async def one(self, sampler_id: str, *, last_look: bool) -> tuple[Sampler, int, float]:
+    async def one(self, sampler_id: str, *, final: bool) -> tuple[Sampler, int, float]:
         """Ask for one sampler, once; return it, the bytes of the answer and the seconds that it took."""
         request = sampler_request(sampler_id)
-        body, seconds = await self._transport.timed(request, _priority(last_look))
+        body, seconds = await self._transport.timed(request, _priority(final))
         return codec.decode_sampler(body, str(request), sampler_id), len(body), seconds
 
-    async def all(self, *, last_look: bool, limit: float) -> tuple[codec.Listing, float]:
+    async def all(self, *, final: bool, limit: float) -> tuple[codec.Listing, float]:
         """Ask for all of the caller's samplers, once, for *limit* seconds; return them and the seconds that it took."""
-        body, seconds = await self._transport.timed(self._list_request, _priority(last_look), limit=limit)
+        body, seconds = await self._transport.timed(self._list_request, _priority(final), limit=limit)
         # Reading five megabytes, scanning them and telling the waits each take some milliseconds: one turn of the
         # event loop for each.
         await asyncio.sleep(0)
@@ -45,5 +45,5 @@ class Statuses:
         await self._samplers.wake(sampler)
 
 
-def _priority(last_look: bool) -> Priority:
-    return Priority.LAST_LOOK if last_look else Priority.READ
+def _priority(final: bool) -> Priority:
+    return Priority.FINAL if final else Priority.READ

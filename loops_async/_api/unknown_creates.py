@@ -25,7 +25,7 @@ _SHUT_DOWN: Final = frozenset({DeploymentStatus.DEACTIVATING, DeploymentStatus.I
 
 
 @frozen
-class Moment:
+class Timestamps:
     """A moment on two clocks."""
 
     utc: datetime
@@ -34,14 +34,14 @@ class Moment:
 
 
 @frozen(eq=False)
-class Loss:
+class UnknownCreate:
     """A create that may or may not have made a sampler."""
 
     unknown: CreateOutcomeUnknown
     """What its caller is to be told; its `__cause__` is what the request came to."""
-    began: Moment
+    began: Timestamps
     """The moment before its POST."""
-    ended: Moment
+    ended: Timestamps
     """When it could have been processed at the latest."""
 
     @property
@@ -76,22 +76,22 @@ class Follower(Protocol):
         """Take that the POST made nothing; it may be sent again, and be announced again."""
         ...
 
-    def lost(self, loss: Loss) -> None:
+    def lost(self, loss: UnknownCreate) -> None:
         """Take that nobody knows what the POST made. With a follower, it is for him to have it settled."""
         ...
 
 
-def by_model(losses: Iterable[Loss]) -> dict[str, list[Loss]]:
+def by_model(losses: Iterable[UnknownCreate]) -> dict[str, list[UnknownCreate]]:
     """Group *losses* by their base model, each group in the order of its creates."""
-    groups: defaultdict[str, list[Loss]] = defaultdict(list)
+    groups: defaultdict[str, list[UnknownCreate]] = defaultdict(list)
     for loss in sorted(losses, key=lambda each: (each.began.monotonic, each.began.utc)):
         groups[loss.spec.base_model].append(loss)
     return dict(groups)
 
 
 def shared(
-    losses: Sequence[Loss], candidates: tuple[Sampler, ...], known: Mapping[str, float]
-) -> dict[Loss, tuple[Sampler, ...]]:
+    losses: Sequence[UnknownCreate], candidates: tuple[Sampler, ...], known: Mapping[str, float]
+) -> dict[UnknownCreate, tuple[Sampler, ...]]:
     """Return which of the *candidates* each of the *losses* may have made, all of one base model, in their order."""
     # Whatever the last to begin and the first to end may have made, all may have: a burst need not be gone through.
     strictest = (losses[-1], min(losses, key=lambda loss: loss.ended.utc)) if losses else ()
@@ -101,8 +101,8 @@ def shared(
 
 
 def matched(
-    losses: Sequence[Loss], candidates: Iterable[Sampler], known: Mapping[str, float]
-) -> dict[Loss, Sampler] | None:
+    losses: Sequence[UnknownCreate], candidates: Iterable[Sampler], known: Mapping[str, float]
+) -> dict[UnknownCreate, Sampler] | None:
     """Give each of the *candidates* to one of the *losses*, all of one base model and in the order of their creates.
 
     None if that is no safe thing to do: the creates did not all ask for the same, so that it matters who gets which;
@@ -112,7 +112,7 @@ def matched(
     if len({loss.spec for loss in losses}) > 1:
         return None
     free = list(losses)
-    given: dict[Loss, Sampler] = {}
+    given: dict[UnknownCreate, Sampler] = {}
     # What was known early can only be an early create's, so it chooses first, and takes the latest that it can.
     for sampler in sorted(candidates, key=lambda each: known.get(each.id, math.inf)):
         loss = next((each for each in reversed(free) if each.may_have_made(sampler, known.get(sampler.id))), None)

@@ -32,7 +32,7 @@ _BY_STATUS: Mapping[int, type[APIError]] = {
 }
 
 
-def error_from(
+def api_error(
     request: Request, status: int, headers: Mapping[str, str], text: str, scrub: Callable[[str], str] = str
 ) -> APIError:
     """Make the error for an answer whose status is not 2xx.
@@ -149,7 +149,7 @@ def http_date(value: str) -> datetime | None:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def surely_refused(status: int) -> bool:
+def proves_not_created(status: int) -> bool:
     """Tell whether *status* proves that a create was not processed.
 
     408 and 499 are given by gateways that lost patience while the service may go on; 303, and by habit 302, point to

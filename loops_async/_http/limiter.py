@@ -16,7 +16,7 @@ from enum import IntEnum
 class Priority(IntEnum):
     """How urgent a request is; smaller goes first."""
 
-    LAST_LOOK = 0
+    FINAL = 0
     """The one look that a wait takes at its deadline: it waits for no pause, and for none but its like."""
     TEARDOWN = 1
     """Whatever stops a bill."""
@@ -26,7 +26,7 @@ class Priority(IntEnum):
     """What goes to the samplers' own addresses: a data plane that hangs must not keep the control plane's places."""
 
 
-class Governor:
+class RequestLimiter:
     """Admit requests: at most *limit* at once, none during a pause, the most urgent first.
 
     Last looks go beyond that, up to *limit* of them: whatever hangs or queues must not take their only chance. Wakes
@@ -76,7 +76,7 @@ class Governor:
 
     def release(self, priority: Priority) -> None:
         """Give a place back that was taken with *priority*."""
-        if priority is Priority.LAST_LOOK:
+        if priority is Priority.FINAL:
             self._looking -= 1
         else:
             self._active -= 1
@@ -84,13 +84,13 @@ class Governor:
         self._admit()
 
     def _has_place(self, priority: Priority, held: float) -> bool:
-        if priority is Priority.LAST_LOOK:
+        if priority is Priority.FINAL:
             return self._looking < self._limit
         free = held <= 0 and self._active < self._limit
         return free and (priority is not Priority.WAKE or self._waking < max(1, self._limit // 4))
 
     def _take(self, priority: Priority) -> None:
-        if priority is Priority.LAST_LOOK:
+        if priority is Priority.FINAL:
             self._looking += 1
         else:
             self._active += 1

@@ -37,7 +37,7 @@ class Request:
         return f"{self.method} {self.path}"
 
 
-def path_of(*segments: str) -> str:
+def join_path(*segments: str) -> str:
     """Join *segments* to a path, each quoted so that it stays one segment."""
     return "".join(f"/{quoted(segment)}" for segment in segments)
 
@@ -47,19 +47,19 @@ def quoted(segment: str) -> str:
     return segment if segment.isalnum() and segment.isascii() else quote(segment, safe="")
 
 
-def query_of(**parameters: str | int | None) -> str:
+def encode_query(**parameters: str | int | None) -> str:
     """Encode the parameters that are not None."""
     return urlencode({name: value for name, value in parameters.items() if value is not None})
 
 
 def sampler_request(sampler_id: str) -> Request:
     """Build `GET /v1/loops/samplers/{id}`."""
-    return Request("GET", f"{_SAMPLERS}/{quoted(_validate.segment('sampler id', sampler_id))}")
+    return Request("GET", f"{_SAMPLERS}/{quoted(_validate.require_path_segment('sampler id', sampler_id))}")
 
 
 def deactivation(sampler_id: str) -> Request:
     """Build `POST /v1/loops/samplers/{id}/deactivate`."""
-    return Request("POST", f"{_SAMPLERS}/{quoted(_validate.segment('sampler id', sampler_id))}/deactivate")
+    return Request("POST", f"{_SAMPLERS}/{quoted(_validate.require_path_segment('sampler id', sampler_id))}/deactivate")
 
 
 _SAMPLERS = "/v1/loops/samplers"
@@ -67,7 +67,7 @@ _SAMPLERS = "/v1/loops/samplers"
 
 def check_base_url(value: object) -> str:
     """Return *value* without a trailing slash if a key may be sent there: https, or http on loopback."""
-    value = _validate.text("base_url", value)
+    value = _validate.require_str("base_url", value)
     try:
         parts = urlsplit(value)
         host, _ = parts.hostname, parts.port
@@ -99,7 +99,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def trusted_with_key(url: str, base_url: str) -> bool:
+def may_receive_key(url: str, base_url: str) -> bool:
     """Tell whether *url*, which came from an answer, may be sent the key.
 
     That is an https host under baseten.co, or the control plane's own origin.

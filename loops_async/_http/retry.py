@@ -46,11 +46,11 @@ class RetryPolicy:
     """Seconds: a longer `Retry-After` is cut to this."""
 
     def __attrs_post_init__(self) -> None:
-        if _validate.optional_count("attempts", self.attempts) is None:
+        if _validate.optional_positive_int("attempts", self.attempts) is None:
             raise TypeError("attempts must be an int, not None")
-        _validate.number("factor", self.factor, minimum=1.0)
+        _validate.require_number("factor", self.factor, minimum=1.0)
         for name in ("initial", "maximum", "total", "retry_after_maximum"):
-            _validate.number(name, getattr(self, name))
+            _validate.require_number(name, getattr(self, name))
 
 
 def may_be_repeated(error: BaseException) -> bool:

@@ -18,8 +18,8 @@ from attrs import frozen
 from yarl import URL
 
 from ..errors import APIError, LoopsError, TransportError
-from .failures import error_from, http_date
-from .limiter import Governor, Priority
+from .failures import api_error, http_date
+from .limiter import Priority, RequestLimiter
 from .requests import Request
 from .retry import REPEATABLE_STATUSES, RetryPolicy, may_be_repeated, with_retries
 
@@ -65,7 +65,7 @@ class ApiKey:
 
 
 @frozen
-class Answer:
+class Response:
     """A 2xx answer, read to its end or to where it was cut."""
 
     body: bytes
@@ -90,7 +90,7 @@ class Transport:
         self._key = key
         self.base_url = base_url
         self.retry = retry
-        self.governor = Governor(max_connections)
+        self.limiter = RequestLimiter(max_connections)
         self._session = session
         self._owns_session = session is None
         self._user_agent = user_agent
@@ -120,7 +120,7 @@ class Transport:
         async def attempt() -> bytes:
             return await self.once(request, priority)
 
-        return await with_retries(attempt, self.retry, may_be_repeated, self.governor.held)
+        return await with_retries(attempt, self.retry, may_be_repeated, self.limiter.held)
 
     async def once(self, request: Request, priority: Priority, *, url: str | None = None) -> bytes:
         """Send a request a single time; return the body. Raises as `read` does.
@@ -144,27 +144,27 @@ class Transport:
         except TimeoutError:
             raise TransportError(f"no answer in {limit:.1f} s", request.method, request.path) from None
         finally:
-            self.governor.release(priority)
+            self.limiter.release(priority)
         if answer.cut is not None:
             raise answer.cut
         return answer.body, time.monotonic() - began
 
-    async def create(self, request: Request) -> Answer:
+    async def create(self, request: Request) -> Response:
         """Send a create a single time; the caller must have been let in with `admit()`. Raises as `read` does."""
         return await self.exchange(request, self._create_timeout)
 
     async def admit(self, priority: Priority) -> None:
-        """Take a place among the requests in flight; `governor.release()` gives it back.
+        """Take a place among the requests in flight; `limiter.release()` gives it back.
 
         Raises:
             RuntimeError: The client is closed, or belongs to another event loop.
         """
         self._check_open(priority)
-        await self.governor.acquire(priority)
+        await self.limiter.acquire(priority)
         try:
             self._check_open(priority)
         except RuntimeError:
-            self.governor.release(priority)
+            self.limiter.release(priority)
             raise
 
     def _check_open(self, priority: Priority) -> None:
@@ -174,12 +174,12 @@ class Transport:
         elif self._loop is not loop:
             raise RuntimeError("this LoopsClient belongs to another event loop; make one client per loop")
         # What is under way when the client closes may still release what it made.
-        if self._closing and priority not in {Priority.TEARDOWN, Priority.LAST_LOOK}:
+        if self._closing and priority not in {Priority.TEARDOWN, Priority.FINAL}:
             raise RuntimeError("this LoopsClient is closed")
         if self._session is not None and self._session.closed:
             raise RuntimeError("the aiohttp session that LoopsClient was given is closed")
 
-    async def exchange(self, request: Request, timeout: aiohttp.ClientTimeout, *, url: str | None = None) -> Answer:
+    async def exchange(self, request: Request, timeout: aiohttp.ClientTimeout, *, url: str | None = None) -> Response:
         """Send a request and read its answer. Raises as `read` does, but hands on a 2xx that was cut short."""
         session = self._open_session()
         failure: LoopsError
@@ -199,7 +199,7 @@ class Transport:
                 if (date := response.headers.get("Date")) is not None:
                     self._dated = date, time.time()
                 if response.status < 300:
-                    return Answer(*await self._body_of(response, request))
+                    return Response(*await self._body_of(response, request))
                 failure = self._error(request, response, (await self._body_of(response, request))[0], url is None)
             del response
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
@@ -231,10 +231,10 @@ class Transport:
         self, request: Request, response: aiohttp.ClientResponse, body: bytes, of_control_plane: bool
     ) -> APIError:
         text = body.decode("utf-8", "replace")
-        error = error_from(request, response.status, response.headers, text, self._key.scrub)
+        error = api_error(request, response.status, response.headers, text, self._key.scrub)
         # A refusal that is none of haste, and a sampler that is busy, must not keep others from being released.
         if error.retry_after is not None and of_control_plane and error.status in REPEATABLE_STATUSES:
-            self.governor.hold(min(error.retry_after, self.retry.retry_after_maximum))
+            self.limiter.hold(min(error.retry_after, self.retry.retry_after_maximum))
         return error
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -252,14 +252,14 @@ class Transport:
             # Queueing in the caller's pool would count against our timeouts.
             for limit in (connector.limit, getattr(connector, "limit_per_host", 0)):
                 if limit:
-                    self.governor.lower_limit(limit)
+                    self.limiter.lower_limit(limit)
         return self._session
 
     def begin_close(self) -> None:
         """Refuse every new request but those that release something."""
         self._closing = True
         if self._loop is not None:
-            self.governor.close()
+            self.limiter.close()
 
     async def aclose(self) -> None:
         """Close the session, unless it is the caller's."""

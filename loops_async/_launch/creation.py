@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from .._api.unknown_creates import Loss
+from .._api.unknown_creates import UnknownCreate
 from ..errors import CreateOutcomeUnknown, TransportError
 from ..models import Sampler, SamplerSpec
 from . import journal_records
@@ -29,7 +29,7 @@ class Creation:
         """Whether it may have made a sampler that nobody knows yet: then it must not be cut off."""
         self.is_over = False
         """Whether it has made a sampler."""
-        self.loss: Loss | None = None
+        self.loss: UnknownCreate | None = None
         self.verdict: asyncio.Future[Sampler | CreateOutcomeUnknown] = asyncio.get_running_loop().create_future()
         """What a lost one is found to have made."""
         self._journal = journal
@@ -57,7 +57,7 @@ class Creation:
             # It would be sent again after a while, and there is nobody to send it for any more.
             self._task.cancel()
 
-    def lost(self, loss: Loss) -> None:
+    def lost(self, loss: UnknownCreate) -> None:
         """Take that nobody knows what the POST made."""
         self.loss = loss
 

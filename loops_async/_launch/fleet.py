@@ -10,7 +10,7 @@ from .. import _validate
 from ..errors import LaunchError
 from ..models import Sampler
 from .member import Member
-from .supervisor import Launching
+from .supervisor import LaunchSupervisor
 
 TOGETHER: Final = 0.5
 """Seconds for which `active()` waits for more failures after the one that decides, so that it can tell of them all:
@@ -24,7 +24,7 @@ class Fleet:
     number of such loops may run, each one sees every member once.
     """
 
-    def __init__(self, members: tuple[Member, ...], launching: Launching, session_id: str | None) -> None:
+    def __init__(self, members: tuple[Member, ...], launching: LaunchSupervisor, session_id: str | None) -> None:
         self._members = members
         self._launching = launching
         self._session_id = session_id
@@ -68,7 +68,7 @@ class Fleet:
                 failed so far, in the order of the specs, and comes a moment after the failure that decides, in which
                 more failures are waited for. The other members go on.
         """
-        needed = _validate.optional_count("at_least", at_least) or len(self._members)
+        needed = _validate.optional_positive_int("at_least", at_least) or len(self._members)
         if needed > len(self._members):
             raise ValueError(f"at_least is {needed}, more than the fleet has members: {len(self._members)}")
         while len(self._settled) - self._failed < needed:

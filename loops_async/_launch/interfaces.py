@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from .._api.unknown_creates import Follower, Loss
+from .._api.unknown_creates import Follower, UnknownCreate
 from .._wait.waiter import SupportsWaiting
 from ..errors import CreateOutcomeUnknown, LoopsError
 from ..models import Sampler, SamplerSpec
@@ -31,7 +31,9 @@ class Launches(Protocol):
         """Create a sampler, as `samplers.create()` does, but for a lost one: that is still to be settled."""
         ...
 
-    async def settle(self, losses: Sequence[Loss], *, adopt: bool) -> tuple[Sampler | CreateOutcomeUnknown, ...]:
+    async def settle(
+        self, losses: Sequence[UnknownCreate], *, adopt: bool
+    ) -> tuple[Sampler | CreateOutcomeUnknown, ...]:
         """Find out what lost creates may have made; return for each what its caller is to be told, in order."""
         ...
 

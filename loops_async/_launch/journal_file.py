@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Self, TypeVar
 
-from .._aio import outlast, protected
+from .._aio import spawn_shielded, wait_through_cancellation
 from . import journal_records
 
 try:
@@ -51,8 +51,8 @@ class JournalFile:
             ValueError: It is a file of something else.
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="loops-async-journal")
-        opening = protected(_in_thread(thread, lambda: _open(path, create=create)))
-        cancelled = await outlast(opening)
+        opening = spawn_shielded(_in_thread(thread, lambda: _open(path, create=create)))
+        cancelled = await wait_through_cancellation(opening)
         if (failure := opening.exception()) is not None:
             thread.shutdown(wait=False)
             raise cancelled or failure
@@ -62,7 +62,7 @@ class JournalFile:
             raise cancelled
         return journal
 
-    async def read(self) -> journal_records.Account:
+    async def read(self) -> journal_records.Replay:
         """Add up what it says. Raises ValueError if it is no journal."""
         return await _in_thread(self._thread, lambda: _account(self._fd, self.path))
 
@@ -107,13 +107,13 @@ class JournalFile:
 
     async def close(self) -> None:
         """Write what is left, and unlock the file. A cancel does not cut it short, and comes afterwards."""
-        cancelled = await outlast(protected(self.flush()))
+        cancelled = await wait_through_cancellation(spawn_shielded(self.flush()))
         self.shut()
         if cancelled is not None:
             raise cancelled
 
     def _start(self) -> asyncio.Task[None]:
-        self._writer = protected(self._write())
+        self._writer = spawn_shielded(self._write())
         # What it fails with is told by `failure`, and by the futures of what it was to write.
         self._writer.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._writer
@@ -186,10 +186,10 @@ class NoJournal:
         """Do nothing."""
 
 
-async def read_locked(path: str) -> journal_records.Account:
+async def read_locked(path: str) -> journal_records.Replay:
     """Read a journal that nobody writes to. Raises as `JournalFile.open` does."""
 
-    def read() -> journal_records.Account:
+    def read() -> journal_records.Replay:
         fd = _opened(path, os.O_RDONLY)
         try:
             _lock(fd, path, shared=True)
@@ -242,7 +242,7 @@ def _lock(fd: int, path: str, *, shared: bool) -> None:
         raise BlockingIOError(errno.EAGAIN, f"the journal is in use: {who} is still running", path) from None
 
 
-def _account(fd: int, path: str) -> journal_records.Account:
+def _account(fd: int, path: str) -> journal_records.Replay:
     chunks: list[bytes] = []
     while chunk := os.pread(fd, 1 << 20, sum(map(len, chunks))):
         chunks.append(chunk)

@@ -96,7 +96,7 @@ def line(record: Record) -> bytes:
 
 
 @frozen
-class OpenCreate:
+class UnresolvedCreate:
     """A create that may have made a sampler whose id was never learnt."""
 
     spec: SamplerSpec
@@ -107,7 +107,7 @@ class OpenCreate:
 
 
 @frozen
-class Held:
+class LiveSampler:
     """A sampler that is still to be released."""
 
     at: datetime
@@ -117,12 +117,12 @@ class Held:
 
 
 @define
-class Account:
+class Replay:
     """What the records of a journal add up to."""
 
-    open: dict[tuple[str, int], OpenCreate] = Factory(dict)
+    open: dict[tuple[str, int], UnresolvedCreate] = Factory(dict)
     """Creates without an end, by launch and number."""
-    held: dict[str, Held] = Factory(dict)
+    held: dict[str, LiveSampler] = Factory(dict)
     """Samplers without an end, by their ids."""
     known: set[str] = Factory(set)
     """Ids of all samplers that the journal ever named."""
@@ -140,27 +140,27 @@ class Account:
                 self.homes[record.launch] = record.home
                 self.pid = record.pid
             case Intent():
-                self.open[record.launch, record.create] = OpenCreate(
+                self.open[record.launch, record.create] = UnresolvedCreate(
                     _spec_of(record), _aware(record.at), self.homes.get(record.launch, "")
                 )
             case Refused():
                 self.open.pop((record.launch, record.create), None)
             case Created():
                 self.open.pop((record.launch, record.create), None)
-                self.held[record.sampler_id] = Held(_aware(record.at), self.homes.get(record.launch, ""))
+                self.held[record.sampler_id] = LiveSampler(_aware(record.at), self.homes.get(record.launch, ""))
                 self.known.add(record.sampler_id)
             case Released() | HandedOver():
                 self.held.pop(record.sampler_id, None)
                 self.known.add(record.sampler_id)
 
 
-def read(content: bytes) -> Account:
+def read(content: bytes) -> Replay:
     """Add up a journal.
 
     Raises:
         ValueError: This is no journal: there is something in it, and no line of it is a record.
     """
-    account = Account()
+    account = Replay()
     *lines, torn = content.split(b"\n")
     records = 0
     for number, text in enumerate(lines, start=1):

@@ -14,8 +14,8 @@ from typing import Final, Protocol, get_args
 from attrs import evolve
 
 from .. import _validate
-from .._aio import outlast, protected
-from .._wait.interfaces import C, StatusReads
+from .._aio import spawn_shielded, wait_through_cancellation
+from .._wait.interfaces import C, StatusReader
 from .._wait.policy import PollPolicy
 from .._wait.waiter import DEFAULT_TIMEOUT, check_wait
 from ..errors import LoopsError, TeardownError
@@ -24,7 +24,7 @@ from .fleet import Fleet
 from .interfaces import SupportsLaunches
 from .journal_file import JournalFile, NoJournal
 from .member import Member
-from .supervisor import Launching, Settings, Teardown
+from .supervisor import LaunchSupervisor, Settings, Teardown
 from .teardown import Ending
 
 logger = logging.getLogger("loops_async")
@@ -37,7 +37,7 @@ had kept."""
 class SupportsFleets(SupportsLaunches, Protocol):
     """What `launch()` needs of a client."""
 
-    def _companion(self, kind: type[C], make: Callable[[StatusReads], C]) -> C: ...
+    def _companion(self, kind: type[C], make: Callable[[StatusReader], C]) -> C: ...
 
 
 def launch(
@@ -104,7 +104,7 @@ def launch(
         raise ValueError("timeout must be above 0: in no time at all nothing comes up")
     if not isinstance(adopt_unknown, bool):
         raise TypeError(f"adopt_unknown must be a bool, not {type(adopt_unknown).__name__}")
-    if _validate.optional_count("max_concurrent_creates", max_concurrent_creates) is None:
+    if _validate.optional_positive_int("max_concurrent_creates", max_concurrent_creates) is None:
         raise TypeError("max_concurrent_creates must be an int, not None")
     if isinstance(relaunches, bool) or not isinstance(relaunches, int):
         raise TypeError(f"relaunches must be an int, not {type(relaunches).__name__}")
@@ -118,15 +118,15 @@ def launch(
         max_concurrent_creates=max_concurrent_creates,
         relaunches=relaunches,
         teardown=teardown,
-        teardown_timeout=_validate.number("teardown_timeout", teardown_timeout, exclusive=True),
+        teardown_timeout=_validate.require_number("teardown_timeout", teardown_timeout, exclusive=True),
         adopt_unknown=adopt_unknown,
         on_status=on_status,
     )
     members = tuple(Member(index, spec) for index, spec in enumerate(_specs(specs)))
     if journal is not None and not isinstance(journal, (str, os.PathLike)):
         raise TypeError(f"journal must be a str or a path, not {type(journal).__name__}")
-    path = None if journal is None else _validate.text("journal", os.fspath(journal))
-    return Launch(client, members, settings, _validate.optional_text("session_id", session_id), path)
+    path = None if journal is None else _validate.require_str("journal", os.fspath(journal))
+    return Launch(client, members, settings, _validate.optional_str("session_id", session_id), path)
 
 
 def _specs(specs: Iterable[SamplerSpec | str]) -> list[SamplerSpec]:
@@ -180,7 +180,7 @@ class Launch:
         self._session_id = session_id
         self._path = path
         self._is_entered = False
-        self._launching: Launching
+        self._launching: LaunchSupervisor
         self._last: Ending
         self._siblings: _Launches
         self._ending: asyncio.Task[TeardownError | None] | None = None
@@ -195,7 +195,7 @@ class Launch:
             if self._session_id is None and self._members:
                 self._session_id = await self._client._launches.session()
             settings = evolve(self._settings, adopt_unknown=self._settings.adopt_unknown and await self._take_stock())
-            launching = Launching(self._client, self._members, settings, journal, self._session_id or "")
+            launching = LaunchSupervisor(self._client, self._members, settings, journal, self._session_id or "")
             await launching.announce()
         except BaseException:
             await journal.close()
@@ -216,9 +216,9 @@ class Launch:
         left: Exception | None = None
         for _ in range(ATTEMPTS):
             ending = self.end(failed=failed)
-            cancelled = await outlast(ending) or cancelled
+            cancelled = await wait_through_cancellation(ending) or cancelled
             # A cancel that comes here still makes this a bad end, for which the journal must be open.
-            cancelled = await outlast(protected(self._launching.journal.flush())) or cancelled
+            cancelled = await wait_through_cancellation(spawn_shielded(self._launching.journal.flush())) or cancelled
             interrupt = ending.exception()
             if interrupt is None:
                 left = ending.result()
@@ -241,9 +241,9 @@ class Launch:
             raise error
 
     def end(self, *, failed: bool) -> asyncio.Task[TeardownError | None]:
-        """Begin to end the launch, unless that has begun; return what is to be awaited with `outlast()`."""
+        """Begin to end the launch, unless that has begun; await it with `wait_through_cancellation()`."""
         if self._ending is None:
-            self._ending = protected(self._end(failed))
+            self._ending = spawn_shielded(self._end(failed))
         return self._ending
 
     async def _end(self, failed: bool) -> TeardownError | None:

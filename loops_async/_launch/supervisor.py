@@ -26,7 +26,7 @@ from typing import Literal, TypeAlias
 
 from attrs import frozen
 
-from .._aio import protected
+from .._aio import spawn_shielded
 from .._wait.policy import PollPolicy
 from .._wait.waiter import wait_until_active
 from ..errors import (
@@ -64,7 +64,7 @@ class Settings:
     on_status: Callable[[StatusChange], object] | None
 
 
-class Launching:
+class LaunchSupervisor:
     """The members of one launch, the samplers that they hold, and the tasks that look after them."""
 
     def __init__(
@@ -109,7 +109,7 @@ class Launching:
             self._expiry = loop.call_at(self._deadline, self._expire)
         self._unanswered.update(self.members)
         for member in self.members:
-            task = self.tasks[member] = protected(self._bring_up(member))
+            task = self.tasks[member] = spawn_shielded(self._bring_up(member))
             task.add_done_callback(partial(self._over, member))
 
     def stop(self) -> None:
@@ -289,7 +289,7 @@ class Launching:
     def _settle_lost(self) -> None:
         if self.lost and not self._unanswered:
             lost, self.lost = self.lost, []
-            settling = protected(self._look_for(lost))
+            settling = spawn_shielded(self._look_for(lost))
             self.settling.add(settling)
             settling.add_done_callback(self._looked)
 

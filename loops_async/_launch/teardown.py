@@ -15,11 +15,11 @@ import asyncio
 import logging
 from typing import Final
 
-from .._aio import protected
+from .._aio import spawn_shielded
 from ..errors import CreateOutcomeUnknown, TeardownError, TransportError
 from .member import Member
 from .remains import still_billed
-from .supervisor import Launching
+from .supervisor import LaunchSupervisor
 
 logger = logging.getLogger("loops_async")
 
@@ -39,7 +39,7 @@ NOTICE: Final = 2.0
 class Ending:
     """Take one launch down."""
 
-    def __init__(self, launching: Launching) -> None:
+    def __init__(self, launching: LaunchSupervisor) -> None:
         self.overdue: list[asyncio.Task[None]] = []
         """Tasks that still await the answer to a POST when the time is up; somebody must await them."""
         self._launching = launching
@@ -62,7 +62,7 @@ class Ending:
             # A second Ctrl-C strikes whatever runs in that moment; what it struck is begun anew.
             for _ in range(ROUNDS):
                 ends = [
-                    protected(self._end(member, failed))
+                    spawn_shielded(self._end(member, failed))
                     for member, task in self._launching.tasks.items()
                     if task not in self.overdue
                 ]

@@ -32,7 +32,7 @@ STALE: Final = 600.0
 """Seconds after which a list that was found dear is looked at once more."""
 
 
-class Prices:
+class PollCosts:
     """The measured prices of one client's polls. Times are in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
@@ -43,12 +43,12 @@ class Prices:
         self._list_seconds = 0.0
         self._measured_at: float | None = None
 
-    def saw_get(self, size: int, seconds: float) -> None:
+    def record_get(self, size: int, seconds: float) -> None:
         """Learn from an answer about one sampler, of *size* bytes, that took *seconds*."""
         self._get_bytes += MEMORY * (size - self._get_bytes)
         self._get_seconds += MEMORY * (seconds - self._get_seconds)
 
-    def saw_list(self, size: int, rows: int, wanted: int, seconds: float, now: float) -> None:
+    def record_list(self, size: int, rows: int, wanted: int, seconds: float, now: float) -> None:
         """Learn from a list of *size* bytes and *rows* rows, *wanted* of which were waited for; it took *seconds*."""
         self._list_seconds += MEMORY * (seconds - self._list_seconds)
         if rows:

@@ -45,7 +45,7 @@ class Listing(Protocol):
     def sampler(self, index: int) -> Sampler: ...
 
 
-class Item:
+class LazySampler:
     """An item of a list, read when it is first needed and not again."""
 
     __slots__ = ("_index", "_listing", "_sampler")
@@ -61,14 +61,14 @@ class Item:
         return self._sampler
 
 
-class StatusReads(Protocol):
+class StatusReader(Protocol):
     """What the source asks of a client."""
 
-    async def one(self, sampler_id: str, *, last_look: bool) -> tuple[Sampler, int, float]:
+    async def one(self, sampler_id: str, *, final: bool) -> tuple[Sampler, int, float]:
         """Ask once for one sampler; return it, the bytes of the answer and the seconds that it took."""
         ...
 
-    async def all(self, *, last_look: bool, limit: float) -> tuple[Listing, float]:
+    async def all(self, *, final: bool, limit: float) -> tuple[Listing, float]:
         """Ask once for all samplers, for *limit* seconds at most; return them and the seconds that it took."""
         ...
 
@@ -81,7 +81,7 @@ class StatusReads(Protocol):
         ...
 
 
-class Watcher(Protocol):
+class Subscriber(Protocol):
     """A wait, as the source sees it. Times are the event loop's."""
 
     policy: PollPolicy

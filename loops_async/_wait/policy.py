@@ -47,14 +47,16 @@ def _statuses(values: Iterable[str]) -> frozenset[str]:
     # A lone string is an iterable of its letters, which would make a policy that never settles.
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(f"a set of statuses is needed, such as {{DeploymentStatus.ACTIVE}}, not {values!r}")
-    return frozenset(_validate.text("status", value) for value in values)
+    return frozenset(_validate.require_str("status", value) for value in values)
 
 
 def _multiples(values: Mapping[str, float]) -> Mapping[str, float]:
     if not isinstance(values, Mapping):
         raise TypeError(f"multiples must map statuses to factors, not be {type(values).__name__}")
     return {
-        _validate.text("status", status): _validate.number(f"multiples[{status!r}]", factor, exclusive=True)
+        _validate.require_str("status", status): _validate.require_number(
+            f"multiples[{status!r}]", factor, exclusive=True
+        )
         for status, factor in values.items()
     }
 
@@ -100,14 +102,14 @@ class PollPolicy:
     _backoff: wait_exponential = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        _validate.number("initial", self.initial, minimum=1e-4)
-        _validate.number("factor", self.factor, minimum=1.0)
-        if _validate.number("maximum", self.maximum) < self.initial:
+        _validate.require_number("initial", self.initial, minimum=1e-4)
+        _validate.require_number("factor", self.factor, minimum=1.0)
+        if _validate.require_number("maximum", self.maximum) < self.initial:
             raise ValueError(f"maximum ({self.maximum:g} s) must not be below initial ({self.initial:g} s)")
-        if _validate.number("jitter", self.jitter) >= 1:
+        if _validate.require_number("jitter", self.jitter) >= 1:
             raise ValueError(f"jitter must be below 1, not {self.jitter!r}")
-        _validate.number("unhealthy_grace", self.unhealthy_grace)
-        _validate.number("missing_grace", self.missing_grace)
+        _validate.require_number("unhealthy_grace", self.unhealthy_grace)
+        _validate.require_number("missing_grace", self.missing_grace)
         if not isinstance(self.wake, bool):
             raise TypeError(f"wake must be a bool, not {type(self.wake).__name__}")
         if both := self.ready & self.failed:

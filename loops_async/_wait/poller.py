@@ -34,12 +34,12 @@ from typing import Any, Final
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 
-from .._aio import Alarm, outlast
+from .._aio import ResettableTimer, wait_through_cancellation
 from ..errors import APIError, AuthenticationError, LoopsError, PermissionDeniedError
 from ..models import DeploymentStatus, Sampler
-from .costs import Prices
-from .interfaces import Item, Listing, StatusReads, Watcher
-from .schedule import Entry, Schedule
+from .costs import PollCosts
+from .interfaces import LazySampler, Listing, StatusReader, Subscriber
+from .schedule import PolledSampler, Schedule
 
 logger = logging.getLogger("loops_async")
 
@@ -71,14 +71,14 @@ UNHEALTHY: Final = DeploymentStatus.UNHEALTHY.value
 SCALED_TO_ZERO: Final = DeploymentStatus.SCALED_TO_ZERO.value
 
 
-class StatusSource:
+class StatusPoller:
     """Poll the statuses that somebody waits for, and tell those who wait."""
 
-    def __init__(self, reads: StatusReads) -> None:
+    def __init__(self, reads: StatusReader) -> None:
         self._reads = reads
         self._schedule = Schedule()
-        self._prices = Prices()
-        self._alarm = Alarm()
+        self._costs = PollCosts()
+        self._alarm = ResettableTimer()
         self._task: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
@@ -88,7 +88,7 @@ class StatusSource:
         self._no_list_until = -math.inf
         self._strange: set[str] = set()
 
-    def join(self, sampler_id: str, watcher: Watcher) -> None:
+    def join(self, sampler_id: str, watcher: Subscriber) -> None:
         """Take *watcher* in; it is told of every answer about *sampler_id* from the next poll on."""
         loop = asyncio.get_running_loop()
         entry = self._schedule.add(sampler_id, watcher, loop.time())
@@ -96,9 +96,9 @@ class StatusSource:
         if self._task is None:
             # The poll serves everybody: it must not run in the context of whoever came first.
             self._task = loop.create_task(self._run(), name="loops-async-poll", context=contextvars.Context())
-        self._alarm.no_later_than(min(entry.due, entry.deadline))
+        self._alarm.bring_forward(min(entry.due, entry.deadline))
 
-    def leave(self, sampler_id: str, watcher: Watcher) -> bool:
+    def leave(self, sampler_id: str, watcher: Subscriber) -> bool:
         """Let *watcher* go, settled or not; return whether it was the last, which is to await `rest()`."""
         entry = self._schedule.entries.get(sampler_id)
         if entry is not None and watcher in entry.watchers:
@@ -123,7 +123,7 @@ class StatusSource:
         if task is self._task:
             self._task, self._ending = None, task
             task.cancel()
-        cancelled = await outlast(task)
+        cancelled = await wait_through_cancellation(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("polling ended with an error after the last wait had gone", exc_info=error)
         if cancelled is not None:
@@ -133,9 +133,9 @@ class StatusSource:
         entries = list(self._schedule.entries.values())
         self._schedule.entries.clear()
         self._give_up(entries, error)
-        self._alarm.no_later_than(-math.inf)
+        self._alarm.bring_forward(-math.inf)
 
-    def _give_up(self, entries: Iterable[Entry], error: Exception) -> None:
+    def _give_up(self, entries: Iterable[PolledSampler], error: Exception) -> None:
         for entry in entries:
             watchers, entry.watchers = entry.watchers, ()
             for watcher in watchers:
@@ -193,17 +193,17 @@ class StatusSource:
         if late:
             for entry in late:
                 self._expire(entry, now)
-            self._ask(late, now, last_look=True)
+            self._ask(late, now, final=True)
         if due and not (self._listing and len(due) > FEW):
             for entry in due:
                 entry.asking, entry.due = True, math.inf
-            self._ask(due, now, last_look=False)
+            self._ask(due, now, final=False)
         return bool(self._schedule.entries)
 
     def _until_next_tick(self, _: RetryCallState) -> float:
         return self._alarm.remaining()
 
-    def _expire(self, entry: Entry, now: float) -> None:
+    def _expire(self, entry: PolledSampler, now: float) -> None:
         """Tell the waits of *entry* whose deadline has come that their last look is taken."""
         entry.keen = True
         entry.due = entry.deadline = math.inf
@@ -212,23 +212,23 @@ class StatusSource:
                 watcher.expired()
             else:
                 entry.deadline = min(entry.deadline, watcher.deadline)
-        self._alarm.no_later_than(entry.deadline)
+        self._alarm.bring_forward(entry.deadline)
 
     # The requests
 
-    def _ask(self, entries: list[Entry], now: float, *, last_look: bool) -> None:
+    def _ask(self, entries: list[PolledSampler], now: float, *, final: bool) -> None:
         """Ask for *entries* by the cheaper plan."""
         listed = [entry for entry in entries if entry.unlisted_until <= now]
-        if self._may_list(now, last_look) and self._prices.list_is_cheaper(len(listed), now):
-            self._spawn(self._sweep(listed, now, last_look=last_look))
+        if self._may_list(now, final) and self._costs.list_is_cheaper(len(listed), now):
+            self._spawn(self._sweep(listed, now, final=final))
             # A list that fails again and again may be all that is broken: one GET tells.
             probe = listed[:1] if self._list_failures > 1 else []
             entries = [entry for entry in entries if entry.unlisted_until > now] + probe
         for entry in entries:
-            self._spawn(self._look(entry, now, last_look=last_look))
+            self._spawn(self._look(entry, now, final=final))
 
-    def _may_list(self, now: float, last_look: bool) -> bool:
-        return now >= self._no_list_until and (last_look or not self._listing)
+    def _may_list(self, now: float, final: bool) -> bool:
+        return now >= self._no_list_until and (final or not self._listing)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -242,44 +242,44 @@ class StatusSource:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._abandon(error if isinstance(error, Exception) else RuntimeError(f"polling broke off: {error!r}"))
 
-    async def _look(self, entry: Entry, requested: float, *, last_look: bool) -> None:
+    async def _look(self, entry: PolledSampler, requested: float, *, final: bool) -> None:
         """Ask for one sampler by its id."""
         loop = asyncio.get_running_loop()
         try:
-            sampler, size, seconds = await self._reads.one(entry.sampler_id, last_look=last_look)
+            sampler, size, seconds = await self._reads.one(entry.sampler_id, final=final)
         except LoopsError as exc:
             self._miss([entry], exc, requested)
         except Exception as exc:  # noqa: BLE001 -- a defect, or a session that the caller closed: no use in going on
             self._give_up([entry], exc)
         else:
             now = loop.time()
-            self._prices.saw_get(size, seconds)
+            self._costs.record_get(size, seconds)
             if self._list_failures > 1:
                 self._no_list_until = now + BROKEN_LIST
             self._serve(entry, sampler.status, lambda: sampler, requested, now)
-        if not last_look:
+        if not final:
             entry.asking = False
         if entry.watchers:
             due = self._schedule.reschedule(entry, requested, loop.time(), random.random())  # noqa: S311
-            self._alarm.no_later_than(due)
+            self._alarm.bring_forward(due)
         elif not self._schedule.entries:
-            self._alarm.no_later_than(-math.inf)
+            self._alarm.bring_forward(-math.inf)
 
-    async def _sweep(self, entries: list[Entry], requested: float, *, last_look: bool) -> None:
+    async def _sweep(self, entries: list[PolledSampler], requested: float, *, final: bool) -> None:
         """Ask for *entries* by a list, and serve everybody with it."""
         loop = asyncio.get_running_loop()
         chance = random.random()  # noqa: S311
-        requests, missing = self._requests, list[Entry]()
-        self._listing = self._listing or not last_look
-        patience = LAST_LIST if last_look else LIST_PATIENCE * (1 + self._prices.list_seconds)
+        requests, missing = self._requests, list[PolledSampler]()
+        self._listing = self._listing or not final
+        patience = LAST_LIST if final else LIST_PATIENCE * (1 + self._costs.list_seconds)
         try:
-            listing, seconds = await self._reads.all(last_look=last_look, limit=patience)
+            listing, seconds = await self._reads.all(final=final, limit=patience)
         except LoopsError as exc:
             refused = isinstance(exc, APIError) and 400 <= exc.status < 500 and exc.status not in {408, 429}
             if refused:
                 # To list needs another right than to get, and old services may not have the route: ask by GET.
                 self._no_list_until = loop.time() + NO_LIST
-            if refused or last_look:
+            if refused or final:
                 missing = entries
             else:
                 self._list_failed(entries, exc, requested, chance)
@@ -289,22 +289,22 @@ class StatusSource:
             self._list_failures = 0
             found = await self._serve_all(listing, requested, chance)
             now = loop.time()
-            self._prices.saw_list(listing.size, len(listing.rows), found, seconds, now)
+            self._costs.record_list(listing.size, len(listing.rows), found, seconds, now)
             # Absence tells nothing of its status; only that a list is no way to learn it.
             missing = [entry for entry in entries if entry.served_at < requested and entry.watchers]
             for entry in missing:
                 self._schedule.not_listed(entry, now)
         finally:
-            if not last_look and self._requests is requests:
+            if not final and self._requests is requests:
                 self._listing = False
         for entry in entries:
             entry.asking = False
         for entry in missing:
-            entry.asking = not last_look
-            self._spawn(self._look(entry, requested, last_look=last_look))
-        self._alarm.no_later_than(-math.inf)
+            entry.asking = not final
+            self._spawn(self._look(entry, requested, final=final))
+        self._alarm.bring_forward(-math.inf)
 
-    def _list_failed(self, entries: list[Entry], error: LoopsError, requested: float, chance: float) -> None:
+    def _list_failed(self, entries: list[PolledSampler], error: LoopsError, requested: float, chance: float) -> None:
         self._list_failures += 1
         self._miss(entries, error, requested)
         now = asyncio.get_running_loop().time()
@@ -336,7 +336,7 @@ class StatusSource:
                     entry.served_at = requested
                     entry.due = entry.pace.due
                 continue
-            self._serve(entry, status, Item(listing, index), requested, now)
+            self._serve(entry, status, LazySampler(listing, index), requested, now)
             if entry.keen:
                 schedule.reschedule(entry, requested, now, chance)
             else:
@@ -345,7 +345,9 @@ class StatusSource:
 
     # The answers
 
-    def _serve(self, entry: Entry, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> None:
+    def _serve(
+        self, entry: PolledSampler, status: str, sampler: Callable[[], Sampler], requested: float, now: float
+    ) -> None:
         """Show a status to the waits of *entry* that had joined when it was asked for."""
         if requested < entry.served_at:
             return
@@ -360,7 +362,7 @@ class StatusSource:
             self._warn_if_strange(entry)
         # Grace periods and deadlines are judged by the waits themselves, so they must be shown every answer.
         keen = entry.mixed or status == UNHEALTHY
-        settled: list[Watcher] = []
+        settled: list[Subscriber] = []
         watchers = entry.watchers
         for watcher in watchers:
             if watcher.joined > requested:
@@ -376,7 +378,7 @@ class StatusSource:
         if status == SCALED_TO_ZERO and entry.woken is None:
             self._wake_if_wanted(entry, sampler)
 
-    def _miss(self, entries: Sequence[Entry], error: LoopsError, requested: float) -> None:
+    def _miss(self, entries: Sequence[PolledSampler], error: LoopsError, requested: float) -> None:
         """Tell of a failure: the waits of *entries*, or all waits if no poll can succeed any more."""
         self._troubled = True
         now = asyncio.get_running_loop().time()
@@ -394,7 +396,7 @@ class StatusSource:
             ]
             self._dismiss(entry, settled)
 
-    def _dismiss(self, entry: Entry, settled: list[Watcher]) -> bool:
+    def _dismiss(self, entry: PolledSampler, settled: list[Subscriber]) -> bool:
         """Let those go that are settled; return whether nobody is left."""
         if settled:
             gone = set(settled)
@@ -404,7 +406,7 @@ class StatusSource:
 
     # What else a status asks for
 
-    def _wake_if_wanted(self, entry: Entry, sampler: Callable[[], Sampler]) -> None:
+    def _wake_if_wanted(self, entry: PolledSampler, sampler: Callable[[], Sampler]) -> None:
         if any(watcher.policy.wake for watcher in entry.watchers):
             try:
                 asleep = sampler()
@@ -413,7 +415,7 @@ class StatusSource:
             else:
                 entry.woken = self._spawn(self._wake(entry, asleep))
 
-    async def _wake(self, entry: Entry, sampler: Sampler) -> None:
+    async def _wake(self, entry: PolledSampler, sampler: Sampler) -> None:
         try:
             await self._reads.wake(sampler)
         except (LoopsError, ValueError) as exc:
@@ -429,7 +431,7 @@ class StatusSource:
                 entry.woken = None
                 entry.keen = True
 
-    def _warn_if_strange(self, entry: Entry) -> None:
+    def _warn_if_strange(self, entry: PolledSampler) -> None:
         status = entry.status
         if not status or status in _KNOWN or status in self._strange:
             return

@@ -11,7 +11,7 @@ import asyncio
 import math
 from typing import Final
 
-from .interfaces import Watcher
+from .interfaces import Subscriber
 from .policy import PollPolicy
 
 SLACK: Final = 0.1
@@ -36,7 +36,7 @@ GRID: Final = 8
 """Ticks at most in `initial` seconds, once there is a crowd."""
 
 
-class Pace:
+class PollGroup:
     """How the samplers of one policy and status fall due after a list."""
 
     __slots__ = ("drawn", "due", "newest", "onward", "policy", "status")
@@ -48,12 +48,12 @@ class Pace:
         """When the last of them came to this status: the keenest look sets the pace."""
         self.drawn = -math.inf
         """The `newest` for which `due` was set."""
-        self.onward: dict[str, Pace] = {}
+        self.onward: dict[str, PollGroup] = {}
         """The paces to which samplers of this one have gone on, by their status: a short cut."""
         self.due = now
 
 
-class Entry:
+class PolledSampler:
     """One sampler that is waited for, and by whom."""
 
     __slots__ = (
@@ -73,9 +73,9 @@ class Entry:
         "woken",
     )
 
-    def __init__(self, sampler_id: str, due: float, pace: Pace) -> None:
+    def __init__(self, sampler_id: str, due: float, pace: PollGroup) -> None:
         self.sampler_id = sampler_id
-        self.watchers: tuple[Watcher, ...] = ()
+        self.watchers: tuple[Subscriber, ...] = ()
         self.pace = pace
         self.status: str | None = None
         self.changed_at = due
@@ -102,12 +102,12 @@ class Schedule:
     """The samplers that are waited for, and when each is due."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, Entry] = {}
-        self._paces: dict[tuple[PollPolicy, str | None], Pace] = {}
+        self.entries: dict[str, PolledSampler] = {}
+        self._paces: dict[tuple[PollPolicy, str | None], PollGroup] = {}
         self._step = math.inf
         self._ticked_at = -math.inf
 
-    def add(self, sampler_id: str, watcher: Watcher, now: float) -> Entry:
+    def add(self, sampler_id: str, watcher: Subscriber, now: float) -> PolledSampler:
         """Take a wait in; return the entry of its sampler."""
         if not self.entries:
             # Nobody was left, so that nothing is known any more.
@@ -117,7 +117,7 @@ class Schedule:
         due = max(now, self._ticked_at + min(JOINING * policy.initial, JOINING_AT_MOST))
         entry = self.entries.get(sampler_id)
         if entry is None:
-            entry = self.entries[sampler_id] = Entry(sampler_id, due, self._pace(policy, None, due))
+            entry = self.entries[sampler_id] = PolledSampler(sampler_id, due, self._pace(policy, None, due))
         elif policy != entry.pace.policy:
             entry.mixed = True
         entry.watchers = (*entry.watchers, watcher)
@@ -127,7 +127,7 @@ class Schedule:
         self._step = min(self._step, policy.initial)
         return entry
 
-    def drop_if_idle(self, entry: Entry) -> None:
+    def drop_if_idle(self, entry: PolledSampler) -> None:
         """Forget *entry* if nobody waits for it any more."""
         # A late answer to waits that have gone must not take the entry of those that came after them.
         if not entry.watchers and self.entries.get(entry.sampler_id) is entry:
@@ -135,12 +135,12 @@ class Schedule:
             if entry.woken is not None:
                 entry.woken.cancel()
 
-    def tick(self, now: float) -> tuple[list[Entry], list[Entry], float]:
+    def tick(self, now: float) -> tuple[list[PolledSampler], list[PolledSampler], float]:
         """Return the entries whose deadline has come, those that are due, and when the next one is either."""
         self._ticked_at = now
         horizon = now + SLACK * self._step
-        late: list[Entry] = []
-        due: list[Entry] = []
+        late: list[PolledSampler] = []
+        due: list[PolledSampler] = []
         upcoming = math.inf
         for entry in self.entries.values():
             if entry.deadline <= now:
@@ -160,7 +160,7 @@ class Schedule:
                     upcoming = min(upcoming, entry.due + PATIENCE)
         return late, due, upcoming
 
-    def set_status(self, entry: Entry, status: str, now: float) -> None:
+    def set_status(self, entry: PolledSampler, status: str, now: float) -> None:
         """Record that *entry* came to *status*."""
         entry.status, entry.changed_at = status, now
         pace = entry.pace.onward.get(status)
@@ -179,18 +179,18 @@ class Schedule:
         for pace in self._paces.values():
             self._draw(pace, requested, now, chance)
 
-    def fall_in(self, entry: Entry, requested: float, now: float, chance: float) -> None:
+    def fall_in(self, entry: PolledSampler, requested: float, now: float, chance: float) -> None:
         """Have *entry*, whose status a list has changed, fall due with those of that status."""
         if entry.pace.drawn != entry.pace.newest:
             self._draw(entry.pace, requested, now, chance)
         entry.due = entry.pace.due
 
-    def _draw(self, pace: Pace, requested: float, now: float, chance: float) -> None:
+    def _draw(self, pace: PollGroup, requested: float, now: float, chance: float) -> None:
         pace.drawn = pace.newest
         pause = self._pause(pace.policy, now - pace.newest, pace.status, chance)
         pace.due = _after(requested, now, pause)
 
-    def reschedule(self, entry: Entry, requested: float, now: float, chance: float) -> float:
+    def reschedule(self, entry: PolledSampler, requested: float, now: float, chance: float) -> float:
         """Set when *entry* falls due by its own course, after an answer to what was *requested* then; return it."""
         policy = entry.pace.policy
         policies = {watcher.policy for watcher in entry.watchers} if entry.mixed else {policy}
@@ -211,15 +211,15 @@ class Schedule:
         entry.due = due
         return due
 
-    def not_listed(self, entry: Entry, now: float) -> None:
+    def not_listed(self, entry: PolledSampler, now: float) -> None:
         """Record that a list lacked *entry*; lists can lag, so that it is tried again later and later."""
         again = min(LISTED_AGAIN, max(2 * entry.pace.policy.initial, now - entry.changed_at))
         entry.unlisted_until = now + again
 
-    def _pace(self, policy: PollPolicy, status: str | None, now: float) -> Pace:
+    def _pace(self, policy: PollPolicy, status: str | None, now: float) -> PollGroup:
         pace = self._paces.get((policy, status))
         if pace is None:
-            pace = self._paces[policy, status] = Pace(policy, status, now)
+            pace = self._paces[policy, status] = PollGroup(policy, status, now)
         pace.newest = max(pace.newest, now)
         return pace
 

@@ -23,11 +23,11 @@ from ..errors import (
     WaitTimeout,
 )
 from ..models import Sampler, StatusChange, status_of
-from .interfaces import StatusReads
+from .interfaces import StatusReader
 from .policy import PERMANENT, PollPolicy
-from .poller import UNHEALTHY, StatusSource
+from .poller import UNHEALTHY, StatusPoller
 
-LAST_LOOK: Final = (3.0, 10.0)
+FINAL_POLL_GRACE_S: Final = (3.0, 10.0)
 """Seconds that the last look may take beyond the deadline: a tenth of the wait's time, within these bounds."""
 
 DEFAULT_TIMEOUT: Final = 3600.0
@@ -37,7 +37,7 @@ DEFAULT_TIMEOUT: Final = 3600.0
 class SupportsWaiting(Protocol):
     """What a wait needs of a client: its one status source."""
 
-    def _companion(self, kind: type[StatusSource], make: Callable[[StatusReads], StatusSource]) -> StatusSource: ...
+    def _companion(self, kind: type[StatusPoller], make: Callable[[StatusReader], StatusPoller]) -> StatusPoller: ...
 
 
 async def wait_until_active(
@@ -142,7 +142,9 @@ class _Wait:
             raise TypeError(f"the first argument must be a LoopsClient, not {type(client).__name__}")
         check_wait(timeout, policy, on_status)
         self._sampler = sampler if isinstance(sampler, Sampler) else None
-        self._sampler_id = _validate.segment("sampler id", sampler.id if isinstance(sampler, Sampler) else sampler)
+        self._sampler_id = _validate.require_path_segment(
+            "sampler id", sampler.id if isinstance(sampler, Sampler) else sampler
+        )
         self._timeout = timeout
         self.policy = policy
         self._on_status = _in_this_context(on_status) if on_status is not None else None
@@ -151,7 +153,7 @@ class _Wait:
         self._last_error: Exception | None = None
         self._unhealthy_since = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._source = client._companion(StatusSource, StatusSource)
+        self._source = client._companion(StatusPoller, StatusPoller)
 
     def begin(self) -> asyncio.Future[Sampler]:
         """Join the client's status source; the future settles with the wait, and `end()` must follow."""
@@ -179,7 +181,7 @@ class _Wait:
 
     def expired(self) -> None:
         """Take that the last look is being taken: bound it."""
-        least, most = LAST_LOOK
+        least, most = FINAL_POLL_GRACE_S
         grace = min(most, max(least, 0.1 * (self._timeout or 0.0)))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(grace, self._time_out)
@@ -298,7 +300,7 @@ def check_wait(timeout: object, policy: object, on_status: object) -> None:
         kind = "a coroutine function" if callable(on_status) else type(on_status).__name__
         raise TypeError(f"on_status must be a plain function that takes a StatusChange, not {kind}")
     if timeout is not None and timeout != math.inf:
-        _validate.number("timeout", timeout)
+        _validate.require_number("timeout", timeout)
 
 
 _ENDLESS: Final = 1e9

@@ -7,20 +7,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from loops_async import CreateOutcomeUnknown, Sampler, SamplerSpec, TransportError
-from loops_async._api.unknown_creates import CLOCK_SKEW, Loss, Moment, by_model, matched, shared
+from loops_async._api.unknown_creates import CLOCK_SKEW, Timestamps, UnknownCreate, by_model, matched, shared
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-def moment(seconds: float) -> Moment:
-    return Moment(START + timedelta(seconds=seconds), seconds)
+def moment(seconds: float) -> Timestamps:
+    return Timestamps(START + timedelta(seconds=seconds), seconds)
 
 
-def loss(began: float = 0.0, ended: float = 10.0, spec: SamplerSpec | None = None) -> Loss:
+def loss(began: float = 0.0, ended: float = 10.0, spec: SamplerSpec | None = None) -> UnknownCreate:
     unknown = CreateOutcomeUnknown(spec or SamplerSpec("m"))
     unknown.__cause__ = TransportError("cut")
-    return Loss(unknown, moment(began), moment(ended))
+    return UnknownCreate(unknown, moment(began), moment(ended))
 
 
 def sampler(name: str = "a", *, model: str = "m", after: timedelta = timedelta(), status: str = "BUILDING") -> Sampler:

@@ -40,7 +40,7 @@ REQUEST = protocol.Request("GET", "/v1/loops/samplers/x")
     ],
 )
 def test_each_status_has_its_error(status: int, kind: type[APIError]) -> None:
-    error = failures.error_from(REQUEST, status, {}, "")
+    error = failures.api_error(REQUEST, status, {}, "")
     assert type(error) is kind
     assert error.status == status
 
@@ -67,12 +67,12 @@ def test_each_status_has_its_error(status: int, kind: type[APIError]) -> None:
     ],
 )
 def test_the_services_words_are_found_in_every_shape_in_use(body: object, code: str | None, message: str) -> None:
-    error = failures.error_from(REQUEST, 409, {"X-Request-Id": "r-1"}, json.dumps(body))
+    error = failures.api_error(REQUEST, 409, {"X-Request-Id": "r-1"}, json.dumps(body))
     assert (error.code, error.message, error.request_id) == (code, message, "r-1")
 
 
 def test_a_web_page_is_kept_in_part() -> None:
-    error = failures.error_from(REQUEST, 502, {}, "<html>" + "x" * 100_000)
+    error = failures.api_error(REQUEST, 502, {}, "<html>" + "x" * 100_000)
     assert error.message == "Bad Gateway"
     assert len(error.body) == protocol.BODY_EXCERPT
 
@@ -107,7 +107,7 @@ def test_no_retry_after_breaks_the_parser(value: str) -> None:
 
 @given(st.text(min_size=1).filter(lambda text: not any(0xD800 <= ord(letter) < 0xE000 for letter in text)))
 def test_a_segment_never_leaves_its_place(value: str) -> None:
-    path = protocol.path_of("v1", "loops", "samplers", value, "deactivate")
+    path = protocol.join_path("v1", "loops", "samplers", value, "deactivate")
     assert path.count("/") == 5
     assert not set("?#\\ ") & set(path)
     assert path.isascii()
@@ -175,14 +175,14 @@ def test_other_base_urls_are_refused(url: str) -> None:
     ],
 )
 def test_the_key_goes_to_baseten_or_the_own_origin_only(url: str, trusted: bool) -> None:
-    assert protocol.trusted_with_key(url, "http://127.0.0.1:8080") is trusted
+    assert protocol.may_receive_key(url, "http://127.0.0.1:8080") is trusted
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 301, 307, 308])
 def test_statuses_that_prove_that_nothing_was_created(status: int) -> None:
-    assert failures.surely_refused(status)
+    assert failures.proves_not_created(status)
 
 
 @pytest.mark.parametrize("status", [303, 408, 499, 500, 502, 503, 504])
 def test_statuses_that_leave_it_open(status: int) -> None:
-    assert not failures.surely_refused(status)
+    assert not failures.proves_not_created(status)

@@ -66,7 +66,7 @@ def test_a_record_is_plain_json() -> None:
         "spec": {"base_model": "m", "num_replicas": 2, "model_path": "bt://loops:r/sampler_weights/a"},
     }
     account = journal_records.read(written(BEGIN, record))
-    assert account.open["l", 3] == journal_records.OpenCreate(spec, AT, HOME)
+    assert account.open["l", 3] == journal_records.UnresolvedCreate(spec, AT, HOME)
 
 
 def test_creates_and_samplers_are_open_until_they_are_closed() -> None:
@@ -81,7 +81,7 @@ def test_creates_and_samplers_are_open_until_they_are_closed() -> None:
         journal_records.HandedOver("c", AT),
     ]
     account = journal_records.read(written(*records))
-    assert account.held == {"b": journal_records.Held(AT, HOME)}
+    assert account.held == {"b": journal_records.LiveSampler(AT, HOME)}
     assert list(account.open) == [("l", 4)]
     assert account.known == {"a", "b", "c"}
     assert not account.unreadable
@@ -103,7 +103,7 @@ def test_a_torn_last_line_counts_for_nothing(cut: int) -> None:
 
 @pytest.mark.parametrize("length", range(len(written(BEGIN))))
 def test_the_first_line_may_be_torn_too(length: int) -> None:
-    assert journal_records.read(written(BEGIN)[:length]) == journal_records.Account()
+    assert journal_records.read(written(BEGIN)[:length]) == journal_records.Replay()
 
 
 def test_what_is_no_record_is_passed_over_and_told() -> None:

@@ -441,7 +441,7 @@ async def test_no_time_is_one_look(client: LoopsClient, emulator: Emulator, samp
 async def test_a_last_look_that_hangs_is_cut_short(
     client: LoopsClient, emulator: Emulator, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiter, "LAST_LOOK", (0.1, 0.1))
+    monkeypatch.setattr(waiter, "FINAL_POLL_GRACE_S", (0.1, 0.1))
     emulator.add_fault(Fault(method="GET", route=SAMPLER, delay=20, times=None))
     began = asyncio.get_running_loop().time()
     with pytest.raises(WaitTimeout):
