@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),
     "_http": LEAVES,
     "_api": LEAVES | {"_http"},
-    "_wait": LEAVES,
+    "_wait": LEAVES | {"_http"},
     "_launch": LEAVES | {"_wait", "_api"},
     "journal": LEAVES | {"_wait", "_launch", "_api"},
     "_client": LEAVES | {"_http", "_api", "_wait", "_launch"},

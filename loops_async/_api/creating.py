@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from .._aio import spawn_shielded, wait_through_cancellation
-from .._http.failures import proves_not_created
+from .._http.error_bodies import proves_not_created
 from .._http.limiter import Priority
 from .._http.requests import Request
 from .._http.retry import was_not_processed, with_retries

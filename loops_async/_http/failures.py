@@ -1,158 +1,181 @@
-"""What a failure means: statuses and aiohttp's exceptions become errors here."""
+"""What a failure means: one function that classifies it, one table that says what each caller does about it.
+
+No other module asks for the status of an error or for the type of an exception in order to decide what to do next.
+
+| class           | what                                                    | create  | read  | deactivate     | poll     |
+|-----------------|---------------------------------------------------------|---------|-------|----------------|----------|
+| NOT_SENT        | no connection: DNS, TLS, refused, proxy                 | retry   | retry | retry          | go on    |
+| THROTTLED       | 429                                                     | retry   | retry | retry          | go on    |
+| REJECTED        | 3xx and 4xx, except those below                         | raise   | raise | look, or raise | patience |
+| UNAUTHENTICATED | 401                                                     | raise   | raise | raise          | end all  |
+| MISSING         | 404                                                     | raise   | raise | look, or raise | patience |
+| TRANSIENT       | 408, 499, 5xx, cut, timed out; for a create 302 and 303 | unknown | retry | retry          | go on    |
+| UNREADABLE      | 2xx that is no such document, such as a proxy's page    | unknown | raise | look, or retry | go on    |
+| MALFORMED       | 2xx with an item that cannot be read                    | unknown | raise | look, or retry | end wait |
+
+A create whose response names a sampler has made it, whatever else is wrong with the response: that is decided before
+this table is read. A sampler that this client has just made may be unknown to other parts of the service for a while:
+for those, callers treat MISSING as RETRY.
+"""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
 
-from ..errors import (
-    APIError,
-    AuthenticationError,
-    BadRequestError,
-    ConflictError,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServerError,
+from ..errors import APIError, DecodeError, LoopsError, TransportError
+
+
+class Failure(Enum):
+    """The classes of failures; the table above says what each one means."""
+
+    NOT_SENT = "not sent"
+    """The request certainly never left: nothing was processed."""
+    THROTTLED = "throttled"
+    """The service refused the request because there were too many: nothing was processed."""
+    REJECTED = "rejected"
+    """The service answered with a clear no."""
+    UNAUTHENTICATED = "unauthenticated"
+    """The service does not accept the key."""
+    MISSING = "missing"
+    """The service does not know what was asked for."""
+    TRANSIENT = "transient"
+    """The request may or may not have been processed, and the next one may well succeed."""
+    UNREADABLE = "unreadable"
+    """A success whose body is no such document at all, as from a proxy or a captive portal."""
+    MALFORMED = "malformed"
+    """A success whose document has the right shape, and something in it that cannot be read."""
+
+
+class Action(Enum):
+    """What a caller does about a failure."""
+
+    RETRY = "retry"
+    """Send the request again, after a pause."""
+    RAISE = "raise"
+    """Give the error to the caller at once."""
+    UNKNOWN = "unknown"
+    """Never send the create again: look for what it may have made, and report that."""
+    LOOK_OR_RAISE = "look, or raise"
+    """Look at the sampler: if it is gone, the deactivation is done; otherwise raise."""
+    LOOK_OR_RETRY = "look, or retry"
+    """Look at the sampler: if it is gone, the deactivation is done; otherwise send it again."""
+    GO_ON = "go on"
+    """Keep waiting; the next poll asks again."""
+    PATIENCE = "patience"
+    """Keep waiting for the policy's `missing_grace`, then end this wait with the error."""
+    END_WAIT = "end wait"
+    """End this wait with the error; others are not affected."""
+    END_ALL_WAITS = "end all"
+    """End all waits of the client with the error: no further poll can succeed."""
+
+
+CREATE: Final[Mapping[Failure, Action]] = MappingProxyType(
+    {
+        Failure.NOT_SENT: Action.RETRY,
+        Failure.THROTTLED: Action.RETRY,
+        Failure.REJECTED: Action.RAISE,
+        Failure.UNAUTHENTICATED: Action.RAISE,
+        Failure.MISSING: Action.RAISE,
+        Failure.TRANSIENT: Action.UNKNOWN,
+        Failure.UNREADABLE: Action.UNKNOWN,
+        Failure.MALFORMED: Action.UNKNOWN,
+    }
 )
-from .requests import BODY_EXCERPT, RETRY_AFTER_LIMIT, Request
+"""What a create does about each class of failure."""
 
-_BY_STATUS: Mapping[int, type[APIError]] = {
-    400: BadRequestError,
-    401: AuthenticationError,
-    403: PermissionDeniedError,
-    404: NotFoundError,
-    409: ConflictError,
-    422: BadRequestError,
-    429: RateLimitError,
-}
+READ: Final[Mapping[Failure, Action]] = MappingProxyType(
+    {
+        Failure.NOT_SENT: Action.RETRY,
+        Failure.THROTTLED: Action.RETRY,
+        Failure.REJECTED: Action.RAISE,
+        Failure.UNAUTHENTICATED: Action.RAISE,
+        Failure.MISSING: Action.RAISE,
+        Failure.TRANSIENT: Action.RETRY,
+        Failure.UNREADABLE: Action.RAISE,
+        Failure.MALFORMED: Action.RAISE,
+    }
+)
+"""What reads, and all other requests that may be sent twice, do about each class of failure."""
+
+DEACTIVATE: Final[Mapping[Failure, Action]] = MappingProxyType(
+    {
+        Failure.NOT_SENT: Action.RETRY,
+        Failure.THROTTLED: Action.RETRY,
+        Failure.REJECTED: Action.LOOK_OR_RAISE,
+        Failure.UNAUTHENTICATED: Action.RAISE,
+        Failure.MISSING: Action.LOOK_OR_RAISE,
+        Failure.TRANSIENT: Action.RETRY,
+        Failure.UNREADABLE: Action.LOOK_OR_RETRY,
+        Failure.MALFORMED: Action.LOOK_OR_RETRY,
+    }
+)
+"""What a deactivation does about each class of failure."""
+
+POLL: Final[Mapping[Failure, Action]] = MappingProxyType(
+    {
+        Failure.NOT_SENT: Action.GO_ON,
+        Failure.THROTTLED: Action.GO_ON,
+        Failure.REJECTED: Action.PATIENCE,
+        Failure.UNAUTHENTICATED: Action.END_ALL_WAITS,
+        Failure.MISSING: Action.PATIENCE,
+        Failure.TRANSIENT: Action.GO_ON,
+        Failure.UNREADABLE: Action.GO_ON,
+        Failure.MALFORMED: Action.END_WAIT,
+    }
+)
+"""What a wait does about each class of failure of its polls."""
+
+_UNDECIDED_CREATE: Final = frozenset({302, 303})
+"""Redirects that point to the result of what was done: after them, a create may have made a sampler."""
+
+_GATEWAY_GAVE_UP: Final = frozenset({408, 499})
+"""Statuses of gateways that lost patience while the service may go on."""
+
+_WHOLE_DOCUMENT: Final = frozenset({"$", "$.sampler", "$.samplers", "$.session"})
+"""Paths of a `DecodeError` which say that the body is no such document, rather than that an item in it is wrong."""
 
 
-def api_error(
-    request: Request, status: int, headers: Mapping[str, str], text: str, scrub: Callable[[str], str] = str
-) -> APIError:
-    """Make the error for an answer whose status is not 2xx.
+def classify(error: BaseException, *, create: bool = False) -> Failure | None:
+    """Return the class of *error*; None for what is no failure of a request, such as a defect or a cancellation.
 
-    *headers* must look names up whatever their case. *scrub* takes secrets out: some services repeat in their errors
-    what they were sent, be it with the escapes of JSON.
+    Args:
+        error: What a single request came to.
+        create: Whether that request was a create: a redirect can mean that it was processed.
     """
-    kind = _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
-    headers = {name.title(): scrub(value) for name, value in headers.items()}
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        body = None
-    else:
-        plain = json.dumps(body, ensure_ascii=False)
-        if scrub(plain) != plain:
-            text = scrub(plain)
-            body = json.loads(text)
-    text = scrub(text)
-    code, message = _words_of(body)
-    if not message and 300 <= status < 400:
-        message = f"redirects are not followed (to {headers.get('Location', 'nowhere')})"
-    return kind(
-        status,
-        request.method,
-        request.path,
-        code,
-        message or _reason(status),
-        headers.get("X-Request-Id") or headers.get("X-Baseten-Request-Id"),
-        parse_retry_after(headers.get("Retry-After"), headers.get("Date")),
-        text[:BODY_EXCERPT],
-    )
-
-
-def _reason(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
-
-
-def _words_of(body: object) -> tuple[str | None, str]:
-    """Read code and message out of the error shapes in use.
-
-    The service has several: `{code, message}`, `{error, message, details: {reason}}`, `{error: {code, message}}`,
-    and `{detail}` as a string or as a list of `{loc, msg}`.
-    """
-    if not isinstance(body, dict):
-        return None, body if isinstance(body, str) else ""
-    error = body.get("error")
-    if isinstance(error, dict):
-        body = {**body, **error}
-        error = None
-    code = _first_text(body, "code", "error_code")
-    message = _first_text(body, "message")
-    if code is None and message is not None and isinstance(error, str):
-        code = error
-    message = message or (error if isinstance(error, str) else None) or _detail(body.get("detail"))
-    details = body.get("details")
-    reason = _first_text(details, "reason") if isinstance(details, dict) else None
-    if message and reason:
-        message = f"{message} ({reason})"
-    return code, message or reason or ""
-
-
-def _first_text(body: Mapping[str, object], *names: str) -> str | None:
-    for name in names:
-        value = body.get(name)
-        if isinstance(value, str) and value:
-            return value
+    if isinstance(error, APIError):
+        return _classify_status(error.status, create)
+    if isinstance(error, TransportError):
+        return Failure.TRANSIENT if error.sent else Failure.NOT_SENT
+    if isinstance(error, DecodeError):
+        return Failure.UNREADABLE if error.path in _WHOLE_DOCUMENT else Failure.MALFORMED
     return None
 
 
-def _detail(detail: object) -> str:
-    if isinstance(detail, str):
-        return detail
-    if not isinstance(detail, list):
-        return ""
-    problems = []
-    for item in detail:
-        if isinstance(item, dict) and isinstance(item.get("msg"), str):
-            loc = item.get("loc")
-            where = ".".join(str(part) for part in loc) if isinstance(loc, list) else ""
-            problems.append(f"{where}: {item['msg']}" if where else item["msg"])
-    return "; ".join(problems)
+def _classify_status(status: int, create: bool) -> Failure:
+    if status == 429:
+        return Failure.THROTTLED
+    if status == 401:
+        return Failure.UNAUTHENTICATED
+    if status == 404:
+        return Failure.MISSING
+    if status in _GATEWAY_GAVE_UP or (create and status in _UNDECIDED_CREATE):
+        return Failure.TRANSIENT
+    return Failure.REJECTED if 300 <= status < 500 else Failure.TRANSIENT
 
 
-def parse_retry_after(value: str | None, date: str | None = None) -> float | None:
-    """Read `Retry-After`, in seconds or as an HTTP date, as seconds from now: 0 or more, at most a day.
-
-    A date is measured against the answer's own *date* where it has one, since this machine's clock may be off.
-    None for no header and for nonsense.
-    """
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        until = http_date(value)
-        if until is None:
-            return None
-        seconds = (until - ((http_date(date) if date else None) or datetime.now(UTC))).total_seconds()
-    if math.isnan(seconds):
-        return None
-    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT)
+def action_for(error: BaseException, table: Mapping[Failure, Action]) -> Action:
+    """Return what *table*, one of those above, says about *error*; RAISE for what is no failure of a request."""
+    failure = classify(error, create=table is CREATE)
+    return Action.RAISE if failure is None else table[failure]
 
 
-def http_date(value: str) -> datetime | None:
-    """Read a date as HTTP writes it; None for nonsense."""
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def proves_not_created(status: int) -> bool:
-    """Tell whether *status* proves that a create was not processed.
-
-    408 and 499 are given by gateways that lost patience while the service may go on; 303, and by habit 302, point to
-    the result of what was done.
-    """
-    return 300 <= status < 500 and status not in {302, 303, 408, 499}
+def names_pause(error: LoopsError) -> bool:
+    """Return True if *error* tells how long to wait: waiting for that takes time, but is no attempt of the client's."""
+    return (
+        isinstance(error, APIError)
+        and bool(error.retry_after)
+        and classify(error) in {Failure.THROTTLED, Failure.TRANSIENT}
+    )

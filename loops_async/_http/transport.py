@@ -18,7 +18,7 @@ from attrs import frozen
 from yarl import URL
 
 from ..errors import APIError, LoopsError, TransportError
-from .failures import api_error, http_date
+from .error_bodies import api_error, http_date
 from .limiter import Priority, RequestLimiter
 from .requests import Request
 from .retry import REPEATABLE_STATUSES, RetryPolicy, may_be_repeated, with_retries

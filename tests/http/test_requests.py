@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loops_async._http import failures
+from loops_async._http import error_bodies
 from loops_async._http import requests as protocol
 from loops_async.errors import (
     APIError,
@@ -40,7 +40,7 @@ REQUEST = protocol.Request("GET", "/v1/loops/samplers/x")
     ],
 )
 def test_each_status_has_its_error(status: int, kind: type[APIError]) -> None:
-    error = failures.api_error(REQUEST, status, {}, "")
+    error = error_bodies.api_error(REQUEST, status, {}, "")
     assert type(error) is kind
     assert error.status == status
 
@@ -67,12 +67,12 @@ def test_each_status_has_its_error(status: int, kind: type[APIError]) -> None:
     ],
 )
 def test_the_services_words_are_found_in_every_shape_in_use(body: object, code: str | None, message: str) -> None:
-    error = failures.api_error(REQUEST, 409, {"X-Request-Id": "r-1"}, json.dumps(body))
+    error = error_bodies.api_error(REQUEST, 409, {"X-Request-Id": "r-1"}, json.dumps(body))
     assert (error.code, error.message, error.request_id) == (code, message, "r-1")
 
 
 def test_a_web_page_is_kept_in_part() -> None:
-    error = failures.api_error(REQUEST, 502, {}, "<html>" + "x" * 100_000)
+    error = error_bodies.api_error(REQUEST, 502, {}, "<html>" + "x" * 100_000)
     assert error.message == "Bad Gateway"
     assert len(error.body) == protocol.BODY_EXCERPT
 
@@ -96,12 +96,12 @@ def test_a_web_page_is_kept_in_part() -> None:
     ],
 )
 def test_retry_after_in_seconds_or_as_a_date(value: str | None, seconds: float | None) -> None:
-    assert failures.parse_retry_after(value, "Wed, 21 Oct 2015 07:28:00 GMT") == seconds
+    assert error_bodies.parse_retry_after(value, "Wed, 21 Oct 2015 07:28:00 GMT") == seconds
 
 
 @given(st.text())
 def test_no_retry_after_breaks_the_parser(value: str) -> None:
-    seconds = failures.parse_retry_after(value, value)
+    seconds = error_bodies.parse_retry_after(value, value)
     assert seconds is None or 0 <= seconds <= protocol.RETRY_AFTER_LIMIT
 
 
@@ -180,9 +180,9 @@ def test_the_key_goes_to_baseten_or_the_own_origin_only(url: str, trusted: bool)
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 301, 307, 308])
 def test_statuses_that_prove_that_nothing_was_created(status: int) -> None:
-    assert failures.proves_not_created(status)
+    assert error_bodies.proves_not_created(status)
 
 
 @pytest.mark.parametrize("status", [303, 408, 499, 500, 502, 503, 504])
 def test_statuses_that_leave_it_open(status: int) -> None:
-    assert not failures.proves_not_created(status)
+    assert not error_bodies.proves_not_created(status)
