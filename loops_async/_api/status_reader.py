@@ -20,13 +20,13 @@ class ApiStatusReader:
         self._samplers = samplers
         self._list_request = list_request
 
-    async def one(self, sampler_id: str, *, final: bool) -> tuple[Sampler, int, float]:
+    async def get(self, sampler_id: str, *, final: bool) -> tuple[Sampler, int, float]:
         """Ask for one sampler, once; return it, the bytes of the answer and the seconds that it took."""
         request = sampler_request(sampler_id)
         body, seconds = await self._transport.timed(request, _priority(final))
         return codec.decode_sampler(body, str(request), sampler_id), len(body), seconds
 
-    async def all(self, *, final: bool, limit: float) -> tuple[codec.Listing, float]:
+    async def list(self, *, final: bool, limit: float) -> tuple[codec.Listing, float]:
         """Ask for all of the caller's samplers, once, for *limit* seconds; return them and the seconds that it took."""
         body, seconds = await self._transport.timed(self._list_request, _priority(final), limit=limit)
         # Reading five megabytes, scanning them and telling the waits each take some milliseconds: one turn of the
@@ -36,7 +36,7 @@ class ApiStatusReader:
         await asyncio.sleep(0)
         return listing, seconds
 
-    def know(self, sampler_id: str) -> None:
+    def mark_seen(self, sampler_id: str) -> None:
         """Note that a sampler exists, since somebody waits for it."""
         self._samplers._know(sampler_id)
 

@@ -64,15 +64,15 @@ class LazySampler:
 class StatusReader(Protocol):
     """What the source asks of a client."""
 
-    async def one(self, sampler_id: str, *, final: bool) -> tuple[Sampler, int, float]:
+    async def get(self, sampler_id: str, *, final: bool) -> tuple[Sampler, int, float]:
         """Ask once for one sampler; return it, the bytes of the answer and the seconds that it took."""
         ...
 
-    async def all(self, *, final: bool, limit: float) -> tuple[Listing, float]:
+    async def list(self, *, final: bool, limit: float) -> tuple[Listing, float]:
         """Ask once for all samplers, for *limit* seconds at most; return them and the seconds that it took."""
         ...
 
-    def know(self, sampler_id: str) -> None:
+    def mark_seen(self, sampler_id: str) -> None:
         """Take that there is such a sampler."""
         ...
 
@@ -85,30 +85,30 @@ class Subscriber(Protocol):
     """A wait, as the source sees it. Times are the event loop's."""
 
     policy: PollPolicy
-    joined: float
+    subscribed_at: float
     deadline: float
     """Time of the last look; infinity for none."""
 
-    def due_by(self) -> float:
+    def next_required_poll(self) -> float:
         """Return the time by which a look is needed whatever the schedule says; infinity for none."""
         ...
 
-    def seen(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> bool:
+    def on_status(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> bool:
         """Take a status, and the sampler if it is needed; return True if the wait is settled."""
         ...
 
-    def missed(self, error: Exception, requested: float, now: float) -> bool:
+    def on_error(self, error: Exception, requested: float, now: float) -> bool:
         """Take a failure; return True if the wait is settled."""
         ...
 
-    def noted(self, error: Exception) -> None:
+    def record_error(self, error: Exception) -> None:
         """Take a trouble that does not settle anything, such as a wake that failed."""
         ...
 
-    def expired(self) -> None:
+    def on_deadline(self) -> None:
         """Take that the last look is being taken."""
         ...
 
-    def abandoned(self, error: Exception) -> None:
+    def on_poller_stopped(self, error: Exception) -> None:
         """Take the end of the source; the wait is settled."""
         ...

@@ -14,42 +14,42 @@ from typing import Final
 from .interfaces import Subscriber
 from .policy import PollPolicy
 
-SLACK: Final = 0.1
+EARLY_POLL_SHARE: Final = 0.1
 """Part of the smallest `initial` by which a look may come early to share a tick with others."""
 
-JOINING: Final = 0.5
+JOIN_DELAY_SHARE: Final = 0.5
 """Part of `initial` after a tick for which those who join are gathered, lest each of a burst of creates is a tick."""
 
-JOINING_AT_MOST: Final = 1.0
+MAX_JOIN_DELAY_S: Final = 1.0
 """Seconds: who joins is not kept waiting for longer than that."""
 
-PATIENCE: Final = 0.25
-"""Seconds after which somebody who joined while a look is in flight has a look taken past it: it may hang."""
+IN_FLIGHT_PATIENCE_S: Final = 0.25
+"""Seconds after which a wait that subscribed during a poll causes another one, since the first may hang."""
 
-LISTED_AGAIN: Final = 60.0
+MAX_UNLISTED_S: Final = 60.0
 """Seconds at most for which a sampler that a list lacked is asked for by GET only."""
 
-CROWD: Final = 10
+CROWD_SIZE: Final = 10
 """Number of samplers from which on the last stages are polled no faster than by `initial`."""
 
-GRID: Final = 8
+TICKS_PER_INITIAL: Final = 8
 """Ticks at most in `initial` seconds, once there is a crowd."""
 
 
 class PollGroup:
     """How the samplers of one policy and status fall due after a list."""
 
-    __slots__ = ("drawn", "due", "newest", "onward", "policy", "status")
+    __slots__ = ("aligned_for", "due", "newest", "onward", "policy", "status")
 
     def __init__(self, policy: PollPolicy, status: str | None, now: float) -> None:
         self.policy = policy
         self.status = status
         self.newest = now
-        """When the last of them came to this status: the keenest look sets the pace."""
-        self.drawn = -math.inf
+        """When the last of them came to this status: the keenest look sets the group."""
+        self.aligned_for = -math.inf
         """The `newest` for which `due` was set."""
         self.onward: dict[str, PollGroup] = {}
-        """The paces to which samplers of this one have gone on, by their status: a short cut."""
+        """The groups to which samplers of this one have gone on, by their status: a short cut."""
         self.due = now
 
 
@@ -57,44 +57,44 @@ class PolledSampler:
     """One sampler that is waited for, and by whom."""
 
     __slots__ = (
-        "asking",
         "changed_at",
         "deadline",
         "due",
         "failures",
-        "keen",
-        "mixed",
-        "pace",
+        "group",
+        "has_mixed_policies",
+        "in_flight",
+        "last_answer_at",
+        "must_notify",
         "sampler_id",
-        "served_at",
         "status",
+        "subscribers",
         "unlisted_until",
-        "watchers",
-        "woken",
+        "wake_task",
     )
 
-    def __init__(self, sampler_id: str, due: float, pace: PollGroup) -> None:
+    def __init__(self, sampler_id: str, due: float, group: PollGroup) -> None:
         self.sampler_id = sampler_id
-        self.watchers: tuple[Subscriber, ...] = ()
-        self.pace = pace
+        self.subscribers: tuple[Subscriber, ...] = ()
+        self.group = group
         self.status: str | None = None
         self.changed_at = due
-        self.served_at = -math.inf
+        self.last_answer_at = -math.inf
         """When the newest answer that was told had been asked for."""
         self.due = due
         self.deadline = math.inf
         """Time of the first last look that is still to be taken."""
         self.failures = 0
         """Looks that failed since the last one that did not."""
-        self.asking = False
+        self.in_flight = False
         """Whether a look is under way, so that none falls due."""
         self.unlisted_until = -math.inf
         """Until when it is asked for by GET only, because a list lacked it."""
-        self.mixed = False
+        self.has_mixed_policies = False
         """Whether its waits have, or had, different policies."""
-        self.woken: asyncio.Task[None] | None = None
+        self.wake_task: asyncio.Task[None] | None = None
         """The wake of this visit to SCALED_TO_ZERO."""
-        self.keen = True
+        self.must_notify = True
         """Whether an answer must be shown to the waits even if the status is the same as before."""
 
 
@@ -103,42 +103,42 @@ class Schedule:
 
     def __init__(self) -> None:
         self.entries: dict[str, PolledSampler] = {}
-        self._paces: dict[tuple[PollPolicy, str | None], PollGroup] = {}
+        self._groups: dict[tuple[PollPolicy, str | None], PollGroup] = {}
         self._step = math.inf
         self._ticked_at = -math.inf
 
-    def add(self, sampler_id: str, watcher: Subscriber, now: float) -> PolledSampler:
+    def add(self, sampler_id: str, subscriber: Subscriber, now: float) -> PolledSampler:
         """Take a wait in; return the entry of its sampler."""
         if not self.entries:
             # Nobody was left, so that nothing is known any more.
-            self._paces.clear()
+            self._groups.clear()
             self._step, self._ticked_at = math.inf, -math.inf
-        policy = watcher.policy
-        due = max(now, self._ticked_at + min(JOINING * policy.initial, JOINING_AT_MOST))
+        policy = subscriber.policy
+        due = max(now, self._ticked_at + min(JOIN_DELAY_SHARE * policy.initial, MAX_JOIN_DELAY_S))
         entry = self.entries.get(sampler_id)
         if entry is None:
-            entry = self.entries[sampler_id] = PolledSampler(sampler_id, due, self._pace(policy, None, due))
-        elif policy != entry.pace.policy:
-            entry.mixed = True
-        entry.watchers = (*entry.watchers, watcher)
-        entry.keen = True
+            entry = self.entries[sampler_id] = PolledSampler(sampler_id, due, self._group(policy, None, due))
+        elif policy != entry.group.policy:
+            entry.has_mixed_policies = True
+        entry.subscribers = (*entry.subscribers, subscriber)
+        entry.must_notify = True
         entry.due = min(entry.due, due)
-        entry.deadline = min(entry.deadline, watcher.deadline)
+        entry.deadline = min(entry.deadline, subscriber.deadline)
         self._step = min(self._step, policy.initial)
         return entry
 
-    def drop_if_idle(self, entry: PolledSampler) -> None:
+    def discard_if_unused(self, entry: PolledSampler) -> None:
         """Forget *entry* if nobody waits for it any more."""
         # A late answer to waits that have gone must not take the entry of those that came after them.
-        if not entry.watchers and self.entries.get(entry.sampler_id) is entry:
+        if not entry.subscribers and self.entries.get(entry.sampler_id) is entry:
             del self.entries[entry.sampler_id]
-            if entry.woken is not None:
-                entry.woken.cancel()
+            if entry.wake_task is not None:
+                entry.wake_task.cancel()
 
     def tick(self, now: float) -> tuple[list[PolledSampler], list[PolledSampler], float]:
         """Return the entries whose deadline has come, those that are due, and when the next one is either."""
         self._ticked_at = now
-        horizon = now + SLACK * self._step
+        horizon = now + EARLY_POLL_SHARE * self._step
         late: list[PolledSampler] = []
         due: list[PolledSampler] = []
         upcoming = math.inf
@@ -147,84 +147,84 @@ class Schedule:
                 late.append(entry)
                 continue
             upcoming = min(upcoming, entry.deadline)
-            if not entry.asking:
+            if not entry.in_flight:
                 if entry.due <= horizon:
                     due.append(entry)
                 elif entry.due < upcoming:
                     upcoming = entry.due
-            elif entry.keen and entry.due < math.inf:
-                # What is in flight tells those who joined since nothing, and may hang.
-                if entry.due + PATIENCE <= now:
+            elif entry.must_notify and entry.due < math.inf:
+                # What is in flight is no answer for those that subscribed since, and may hang.
+                if entry.due + IN_FLIGHT_PATIENCE_S <= now:
                     due.append(entry)
                 else:
-                    upcoming = min(upcoming, entry.due + PATIENCE)
+                    upcoming = min(upcoming, entry.due + IN_FLIGHT_PATIENCE_S)
         return late, due, upcoming
 
     def set_status(self, entry: PolledSampler, status: str, now: float) -> None:
         """Record that *entry* came to *status*."""
         entry.status, entry.changed_at = status, now
-        pace = entry.pace.onward.get(status)
-        if pace is None:
-            pace = entry.pace.onward[status] = self._pace(entry.pace.policy, status, now)
-        elif pace.newest < now:
-            pace.newest = now
-        entry.pace = pace
+        group = entry.group.onward.get(status)
+        if group is None:
+            group = entry.group.onward[status] = self._group(entry.group.policy, status, now)
+        elif group.newest < now:
+            group.newest = now
+        entry.group = group
 
-    def draw_together(self, requested: float, now: float, chance: float) -> None:
+    def align_groups(self, requested: float, now: float, chance: float) -> None:
         """Set when those fall due that a list is about to serve; *chance*, from 0 to 1, is the jitter's."""
-        if len(self._paces) > len(self.entries):
-            self._paces = {(entry.pace.policy, entry.pace.status): entry.pace for entry in self.entries.values()}
-            for pace in self._paces.values():
-                pace.onward.clear()
-        for pace in self._paces.values():
-            self._draw(pace, requested, now, chance)
+        if len(self._groups) > len(self.entries):
+            self._groups = {(entry.group.policy, entry.group.status): entry.group for entry in self.entries.values()}
+            for group in self._groups.values():
+                group.onward.clear()
+        for group in self._groups.values():
+            self._align(group, requested, now, chance)
 
-    def fall_in(self, entry: PolledSampler, requested: float, now: float, chance: float) -> None:
+    def align_to_group(self, entry: PolledSampler, requested: float, now: float, chance: float) -> None:
         """Have *entry*, whose status a list has changed, fall due with those of that status."""
-        if entry.pace.drawn != entry.pace.newest:
-            self._draw(entry.pace, requested, now, chance)
-        entry.due = entry.pace.due
+        if entry.group.aligned_for != entry.group.newest:
+            self._align(entry.group, requested, now, chance)
+        entry.due = entry.group.due
 
-    def _draw(self, pace: PollGroup, requested: float, now: float, chance: float) -> None:
-        pace.drawn = pace.newest
-        pause = self._pause(pace.policy, now - pace.newest, pace.status, chance)
-        pace.due = _after(requested, now, pause)
+    def _align(self, group: PollGroup, requested: float, now: float, chance: float) -> None:
+        group.aligned_for = group.newest
+        pause = self._pause(group.policy, now - group.newest, group.status, chance)
+        group.due = _after(requested, now, pause)
 
     def reschedule(self, entry: PolledSampler, requested: float, now: float, chance: float) -> float:
         """Set when *entry* falls due by its own course, after an answer to what was *requested* then; return it."""
-        policy = entry.pace.policy
-        policies = {watcher.policy for watcher in entry.watchers} if entry.mixed else {policy}
-        if any(watcher.joined > requested for watcher in entry.watchers):
+        policy = entry.group.policy
+        policies = {subscriber.policy for subscriber in entry.subscribers} if entry.has_mixed_policies else {policy}
+        if any(subscriber.subscribed_at > requested for subscriber in entry.subscribers):
             due = now
         elif entry.failures:
             due = now + min(each.jittered(each.backoff(entry.failures), chance) for each in policies)
         else:
             elapsed = now - entry.changed_at
             due = _after(requested, now, min(self._pause(each, elapsed, entry.status, chance) for each in policies))
-        if len(self.entries) > CROWD:
-            grid = policy.initial / GRID
+        if len(self.entries) > CROWD_SIZE:
+            grid = policy.initial / TICKS_PER_INITIAL
             due = math.ceil(due / grid) * grid
-        for watcher in entry.watchers:
+        for subscriber in entry.subscribers:
             # Not once it is past: then only the schedule says when it is worth asking again. And not too early.
-            if now < (by := watcher.due_by()):
-                due = min(due, by + min(SLACK * self._step, 0.05))
+            if now < (by := subscriber.next_required_poll()):
+                due = min(due, by + min(EARLY_POLL_SHARE * self._step, 0.05))
         entry.due = due
         return due
 
     def not_listed(self, entry: PolledSampler, now: float) -> None:
         """Record that a list lacked *entry*; lists can lag, so that it is tried again later and later."""
-        again = min(LISTED_AGAIN, max(2 * entry.pace.policy.initial, now - entry.changed_at))
+        again = min(MAX_UNLISTED_S, max(2 * entry.group.policy.initial, now - entry.changed_at))
         entry.unlisted_until = now + again
 
-    def _pace(self, policy: PollPolicy, status: str | None, now: float) -> PollGroup:
-        pace = self._paces.get((policy, status))
-        if pace is None:
-            pace = self._paces[policy, status] = PollGroup(policy, status, now)
-        pace.newest = max(pace.newest, now)
-        return pace
+    def _group(self, policy: PollPolicy, status: str | None, now: float) -> PollGroup:
+        group = self._groups.get((policy, status))
+        if group is None:
+            group = self._groups[policy, status] = PollGroup(policy, status, now)
+        group.newest = max(group.newest, now)
+        return group
 
     def _pause(self, policy: PollPolicy, elapsed: float, status: str | None, chance: float) -> float:
-        least = policy.initial * min(1.0, (len(self.entries) - 1) / CROWD)
+        least = policy.initial * min(1.0, (len(self.entries) - 1) / CROWD_SIZE)
         return policy.jittered(max(least, policy.pause(elapsed, status)), chance)
 
 

@@ -73,12 +73,12 @@ async def wait_until_active(
 
     Source: `GET /v1/loops/samplers/{sampler_id}`; the statuses are those of `DeploymentStatus`.
     """
-    wait = _Wait(client, sampler, timeout, policy, on_status)
+    wait = Waiter(client, sampler, timeout, policy, on_status)
     try:
         return await wait.begin()
     finally:
         if wait.end():
-            await wait.rest()
+            await wait.wait_stopped()
 
 
 def watch(
@@ -95,11 +95,11 @@ def watch(
     `contextlib.aclosing()` makes that happen at once.
     """
     changes: asyncio.Queue[StatusChange | None] = asyncio.Queue()
-    wait = _Wait(client, sampler, timeout, policy, changes.put_nowait)
+    wait = Waiter(client, sampler, timeout, policy, changes.put_nowait)
     return _changes(wait, changes)
 
 
-async def _changes(wait: _Wait, changes: asyncio.Queue[StatusChange | None]) -> AsyncGenerator[StatusChange, None]:
+async def _changes(wait: Waiter, changes: asyncio.Queue[StatusChange | None]) -> AsyncGenerator[StatusChange, None]:
     settled = wait.begin()
     settled.add_done_callback(lambda _: changes.put_nowait(None))
     try:
@@ -108,26 +108,26 @@ async def _changes(wait: _Wait, changes: asyncio.Queue[StatusChange | None]) -> 
         settled.result()
     finally:
         if wait.end():
-            await wait.rest()
+            await wait.wait_stopped()
 
 
-class _Wait:
+class Waiter:
     """One wait, as the status source sees it: a future and what has been seen so far. Times are the loop's."""
 
     __slots__ = (
         "_future",
         "_last_error",
         "_on_status",
+        "_poller",
         "_sampler",
         "_sampler_id",
-        "_source",
         "_steps",
         "_timeout",
         "_timer",
         "_unhealthy_since",
         "deadline",
-        "joined",
         "policy",
+        "subscribed_at",
     )
 
     def __init__(
@@ -153,15 +153,15 @@ class _Wait:
         self._last_error: Exception | None = None
         self._unhealthy_since = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._source = client._companion(StatusPoller, StatusPoller)
+        self._poller = client._companion(StatusPoller, StatusPoller)
 
     def begin(self) -> asyncio.Future[Sampler]:
         """Join the client's status source; the future settles with the wait, and `end()` must follow."""
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Sampler] = loop.create_future()
-        self.joined = loop.time()
-        self.deadline = _deadline(self.joined, self._timeout)
-        self._source.join(self._sampler_id, self)
+        self.subscribed_at = loop.time()
+        self.deadline = _deadline(self.subscribed_at, self._timeout)
+        self._poller.subscribe(self._sampler_id, self)
         return self._future
 
     def end(self) -> bool:
@@ -173,13 +173,13 @@ class _Wait:
         elif not self._future.cancelled():
             # A wait that is cancelled in the moment in which it fails has an outcome that nobody asks for any more.
             self._future.exception()
-        return self._source.leave(self._sampler_id, self)
+        return self._poller.unsubscribe(self._sampler_id, self)
 
-    async def rest(self) -> None:
+    async def wait_stopped(self) -> None:
         """Wait until nothing of the polling goes on."""
-        await self._source.rest()
+        await self._poller.wait_stopped()
 
-    def expired(self) -> None:
+    def on_deadline(self) -> None:
         """Take that the last look is being taken: bound it."""
         least, most = FINAL_POLL_GRACE_S
         grace = min(most, max(least, 0.1 * (self._timeout or 0.0)))
@@ -197,22 +197,22 @@ class _Wait:
             error.__cause__ = self._last_error
             self._future.set_exception(error)
 
-    def due_by(self) -> float:
+    def next_required_poll(self) -> float:
         """Return the time at which waiting on would be wrong without another look."""
         if self._unhealthy_since < math.inf:
             return self._unhealthy_since + self.policy.unhealthy_grace
         if self._last_error is not None and _is_refusal(self._last_error):
-            return self.joined + self.policy.missing_grace
+            return self.subscribed_at + self.policy.missing_grace
         return math.inf
 
-    def seen(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> bool:
+    def on_status(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> bool:
         """Take a status; return True if the wait is settled."""
         if self._future.done():
             return True
         try:
-            self._take(status, sampler, requested, now)
+            self._apply_status(status, sampler, requested, now)
         except DecodeError as exc:
-            return self.missed(exc, requested, now)
+            return self.on_error(exc, requested, now)
         except BaseException as exc:
             # The caller's own code; whatever it raises goes to the caller alone.
             if not isinstance(exc, (Exception, asyncio.CancelledError)):
@@ -230,7 +230,7 @@ class _Wait:
         else:
             self._future.set_exception(error)
 
-    def _take(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> None:
+    def _apply_status(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> None:
         # A sampler is built only where somebody will look at it; a list of thousands has no time for more.
         if self._sampler is None or not status:
             self._sampler = sampler()
@@ -240,19 +240,19 @@ class _Wait:
             self._steps = (*self._steps, status, now)
             if self._on_status is not None:
                 self._sampler = sampler()
-                self._on_status(_change(self._sampler, previous, now - self.joined))
+                self._on_status(_change(self._sampler, previous, now - self.subscribed_at))
                 if self._future.done():
                     # The callback has cancelled its own wait.
                     return
-        spared = False
+        within_grace = False
         if status == UNHEALTHY:
             self._unhealthy_since = min(self._unhealthy_since, now)
-            spared = now - self._unhealthy_since < self.policy.unhealthy_grace
+            within_grace = now - self._unhealthy_since < self.policy.unhealthy_grace
         else:
             self._unhealthy_since = math.inf
         if status in self.policy.ready:
             self._future.set_result(sampler())
-        elif status in self.policy.failed and not spared:
+        elif status in self.policy.failed and not within_grace:
             current = sampler()
             self._future.set_exception(SamplerFailed(current, self._history(current), status in PERMANENT))
         elif requested >= self.deadline:
@@ -265,31 +265,31 @@ class _Wait:
         previous: str | None = None
         for status, at in zip(self._steps[::2], self._steps[1::2], strict=True):
             then = evolve(sampler, status=status_of(status))
-            changes.append(_change(then, previous, at - self.joined))
+            changes.append(_change(then, previous, at - self.subscribed_at))
             previous = status
         return tuple(changes)
 
-    def missed(self, error: Exception, requested: float, now: float) -> bool:
+    def on_error(self, error: Exception, requested: float, now: float) -> bool:
         """Take a failure; return True if the wait is settled."""
         if self._future.done():
             return True
-        refused = _is_refusal(error) and now - self.joined >= self.policy.missing_grace
+        refused = _is_refusal(error) and now - self.subscribed_at >= self.policy.missing_grace
         if refused or _is_final(error):
-            self._future.set_exception(_own(error))
+            self._future.set_exception(_copy_error(error))
         else:
             self._last_error = error
             if requested >= self.deadline:
                 self._time_out()
         return self._future.done()
 
-    def noted(self, error: Exception) -> None:
+    def record_error(self, error: Exception) -> None:
         """Take a trouble that does not settle anything."""
         self._last_error = error
 
-    def abandoned(self, error: Exception) -> None:
+    def on_poller_stopped(self, error: Exception) -> None:
         """Take the end of the source."""
         if not self._future.done():
-            self._future.set_exception(_own(error))
+            self._future.set_exception(_copy_error(error))
 
 
 def check_wait(timeout: object, policy: object, on_status: object) -> None:
@@ -327,7 +327,7 @@ def _in_this_context(callback: Callable[[StatusChange], object]) -> Callable[[St
     return lambda change: context.run(callback, change)
 
 
-def _own(error: Exception) -> Exception:
+def _copy_error(error: Exception) -> Exception:
     """Return a copy of *error*: many waits may raise it, and tracebacks are written into the instance."""
     try:
         own = copy.copy(error)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from loops_async._wait.costs import STALE, PollCosts
+from loops_async._wait.costs import LIST_COST_TTL_S, PollCosts
 
 ROW = 480
 
@@ -36,8 +36,8 @@ def test_the_tail_of_a_launch_goes_back_to_gets() -> None:
 def test_a_list_that_was_dear_is_measured_again_after_a_while() -> None:
     prices = PollCosts()
     prices.record_list(100_000 * ROW, 100_000, 50, 1.0, 0)
-    assert not prices.list_is_cheaper(50, STALE)
-    assert prices.list_is_cheaper(50, STALE + 1)
+    assert not prices.list_is_cheaper(50, LIST_COST_TTL_S)
+    assert prices.list_is_cheaper(50, LIST_COST_TTL_S + 1)
 
 
 def test_a_service_that_finds_lists_hard_to_make_is_spared_them() -> None:
