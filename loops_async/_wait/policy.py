@@ -1,14 +1,11 @@
-"""What a status means for a wait, and when to look again: data that a caller can replace."""
+"""When a wait polls, and what a status means to it: data that a caller can replace."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
-from attrs import field, frozen
-from tenacity import RetryCallState, wait_exponential
+from attrs import NOTHING, field, fields, frozen
 
 from .. import _validate
 from ..models import DeploymentStatus
@@ -30,9 +27,54 @@ FAILED: Final = frozenset(
 PERMANENT: Final = frozenset(
     {DeploymentStatus.BUILD_FAILED, DeploymentStatus.DEPLOY_FAILED, DeploymentStatus.BUILD_STOPPED}
 )
-"""Failed statuses out of which no sampler comes up again."""
+"""Failed statuses that no sampler leaves again."""
 
-MULTIPLES: Final[Mapping[str, float]] = MappingProxyType(
+
+@frozen(eq=False, repr=False)
+class StatusFactors(Mapping[str, float]):
+    """An immutable mapping of statuses to factors.
+
+    `types.MappingProxyType` would not do: it can be neither pickled nor copied, and a policy must be both.
+    """
+
+    _items: tuple[tuple[str, float], ...] = ()
+
+    def __getitem__(self, status: str) -> float:
+        for each, factor in self._items:
+            if each == status:
+                return factor
+        raise KeyError(status)
+
+    def __iter__(self) -> Iterator[str]:
+        return (status for status, _ in self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items))
+
+    def __repr__(self) -> str:
+        return repr(dict(self._items))
+
+
+def _status_factors(values: Mapping[str, float]) -> StatusFactors:
+    if isinstance(values, StatusFactors):
+        return values
+    if not isinstance(values, Mapping):
+        raise TypeError(f"multiples must map statuses to factors, not be {type(values).__name__}")
+    return StatusFactors(
+        tuple(
+            (
+                str(_validate.require_str("status", status)),
+                _validate.require_number(f"multiples[{status!r}]", factor, exclusive=True),
+            )
+            for status, factor in values.items()
+        )
+    )
+
+
+MULTIPLES: Final = _status_factors(
     {
         DeploymentStatus.LOADING_MODEL: 0.12,
         DeploymentStatus.WAKING_UP: 0.25,
@@ -40,66 +82,75 @@ MULTIPLES: Final[Mapping[str, float]] = MappingProxyType(
         DeploymentStatus.SCALED_TO_ZERO: 0.5,
     }
 )
-"""A sampler that is being built cannot be ACTIVE in a moment, one that loads its weights can."""
+"""A sampler that is being built cannot be ACTIVE in a moment; one that loads its weights can."""
 
 
 def _statuses(values: Iterable[str]) -> frozenset[str]:
-    # A lone string is an iterable of its letters, which would make a policy that never settles.
+    # A lone string is an iterable of its letters, which would make a policy that never ends a wait.
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(f"a set of statuses is needed, such as {{DeploymentStatus.ACTIVE}}, not {values!r}")
     return frozenset(_validate.require_str("status", value) for value in values)
 
 
-def _multiples(values: Mapping[str, float]) -> Mapping[str, float]:
-    if not isinstance(values, Mapping):
-        raise TypeError(f"multiples must map statuses to factors, not be {type(values).__name__}")
-    return {
-        _validate.require_str("status", status): _validate.require_number(
-            f"multiples[{status!r}]", factor, exclusive=True
-        )
-        for status, factor in values.items()
-    }
-
-
-@frozen(cache_hash=True)
+@frozen(cache_hash=True, repr=False)
 class PollPolicy:
-    """How a wait polls, and which statuses end it.
+    """How a wait polls, and which statuses end it. Immutable: `attrs.evolve(policy, maximum=5.0)` makes another one.
 
-    The pauses between looks are `initial`, `initial * factor`, `initial * factor ** 2` and so on up to `maximum`, and
-    begin anew when the status changes; each is multiplied by the status's own factor, and varied by the jitter. The
-    more samplers a client waits for, the less the last stages are hurried: with ten or more, no two polls are closer
-    than `initial`. Statuses may be members of `DeploymentStatus` or plain names. What is in neither set is waited
-    through.
+    After a status has been seen for the first time, the pauses between polls are `initial`, `initial * factor`,
+    `initial * factor ** 2` and so on, up to `maximum`. Each pause is multiplied by the factor that `multiples` gives
+    to the status, and then varied by `jitter`. With the defaults, a sampler that is BUILDING is polled after 2, 3,
+    4.5, 6.8, 10.1 and then every 15 s; one that is LOADING_MODEL after 0.24, 0.36 and so on, then every 1.8 s.
+
+    That is the pace of one wait. With many waits on one client, the pauses of the last stages are longer: from eleven
+    samplers on, no pause is shorter than `initial`.
+
+    Statuses are members of `DeploymentStatus` or plain strings. A status that is in neither `ready` nor `failed` is
+    waited through.
+
+    Args:
+        initial: Seconds between the first poll and the second, at least 0.0001; default 2. The first poll is sent at
+            once or, when other waits of the client have just been polled for, at most half of *initial* and at most
+            one second later, so that a burst of waits shares its first poll.
+        factor: Growth of the pause from poll to poll while the status stays the same, at least 1; default 1.5. After
+            failed polls the pause grows by 2 or by *factor*, whichever is more.
+        maximum: Longest pause in seconds, before multiple and jitter, at least *initial*; default 15.
+            `wait_until_down()` polls at this pace.
+        jitter: Share of a pause by which it varies at random in both directions, from 0 to below 1; default 0.1.
+        multiples: Factors of the pause by the status last seen, above 0; a status that is not listed has 1. By
+            default LOADING_MODEL has 0.12, WAKING_UP 0.25, UPDATING and SCALED_TO_ZERO 0.5.
+        ready: Statuses that end a wait with success; by default ACTIVE.
+        failed: Statuses that end a wait with `SamplerFailed`; by default UNHEALTHY, DEACTIVATING, INACTIVE, FAILED,
+            BUILD_FAILED, DEPLOY_FAILED and BUILD_STOPPED.
+        wake: Whether a sampler that is SCALED_TO_ZERO is woken, once per visit to that status; default True.
+        unhealthy_grace: Seconds for which a sampler may be UNHEALTHY before that counts as failed; default 0.
+        missing_grace: Seconds for which the service may answer that it does not know a sampler, or that it refuses to
+            describe it (404, 403 and other 4xx), before that ends the wait with its error; default 30. They count
+            from the first such answer since the last good one.
 
     Raises:
-        TypeError, ValueError: An argument is not what the field says.
+        TypeError, ValueError: An argument is not what is said above.
     """
 
     initial: float = field(default=2.0)
-    """Seconds until the second look, at least 0.0001. The first look is taken at once, or, if others wait already,
-    up to half of this later, and never more than a second, so that those who join together are asked for together."""
+    """Seconds between the first poll and the second."""
     factor: float = field(default=1.5)
-    """By which the pause grows while nothing changes, at least 1. After failed polls it at least doubles."""
+    """Growth of the pause from poll to poll while the status stays the same."""
     maximum: float = field(default=15.0)
-    """Seconds: the longest pause, before multiple and jitter; at least `initial`."""
+    """Longest pause in seconds, before multiple and jitter."""
     jitter: float = field(default=0.1)
-    """Part of the pause by which it varies at random, up or down; from 0 to below 1."""
-    multiples: Mapping[str, float] = field(default=MULTIPLES, converter=_multiples, hash=False)
-    """Factor of the pause by the status last seen, above 0; 1 for a status that is not listed. Early stages can do
-    with more, the one before ACTIVE deserves less."""
+    """Share of a pause by which it varies at random in both directions."""
+    multiples: Mapping[str, float] = field(default=MULTIPLES, converter=_status_factors)
+    """Factors of the pause by the status last seen; a status that is not listed has 1."""
     ready: frozenset[str] = field(default=READY, converter=_statuses)
-    """Statuses that end the wait well."""
+    """Statuses that end a wait with success."""
     failed: frozenset[str] = field(default=FAILED, converter=_statuses)
-    """Statuses that end the wait with `SamplerFailed`."""
+    """Statuses that end a wait with `SamplerFailed`."""
     wake: bool = field(default=True)
     """Whether a sampler that is SCALED_TO_ZERO is woken, once per visit to that status."""
     unhealthy_grace: float = field(default=0.0)
-    """Seconds for which UNHEALTHY is waited through before it counts as failed."""
+    """Seconds for which a sampler may be UNHEALTHY before that counts as failed."""
     missing_grace: float = field(default=30.0)
-    """Seconds from the wait's start in which a sampler that the service does not know (yet) is waited for."""
-
-    _growth: wait_exponential = field(init=False, repr=False, eq=False)
-    _backoff: wait_exponential = field(init=False, repr=False, eq=False)
+    """Seconds for which the service may not know a sampler, or refuse to describe it, before that ends the wait."""
 
     def __attrs_post_init__(self) -> None:
         _validate.require_number("initial", self.initial, minimum=1e-4)
@@ -114,38 +165,43 @@ class PollPolicy:
             raise TypeError(f"wake must be a bool, not {type(self.wake).__name__}")
         if both := self.ready & self.failed:
             raise ValueError(f"ready and failed share {', '.join(sorted(both))}")
-        for name, base in (("_growth", self.factor), ("_backoff", max(self.factor, 2.0))):
-            wait = wait_exponential(multiplier=self.initial, exp_base=base, max=self.maximum)
-            object.__setattr__(self, name, wait)
+
+    def __repr__(self) -> str:
+        """Return the call that makes this policy, without what is as by default."""
+        changed = []
+        for each in fields(PollPolicy):
+            value = getattr(self, each.name)
+            if each.default is NOTHING or value != each.default:
+                changed.append(f"{each.name}={_plain(value)}")
+        return f"PollPolicy({', '.join(changed)})"
 
     def pause(self, elapsed: float, status: str | None = None) -> float:
-        """Return the seconds until the next look, before jitter.
+        """Return the seconds until the next poll, before jitter.
+
+        A pause that grows by `factor` from poll to poll is `factor - 1` times the time elapsed, plus `initial`:
+        2 after 0 s, 3 after 2 s, 4.5 after 5 s. Counting by time gives the same pauses where one wait polls by
+        itself, and still does where the polls of other waits come in between.
 
         Args:
-            elapsed: Seconds since the status last changed. Counting by time gives the same pauses as counting looks,
-                and goes on doing so where other waits cause more of them.
+            elapsed: Seconds since the status last changed.
             status: The status last seen; None while there is none.
         """
         multiple = 1.0 if status is None else self.multiples.get(status, 1.0)
-        looks = 1.0
-        if self.factor > 1 and elapsed > 0:
-            looks += math.log1p(elapsed / multiple * (self.factor - 1) / self.initial) / math.log(self.factor)
-        return self._growth(_attempt(looks)) * multiple
+        return min(self.maximum, self.initial + (self.factor - 1) * max(0.0, elapsed) / multiple) * multiple
 
     def backoff(self, failures: int) -> float:
-        """Return the seconds until the next look after so many failed ones in a row, at least 1; before jitter."""
-        return self._backoff(_attempt(failures))
+        """Return the seconds until the next poll after *failures* failed ones in a row, at least 1; before jitter."""
+        try:
+            return float(min(self.maximum, self.initial * max(self.factor, 2.0) ** (failures - 1)))
+        except OverflowError:
+            return self.maximum
 
     def jittered(self, seconds: float, chance: float) -> float:
         """Return *seconds* varied by the jitter, for a *chance* between 0 and 1."""
         return seconds * (1 + self.jitter * (2 * chance - 1))
 
 
-_no_call: Any = None
-
-
-def _attempt(number: Any) -> RetryCallState:
-    """Return what tenacity's waits read the number of attempts from; to them it may be a fraction, too."""
-    state = RetryCallState(_no_call, None, (), {})
-    state.attempt_number = number
-    return state
+def _plain(value: object) -> str:
+    if isinstance(value, frozenset):
+        return f"{{{', '.join(sorted(repr(str(status)) for status in value))}}}" if value else "frozenset()"
+    return repr(value)
