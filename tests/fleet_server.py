@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -44,6 +45,8 @@ class FleetServer:
         """Ids that were asked for by GET."""
         self.list_answers: list[web.Response] = []
         """Answers that the next lists get instead."""
+        self.get_answers: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {}
+        """What answers the GETs of a sampler instead, by its id."""
         self.get_status = 200
         """Status that GETs of one sampler answer with."""
         self.list_delay = 0.0
@@ -84,10 +87,12 @@ class FleetServer:
         await asyncio.sleep(self.list_delay)
         return web.Response(text=body, content_type="application/json")
 
-    async def _get(self, request: web.Request) -> web.Response:
+    async def _get(self, request: web.Request) -> web.StreamResponse:
         sampler_id = request.match_info["id"]
         self.requests["get"] += 1
         self.asked.append(sampler_id)
+        if sampler_id in self.get_answers:
+            return await self.get_answers[sampler_id](request)
         if self.get_status != 200:
             return web.Response(status=self.get_status)
         if sampler_id not in self.statuses:

@@ -1,8 +1,9 @@
-"""What the status source needs of the two sides it stands between: a client that it asks, and waits that it tells."""
+"""What the poller needs of its two sides: a client that reads statuses, and waits that subscribe to them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Protocol, TypeVar
 
 from ..models import Sampler
@@ -10,7 +11,7 @@ from .policy import PollPolicy
 
 
 class Companion(Protocol):
-    """Something that a client has at most one of, and that is closed with it."""
+    """A service that a client has at most one of, and that is closed with it."""
 
     async def aclose(self) -> None: ...
 
@@ -18,8 +19,19 @@ class Companion(Protocol):
 C = TypeVar("C", bound=Companion)
 
 
+class Attention(Enum):
+    """What a subscriber wants to be shown from now on."""
+
+    NOTHING = "nothing"
+    """The wait is done."""
+    CHANGES = "changes"
+    """The next answer with another status."""
+    EVERY_ANSWER = "every answer"
+    """The next answer, whatever its status: the wait depends on the time, or on details of the sampler."""
+
+
 class Row(Protocol):
-    """What a list shows of a sampler without being read whole."""
+    """The part of a listed sampler that can be read without building a model."""
 
     id: str
 
@@ -28,7 +40,7 @@ class Row(Protocol):
 
 
 class RowStatus(Protocol):
-    """The status of a row; an empty name where it cannot be read."""
+    """The status of a row; its name is empty if it cannot be read."""
 
     name: str
 
@@ -46,7 +58,7 @@ class Listing(Protocol):
 
 
 class LazySampler:
-    """An item of a list, read when it is first needed and not again."""
+    """A sampler of a list; it is built when it is first needed, and then kept."""
 
     __slots__ = ("_index", "_listing", "_sampler")
 
@@ -62,18 +74,18 @@ class LazySampler:
 
 
 class StatusReader(Protocol):
-    """What the source asks of a client."""
+    """What the poller asks of a client."""
 
     async def get(self, sampler_id: str, *, final: bool) -> tuple[Sampler, int, float]:
-        """Ask once for one sampler; return it, the bytes of the answer and the seconds that it took."""
+        """Ask once for one sampler; return it, the size of the answer in bytes, and the seconds that it took."""
         ...
 
     async def list(self, *, final: bool, limit: float) -> tuple[Listing, float]:
-        """Ask once for all samplers, for *limit* seconds at most; return them and the seconds that it took."""
+        """Ask once for all samplers, for at most *limit* seconds; return them and the seconds that it took."""
         ...
 
     def mark_seen(self, sampler_id: str) -> None:
-        """Take that there is such a sampler."""
+        """Record that a sampler exists, so that no unknown create can be taken for its origin."""
         ...
 
     async def wake(self, sampler: Sampler) -> None:
@@ -82,33 +94,34 @@ class StatusReader(Protocol):
 
 
 class Subscriber(Protocol):
-    """A wait, as the source sees it. Times are the event loop's."""
+    """A wait, as the poller sees it. Times are the event loop's."""
 
     policy: PollPolicy
     subscribed_at: float
+    """Time at which the wait subscribed; only answers to later requests count for it."""
     deadline: float
-    """Time of the last look; infinity for none."""
+    """Time of the final poll; infinity if there is none."""
 
     def next_required_poll(self) -> float:
-        """Return the time by which a look is needed whatever the schedule says; infinity for none."""
+        """Return the time by which a poll is needed whatever the schedule says; infinity if there is none."""
         ...
 
-    def on_status(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> bool:
-        """Take a status, and the sampler if it is needed; return True if the wait is settled."""
+    def on_status(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> Attention:
+        """Handle a status; *sampler* builds the sampler if it is needed."""
         ...
 
     def on_error(self, error: Exception, requested: float, now: float) -> bool:
-        """Take a failure; return True if the wait is settled."""
+        """Handle a poll that failed; return True if the wait is done."""
         ...
 
     def record_error(self, error: Exception) -> None:
-        """Take a trouble that does not settle anything, such as a wake that failed."""
+        """Keep an error that does not end the wait, such as a failed wake."""
         ...
 
     def on_deadline(self) -> None:
-        """Take that the last look is being taken."""
+        """Called when the final poll is sent."""
         ...
 
     def on_poller_stopped(self, error: Exception) -> None:
-        """Take the end of the source; the wait is settled."""
+        """End the wait with *error*, since no poll will follow."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from attrs import NOTHING, field, fields, frozen
@@ -92,6 +93,11 @@ def _statuses(values: Iterable[str]) -> frozenset[str]:
     return frozenset(_validate.require_str("status", value) for value in values)
 
 
+_MINIMA: Final[Mapping[str, float]] = MappingProxyType(
+    {"initial": 1e-4, "factor": 1.0, "maximum": 0.0, "jitter": 0.0, "unhealthy_grace": 0.0, "missing_grace": 0.0}
+)
+
+
 @frozen(cache_hash=True, repr=False)
 class PollPolicy:
     """How a wait polls, and which statuses end it. Immutable: `attrs.evolve(policy, maximum=5.0)` makes another one.
@@ -107,7 +113,7 @@ class PollPolicy:
     Statuses are members of `DeploymentStatus` or plain strings. A status that is in neither `ready` nor `failed` is
     waited through.
 
-    Args:
+    Attributes:
         initial: Seconds between the first poll and the second, at least 0.0001; default 2. The first poll is sent at
             once or, when other waits of the client have just been polled for, at most half of *initial* and at most
             one second later, so that a burst of waits shares its first poll.
@@ -131,36 +137,25 @@ class PollPolicy:
         TypeError, ValueError: An argument is not what is said above.
     """
 
-    initial: float = field(default=2.0)
-    """Seconds between the first poll and the second."""
-    factor: float = field(default=1.5)
-    """Growth of the pause from poll to poll while the status stays the same."""
-    maximum: float = field(default=15.0)
-    """Longest pause in seconds, before multiple and jitter."""
-    jitter: float = field(default=0.1)
-    """Share of a pause by which it varies at random in both directions."""
+    initial: float = 2.0
+    factor: float = 1.5
+    maximum: float = 15.0
+    jitter: float = 0.1
     multiples: Mapping[str, float] = field(default=MULTIPLES, converter=_status_factors)
-    """Factors of the pause by the status last seen; a status that is not listed has 1."""
     ready: frozenset[str] = field(default=READY, converter=_statuses)
-    """Statuses that end a wait with success."""
     failed: frozenset[str] = field(default=FAILED, converter=_statuses)
-    """Statuses that end a wait with `SamplerFailed`."""
-    wake: bool = field(default=True)
-    """Whether a sampler that is SCALED_TO_ZERO is woken, once per visit to that status."""
-    unhealthy_grace: float = field(default=0.0)
-    """Seconds for which a sampler may be UNHEALTHY before that counts as failed."""
-    missing_grace: float = field(default=30.0)
-    """Seconds for which the service may not know a sampler, or refuse to describe it, before that ends the wait."""
+    wake: bool = True
+    unhealthy_grace: float = 0.0
+    missing_grace: float = 30.0
 
     def __attrs_post_init__(self) -> None:
-        _validate.require_number("initial", self.initial, minimum=1e-4)
-        _validate.require_number("factor", self.factor, minimum=1.0)
-        if _validate.require_number("maximum", self.maximum) < self.initial:
+        for name, minimum in _MINIMA.items():
+            # Converters would do this, but signatures then lose the annotations of the fields.
+            object.__setattr__(self, name, _validate.require_number(name, getattr(self, name), minimum=minimum))
+        if self.maximum < self.initial:
             raise ValueError(f"maximum ({self.maximum:g} s) must not be below initial ({self.initial:g} s)")
-        if _validate.require_number("jitter", self.jitter) >= 1:
+        if self.jitter >= 1:
             raise ValueError(f"jitter must be below 1, not {self.jitter!r}")
-        _validate.require_number("unhealthy_grace", self.unhealthy_grace)
-        _validate.require_number("missing_grace", self.missing_grace)
         if not isinstance(self.wake, bool):
             raise TypeError(f"wake must be a bool, not {type(self.wake).__name__}")
         if both := self.ready & self.failed:

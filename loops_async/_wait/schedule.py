@@ -1,8 +1,34 @@
-"""When which sampler is looked at next. No I/O; times are the event loop's.
+"""When each sampler is polled next. No I/O; times are the event loop's.
 
-Each sampler that is waited for falls due by its own course: how long it has been in its status, and what its policy
-makes of that. A list, which serves all of them at once, draws them together again: those of one policy and status
-then fall due at one time, that of the one which came to the status last.
+The rules, in the order in which they apply:
+
+1. *First poll.* At once. If the last tick was less than half of `initial` ago (a second at most), at the end of that
+   time, so that waits which begin one after the other share a poll.
+2. *Next poll.* One pause after the request of the last one. The pause follows from the policy and from the time since
+   the status last changed: `PollPolicy.pause()`. With many samplers, the pauses that are shorter than `initial` grow
+   towards it: by `(n - 1) / 10` of `initial`.
+3. *After a failed poll.* One `PollPolicy.backoff()` after the failure.
+4. *Earlier than that*, when a grace period of a wait ends, or its deadline.
+5. *Together.* A tick takes what is due, and what will be within a tenth of its policy's `initial`.
+
+A list serves all samplers at once, so it also reschedules all of them. Those of one policy and one status form a
+`PollGroup` and fall due together, by the one that came to the status last. What is polled by GET is rescheduled sampler
+by sampler.
+
+For example, let A and B be a hundred samplers each, with `initial=2`, `factor=1.5` and no jitter. All are BUILDING when
+they are first polled, and those of B are DEPLOYING in the second list:
+
+```text
+seconds   0            2                     4               7
+          list         list                  list            list
+A         BUILDING,    BUILDING,             due at 8        due at 12.5
+          due at 2     due at 5
+B         BUILDING,    DEPLOYING: starts     due at 7        due at 11.5
+          due at 2     again, due at 4
+```
+
+The lists at 4 and 7 are caused by B, and serve A as well. Had B been a single sampler, it would have been polled by a
+GET at 4 and 7, and A by a list at 5: what is cheaper is decided again at each tick, for what is due then.
 """
 
 from __future__ import annotations
@@ -15,46 +41,51 @@ from .interfaces import Subscriber
 from .policy import PollPolicy
 
 EARLY_POLL_SHARE: Final = 0.1
-"""Part of the smallest `initial` by which a look may come early to share a tick with others."""
+"""Share of `initial` by which a poll may be early in order to share a tick with others."""
 
 JOIN_DELAY_SHARE: Final = 0.5
-"""Part of `initial` after a tick for which those who join are gathered, lest each of a burst of creates is a tick."""
+"""Share of `initial` after a tick for which the first polls of new waits are gathered."""
 
 MAX_JOIN_DELAY_S: Final = 1.0
-"""Seconds: who joins is not kept waiting for longer than that."""
+"""Longest time in seconds for which the first poll of a new wait is delayed."""
 
 IN_FLIGHT_PATIENCE_S: Final = 0.25
-"""Seconds after which a wait that subscribed during a poll causes another one, since the first may hang."""
+"""Seconds after which a wait that subscribed during a poll of its sampler gets another one: the first may hang."""
 
 MAX_UNLISTED_S: Final = 60.0
-"""Seconds at most for which a sampler that a list lacked is asked for by GET only."""
+"""Longest time in seconds for which a sampler that was missing in a list is polled by GET only."""
 
 CROWD_SIZE: Final = 10
-"""Number of samplers from which on the last stages are polled no faster than by `initial`."""
+"""Number of other samplers from which on no pause is shorter than `initial`."""
 
-TICKS_PER_INITIAL: Final = 8
-"""Ticks at most in `initial` seconds, once there is a crowd."""
+REQUIRED_POLL_MARGIN_S: Final = 0.05
+"""Seconds after the end of a grace period at which it is polled, so that the poll is not sent too early."""
 
 
 class PollGroup:
-    """How the samplers of one policy and status fall due after a list."""
+    """The samplers of one policy and one status; after a list, they fall due together."""
 
-    __slots__ = ("aligned_for", "due", "newest", "onward", "policy", "status")
+    __slots__ = ("aligned_for", "due", "newest_change_at", "policy", "siblings", "size", "slack", "status")
 
-    def __init__(self, policy: PollPolicy, status: str | None, now: float) -> None:
+    def __init__(self, policy: PollPolicy, status: str | None, siblings: dict[str | None, PollGroup]) -> None:
         self.policy = policy
         self.status = status
-        self.newest = now
-        """When the last of them came to this status: the keenest look sets the group."""
+        self.siblings = siblings
+        """The groups of the same policy by their status, this one included."""
+        self.size = 0
+        """Number of samplers in the group."""
+        self.slack = EARLY_POLL_SHARE * policy.initial
+        """Seconds by which a poll may be early."""
+        self.newest_change_at = -math.inf
+        """Time at which the last of them came to the status; it sets the pace of all."""
         self.aligned_for = -math.inf
-        """The `newest` for which `due` was set."""
-        self.onward: dict[str, PollGroup] = {}
-        """The groups to which samplers of this one have gone on, by their status: a short cut."""
-        self.due = now
+        """The `newest_change_at` for which `due` was computed."""
+        self.due = math.inf
+        """Time at which the group is due after a list."""
 
 
 class PolledSampler:
-    """One sampler that is waited for, and by whom."""
+    """One sampler that is polled, and the waits that subscribed to it."""
 
     __slots__ = (
         "changed_at",
@@ -67,7 +98,6 @@ class PolledSampler:
         "last_answer_at",
         "must_notify",
         "sampler_id",
-        "status",
         "subscribers",
         "unlisted_until",
         "wake_task",
@@ -77,83 +107,92 @@ class PolledSampler:
         self.sampler_id = sampler_id
         self.subscribers: tuple[Subscriber, ...] = ()
         self.group = group
-        self.status: str | None = None
+        """The group of the sampler's status; of several policies, that of the first subscriber."""
         self.changed_at = due
+        """Time at which the status was first seen."""
         self.last_answer_at = -math.inf
-        """When the newest answer that was told had been asked for."""
+        """Time of the request to which the newest answer was delivered."""
         self.due = due
+        """Time of the next poll; infinity while one is in flight and no wait has subscribed since."""
         self.deadline = math.inf
-        """Time of the first last look that is still to be taken."""
+        """Time of the next final poll of a subscriber."""
         self.failures = 0
-        """Looks that failed since the last one that did not."""
+        """Number of failed polls since the last good one."""
         self.in_flight = False
-        """Whether a look is under way, so that none falls due."""
+        """Whether a poll is in flight."""
         self.unlisted_until = -math.inf
-        """Until when it is asked for by GET only, because a list lacked it."""
+        """Time until which the sampler is polled by GET only, because a list lacked it."""
         self.has_mixed_policies = False
-        """Whether its waits have, or had, different policies."""
+        """Whether the subscribers have, or had, different policies."""
         self.wake_task: asyncio.Task[None] | None = None
         """The wake of this visit to SCALED_TO_ZERO."""
         self.must_notify = True
-        """Whether an answer must be shown to the waits even if the status is the same as before."""
+        """Whether the next answer is delivered even if the status is the same as before."""
 
 
 class Schedule:
-    """The samplers that are waited for, and when each is due."""
+    """The samplers that are polled, and when each is due."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, PolledSampler] = {}
-        self._groups: dict[tuple[PollPolicy, str | None], PollGroup] = {}
-        self._step = math.inf
-        self._ticked_at = -math.inf
+        self.samplers: dict[str, PolledSampler] = {}
+        self._groups: dict[PollPolicy, dict[str | None, PollGroup]] = {}
+        self._last_tick_at = -math.inf
 
     def add(self, sampler_id: str, subscriber: Subscriber, now: float) -> PolledSampler:
-        """Take a wait in; return the entry of its sampler."""
-        if not self.entries:
-            # Nobody was left, so that nothing is known any more.
-            self._groups.clear()
-            self._step, self._ticked_at = math.inf, -math.inf
+        """Add a subscriber; return the entry of its sampler."""
         policy = subscriber.policy
-        due = max(now, self._ticked_at + min(JOIN_DELAY_SHARE * policy.initial, MAX_JOIN_DELAY_S))
-        entry = self.entries.get(sampler_id)
+        due = max(now, self._last_tick_at + min(JOIN_DELAY_SHARE * policy.initial, MAX_JOIN_DELAY_S))
+        entry = self.samplers.get(sampler_id)
         if entry is None:
-            entry = self.entries[sampler_id] = PolledSampler(sampler_id, due, self._group(policy, None, due))
+            group = _group(self._groups.setdefault(policy, {}), policy, None, due)
+            entry = self.samplers[sampler_id] = PolledSampler(sampler_id, due, group)
         elif policy != entry.group.policy:
             entry.has_mixed_policies = True
         entry.subscribers = (*entry.subscribers, subscriber)
         entry.must_notify = True
         entry.due = min(entry.due, due)
         entry.deadline = min(entry.deadline, subscriber.deadline)
-        self._step = min(self._step, policy.initial)
         return entry
 
     def discard_if_unused(self, entry: PolledSampler) -> None:
-        """Forget *entry* if nobody waits for it any more."""
-        # A late answer to waits that have gone must not take the entry of those that came after them.
-        if not entry.subscribers and self.entries.get(entry.sampler_id) is entry:
-            del self.entries[entry.sampler_id]
-            if entry.wake_task is not None:
-                entry.wake_task.cancel()
+        """Forget *entry* if no subscriber is left."""
+        # A late answer to waits that have gone must not remove the entry of those that came after them.
+        if entry.subscribers or self.samplers.get(entry.sampler_id) is not entry:
+            return
+        del self.samplers[entry.sampler_id]
+        self._leave_group(entry)
+        if entry.wake_task is not None:
+            entry.wake_task.cancel()
+        if not self.samplers:
+            # The next wait may come much later, and need not be gathered with anything.
+            self._last_tick_at = -math.inf
+
+    def clear(self) -> list[PolledSampler]:
+        """Forget all samplers; return them."""
+        entries = list(self.samplers.values())
+        self.samplers.clear()
+        self._groups.clear()
+        self._last_tick_at = -math.inf
+        return entries
 
     def tick(self, now: float) -> tuple[list[PolledSampler], list[PolledSampler], float]:
-        """Return the entries whose deadline has come, those that are due, and when the next one is either."""
-        self._ticked_at = now
-        horizon = now + EARLY_POLL_SHARE * self._step
+        """Return the entries whose deadline has come, those that are due, and the time of the next of either."""
+        self._last_tick_at = now
         late: list[PolledSampler] = []
         due: list[PolledSampler] = []
         upcoming = math.inf
-        for entry in self.entries.values():
+        for entry in self.samplers.values():
             if entry.deadline <= now:
                 late.append(entry)
                 continue
             upcoming = min(upcoming, entry.deadline)
             if not entry.in_flight:
-                if entry.due <= horizon:
+                if entry.due - entry.group.slack <= now:
                     due.append(entry)
                 elif entry.due < upcoming:
                     upcoming = entry.due
             elif entry.must_notify and entry.due < math.inf:
-                # What is in flight is no answer for those that subscribed since, and may hang.
+                # The poll in flight is no answer to a wait that subscribed since, and may hang.
                 if entry.due + IN_FLIGHT_PATIENCE_S <= now:
                     due.append(entry)
                 else:
@@ -162,76 +201,78 @@ class Schedule:
 
     def set_status(self, entry: PolledSampler, status: str, now: float) -> None:
         """Record that *entry* came to *status*."""
-        entry.status, entry.changed_at = status, now
-        group = entry.group.onward.get(status)
-        if group is None:
-            group = entry.group.onward[status] = self._group(entry.group.policy, status, now)
-        elif group.newest < now:
-            group.newest = now
+        entry.changed_at = now
+        group = _group(entry.group.siblings, entry.group.policy, status, now)
+        self._leave_group(entry)
         entry.group = group
 
+    def _leave_group(self, entry: PolledSampler) -> None:
+        group = entry.group
+        group.size -= 1
+        if not group.size:
+            group.siblings.pop(group.status, None)
+            if not group.siblings:
+                self._groups.pop(group.policy, None)
+
     def align_groups(self, requested: float, now: float, chance: float) -> None:
-        """Set when those fall due that a list is about to serve; *chance*, from 0 to 1, is the jitter's."""
-        if len(self._groups) > len(self.entries):
-            self._groups = {(entry.group.policy, entry.group.status): entry.group for entry in self.entries.values()}
-            for group in self._groups.values():
-                group.onward.clear()
-        for group in self._groups.values():
-            self._align(group, requested, now, chance)
+        """Compute when each group is due after a list; *chance*, from 0 to 1, is that of the jitter."""
+        for groups in self._groups.values():
+            for group in groups.values():
+                self._align(group, requested, now, chance)
 
     def align_to_group(self, entry: PolledSampler, requested: float, now: float, chance: float) -> None:
-        """Have *entry*, whose status a list has changed, fall due with those of that status."""
-        if entry.group.aligned_for != entry.group.newest:
+        """Let *entry*, whose status a list has changed, fall due with its new group."""
+        if entry.group.aligned_for != entry.group.newest_change_at:
             self._align(entry.group, requested, now, chance)
         entry.due = entry.group.due
 
     def _align(self, group: PollGroup, requested: float, now: float, chance: float) -> None:
-        group.aligned_for = group.newest
-        pause = self._pause(group.policy, now - group.newest, group.status, chance)
+        group.aligned_for = group.newest_change_at
+        pause = self._pause(group.policy, now - group.newest_change_at, group.status, chance)
         group.due = _after(requested, now, pause)
 
     def reschedule(self, entry: PolledSampler, requested: float, now: float, chance: float) -> float:
-        """Set when *entry* falls due by its own course, after an answer to what was *requested* then; return it."""
-        policy = entry.group.policy
-        policies = {subscriber.policy for subscriber in entry.subscribers} if entry.has_mixed_policies else {policy}
-        if any(subscriber.subscribed_at > requested for subscriber in entry.subscribers):
+        """Compute when *entry* is due after a poll of its own that was *requested* then; return that time."""
+        policy, status = entry.group.policy, entry.group.status
+        policies = {each.policy for each in entry.subscribers} if entry.has_mixed_policies else {policy}
+        if any(each.subscribed_at > requested for each in entry.subscribers):
             due = now
         elif entry.failures:
             due = now + min(each.jittered(each.backoff(entry.failures), chance) for each in policies)
         else:
             elapsed = now - entry.changed_at
-            due = _after(requested, now, min(self._pause(each, elapsed, entry.status, chance) for each in policies))
-        if len(self.entries) > CROWD_SIZE:
-            grid = policy.initial / TICKS_PER_INITIAL
-            due = math.ceil(due / grid) * grid
-        for subscriber in entry.subscribers:
-            # Not once it is past: then only the schedule says when it is worth asking again. And not too early.
-            if now < (by := subscriber.next_required_poll()):
-                due = min(due, by + min(EARLY_POLL_SHARE * self._step, 0.05))
+            due = _after(requested, now, min(self._pause(each, elapsed, status, chance) for each in policies))
+        for each in entry.subscribers:
+            # Once that time is past, only the schedule says when it is worth polling again.
+            if now < (required := each.next_required_poll()):
+                due = min(due, required + min(entry.group.slack, REQUIRED_POLL_MARGIN_S))
         entry.due = due
         return due
 
     def not_listed(self, entry: PolledSampler, now: float) -> None:
-        """Record that a list lacked *entry*; lists can lag, so that it is tried again later and later."""
+        """Record that a list lacked *entry*. Lists can lag, so they are tried again, after longer and longer times."""
         again = min(MAX_UNLISTED_S, max(2 * entry.group.policy.initial, now - entry.changed_at))
         entry.unlisted_until = now + again
 
-    def _group(self, policy: PollPolicy, status: str | None, now: float) -> PollGroup:
-        group = self._groups.get((policy, status))
-        if group is None:
-            group = self._groups[policy, status] = PollGroup(policy, status, now)
-        group.newest = max(group.newest, now)
-        return group
-
     def _pause(self, policy: PollPolicy, elapsed: float, status: str | None, chance: float) -> float:
-        least = policy.initial * min(1.0, (len(self.entries) - 1) / CROWD_SIZE)
+        least = policy.initial * min(1.0, (len(self.samplers) - 1) / CROWD_SIZE)
         return policy.jittered(max(least, policy.pause(elapsed, status)), chance)
 
 
-def _after(requested: float, now: float, pause: float) -> float:
-    """Return the time of the look after the one that was *requested* then and answered *now*.
+def _group(siblings: dict[str | None, PollGroup], policy: PollPolicy, status: str | None, now: float) -> PollGroup:
+    """Return the group of *status* among *siblings*, with one sampler more, which came to the status just now."""
+    group = siblings.get(status)
+    if group is None:
+        group = siblings[status] = PollGroup(policy, status, siblings)
+    group.size += 1
+    group.newest_change_at = max(group.newest_change_at, now)
+    return group
 
-    Pauses count from request to request, so that answers which take their time do not stretch them; a part of the
-    pause is kept after an answer that took longer, lest a slow service is asked without a pause.
+
+def _after(requested: float, now: float, pause: float) -> float:
+    """Return the time of the poll after the one that was *requested* then and answered *now*.
+
+    Pauses count from request to request, so that slow answers do not stretch them. A quarter of the pause is kept
+    after any answer, so that a service which takes longer than the pause is not asked without a break.
     """
     return max(requested + pause, now + 0.25 * pause)

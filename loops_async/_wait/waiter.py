@@ -8,34 +8,34 @@ import copy
 import inspect
 import math
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Final, Protocol
-
-from attrs import evolve
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from .. import _validate
-from ..errors import (
-    APIError,
-    AuthenticationError,
-    DecodeError,
-    NotFoundError,
-    PermissionDeniedError,
-    SamplerFailed,
-    WaitTimeout,
-)
-from ..models import Sampler, StatusChange, status_of
-from .interfaces import StatusReader
+from .._http.failures import POLL, Action, action_for
+from ..errors import LoopsError, SamplerFailed, WaitTimeout
+from ..models import DeploymentStatus, Sampler, StatusChange
+from .interfaces import Attention, StatusReader
 from .policy import PERMANENT, PollPolicy
-from .poller import UNHEALTHY, StatusPoller
+from .poller import StatusPoller
+
+T = TypeVar("T")
 
 FINAL_POLL_GRACE_S: Final = (3.0, 10.0)
-"""Seconds that the last look may take beyond the deadline: a tenth of the wait's time, within these bounds."""
+"""Shortest and longest time in seconds that the final poll may take beyond the deadline; in between, it may take a
+tenth of the wait's timeout."""
 
 DEFAULT_TIMEOUT: Final = 3600.0
 """Seconds: a sampler can take tens of minutes, and Baseten's own tools give it an hour."""
 
+ENDLESS_TIMEOUT_S: Final = 1e9
+"""Seconds, some thirty years, from which on a timeout counts as none."""
+
+UNHEALTHY: Final = DeploymentStatus.UNHEALTHY.value
+ACTIVE: Final = DeploymentStatus.ACTIVE.value
+
 
 class SupportsWaiting(Protocol):
-    """What a wait needs of a client: its one status source."""
+    """What a wait needs of a client: its one poller."""
 
     def _companion(self, kind: type[StatusPoller], make: Callable[[StatusReader], StatusPoller]) -> StatusPoller: ...
 
@@ -45,35 +45,40 @@ async def wait_until_active(
     sampler: Sampler | str,
     *,
     timeout: float | None = DEFAULT_TIMEOUT,
-    policy: PollPolicy = PollPolicy(),  # noqa: B008 -- frozen
+    policy: PollPolicy = PollPolicy(),  # noqa: B008 -- immutable
     on_status: Callable[[StatusChange], object] | None = None,
 ) -> Sampler:
-    """Wait until a sampler is ready and return it as it is then.
+    """Wait until a sampler is ready, and return it as it is then.
 
     However many of these run, the client polls once for all of them. A wait outlives an outage of the service: polls
-    that fail are repeated until the deadline. Cancelling it leaves nothing behind, and leaves the sampler as it is.
+    that fail are repeated until the deadline. Cancelling the wait leaves no task behind, and does not touch the
+    sampler.
+
+    A sampler is ready when its status is in `policy.ready`; when that is ACTIVE, the sampler must also have a
+    `base_url`. A serverless sampler is ready as soon as it is found not to have failed.
 
     Args:
-        client: The client that asks.
+        client: The client that polls.
         sampler: The sampler or its id.
-        timeout: Seconds until the last look, which may itself take some seconds more; 0 looks once, None or infinity
-            never gives up.
-        policy: When to look, and what the statuses mean.
-        on_status: Called with each `StatusChange` as it is seen; what it raises ends the wait.
+        timeout: Seconds until the final poll, which may itself take some seconds more. 0 polls once; None or infinity
+            waits without end.
+        policy: When to poll, and what the statuses mean.
+        on_status: Plain function that is called with each `StatusChange` as it is seen. What it raises ends the wait.
 
     Raises:
         TypeError, ValueError: An argument is malformed; nothing was sent.
         SamplerFailed: The sampler came to a status that the policy counts as failed.
-        WaitTimeout: It was not ready at the deadline; its `last_error` says what ailed the last poll.
-        NotFoundError: There is no such sampler, even after the policy's `missing_grace`. Other refusals of this
-            one sampler (400 and the like) are raised in the same way.
-        AuthenticationError, PermissionDeniedError: The key is not accepted; this ends all waits of the client.
+        WaitTimeout: It was not ready at the deadline; `last_error` says why the last poll failed, if it did.
+        NotFoundError: The service did not know the sampler for the policy's `missing_grace`. Other refusals to
+            describe this one sampler (403, 400 and so on) are raised in the same way.
+        AuthenticationError: The key is not accepted (401); this ends all waits of the client at once.
         DecodeError: The service describes this sampler in a way that cannot be read.
+        TypeError: *on_status* returned an awaitable, which would never be awaited.
         RuntimeError: The client was closed.
 
     Source: `GET /v1/loops/samplers/{sampler_id}`; the statuses are those of `DeploymentStatus`.
     """
-    wait = Waiter(client, sampler, timeout, policy, on_status)
+    wait = ActiveWaiter(client, sampler, timeout, policy, on_status)
     try:
         return await wait.begin()
     finally:
@@ -86,39 +91,42 @@ def watch(
     sampler: Sampler | str,
     *,
     timeout: float | None = DEFAULT_TIMEOUT,
-    policy: PollPolicy = PollPolicy(),  # noqa: B008 -- frozen
+    policy: PollPolicy = PollPolicy(),  # noqa: B008 -- immutable
 ) -> AsyncGenerator[StatusChange, None]:
     """Yield each `StatusChange` of a sampler until it is ready; arguments and errors as in `wait_until_active()`.
 
-    The first one comes with the first answer. The last one is followed by the end of the iteration if the sampler is
-    ready, and by the error if it failed. Changes are kept for a slow consumer. Leaving the loop early ends the wait;
+    The first change comes with the first answer. After the last one the iteration ends if the sampler is ready, and
+    raises if it failed. Changes are kept for a slow consumer. Leaving the loop early ends the wait;
     `contextlib.aclosing()` makes that happen at once.
     """
     changes: asyncio.Queue[StatusChange | None] = asyncio.Queue()
-    wait = Waiter(client, sampler, timeout, policy, changes.put_nowait)
+    wait = ActiveWaiter(client, sampler, timeout, policy, changes.put_nowait)
     return _changes(wait, changes)
 
 
-async def _changes(wait: Waiter, changes: asyncio.Queue[StatusChange | None]) -> AsyncGenerator[StatusChange, None]:
-    settled = wait.begin()
-    settled.add_done_callback(lambda _: changes.put_nowait(None))
+async def _changes(
+    wait: ActiveWaiter, changes: asyncio.Queue[StatusChange | None]
+) -> AsyncGenerator[StatusChange, None]:
+    outcome = wait.begin()
+    outcome.add_done_callback(lambda _: changes.put_nowait(None))
     try:
         while (change := await changes.get()) is not None:
             yield change
-        settled.result()
+        outcome.result()
     finally:
         if wait.end():
             await wait.wait_stopped()
 
 
-class Waiter:
-    """One wait, as the status source sees it: a future and what has been seen so far. Times are the loop's."""
+class Waiter(Generic[T]):
+    """One wait, as a subscriber of the poller: a future, and what was seen so far. Times are the event loop's."""
 
     __slots__ = (
         "_future",
         "_last_error",
         "_on_status",
         "_poller",
+        "_rejected_since",
         "_sampler",
         "_sampler_id",
         "_steps",
@@ -136,7 +144,7 @@ class Waiter:
         sampler: Sampler | str,
         timeout: float | None,
         policy: PollPolicy,
-        on_status: Callable[[StatusChange], object] | None,
+        on_status: Callable[[StatusChange], object] | None = None,
     ) -> None:
         if not hasattr(client, "_companion"):
             raise TypeError(f"the first argument must be a LoopsClient, not {type(client).__name__}")
@@ -147,134 +155,76 @@ class Waiter:
         )
         self._timeout = timeout
         self.policy = policy
-        self._on_status = _in_this_context(on_status) if on_status is not None else None
-        # Status, time, status, time ... of each change: flat, since there is one of these for each of thousands.
+        self._on_status = _prepared(on_status) if on_status is not None else None
+        # Sampler, time, sampler, time ... of each change: flat, since there is one of these for each of thousands.
         self._steps: tuple[Any, ...] = ()
         self._last_error: Exception | None = None
         self._unhealthy_since = math.inf
+        self._rejected_since = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._poller = client._companion(StatusPoller, StatusPoller)
 
-    def begin(self) -> asyncio.Future[Sampler]:
-        """Join the client's status source; the future settles with the wait, and `end()` must follow."""
+    def begin(self) -> asyncio.Future[T]:
+        """Subscribe to the client's poller; return the future outcome. `end()` must follow."""
         loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[Sampler] = loop.create_future()
+        self._future: asyncio.Future[T] = loop.create_future()
         self.subscribed_at = loop.time()
         self.deadline = _deadline(self.subscribed_at, self._timeout)
         self._poller.subscribe(self._sampler_id, self)
         return self._future
 
     def end(self) -> bool:
-        """Leave the source; return whether this was the last wait, which is to await `rest()`."""
+        """Unsubscribe; return True if this was the last wait of the client, which must await `wait_stopped()`."""
         if self._timer is not None:
             self._timer.cancel()
         if not self._future.done():
             self._future.cancel()
         elif not self._future.cancelled():
-            # A wait that is cancelled in the moment in which it fails has an outcome that nobody asks for any more.
+            # A wait that is cancelled in the moment in which it fails never looks at its outcome.
             self._future.exception()
         return self._poller.unsubscribe(self._sampler_id, self)
 
     async def wait_stopped(self) -> None:
-        """Wait until nothing of the polling goes on."""
+        """Wait until the polling has stopped, unless another wait needs it."""
         await self._poller.wait_stopped()
 
+    # As a subscriber
+
     def on_deadline(self) -> None:
-        """Take that the last look is being taken: bound it."""
-        least, most = FINAL_POLL_GRACE_S
-        grace = min(most, max(least, 0.1 * (self._timeout or 0.0)))
+        """Bound the final poll, which is being sent."""
+        shortest, longest = FINAL_POLL_GRACE_S
+        grace = min(longest, max(shortest, 0.1 * (self._timeout or 0.0)))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(grace, self._time_out)
 
-    def _time_out(self) -> None:
-        if not self._future.done():
-            last = self._sampler
-            history: tuple[StatusChange, ...] = ()
-            if last is not None and self._steps:
-                last = evolve(last, status=status_of(self._steps[-2]))
-                history = self._history(last)
-            error = WaitTimeout(last, history, self._sampler_id, self._timeout, self._last_error)
-            error.__cause__ = self._last_error
-            self._future.set_exception(error)
-
     def next_required_poll(self) -> float:
-        """Return the time at which waiting on would be wrong without another look."""
-        if self._unhealthy_since < math.inf:
-            return self._unhealthy_since + self.policy.unhealthy_grace
-        if self._last_error is not None and _is_refusal(self._last_error):
-            return self.subscribed_at + self.policy.missing_grace
-        return math.inf
+        """Return the time at which a grace period ends."""
+        return min(
+            self._unhealthy_since + self.policy.unhealthy_grace, self._rejected_since + self.policy.missing_grace
+        )
 
-    def on_status(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> bool:
-        """Take a status; return True if the wait is settled."""
+    def on_status(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> Attention:
+        """Handle a status."""
         if self._future.done():
-            return True
+            return Attention.NOTHING
         try:
-            self._apply_status(status, sampler, requested, now)
-        except DecodeError as exc:
-            return self.on_error(exc, requested, now)
-        except BaseException as exc:
-            # The caller's own code; whatever it raises goes to the caller alone.
-            if not isinstance(exc, (Exception, asyncio.CancelledError)):
-                raise
-            if not self._future.done():
-                self._fail(exc)
-        return self._future.done()
-
-    def _fail(self, error: BaseException) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            self._future.cancel()
-        elif isinstance(error, StopIteration):
-            # A future cannot carry it, as a coroutine could not.
-            self._future.set_exception(RuntimeError(f"on_status raised {error!r}"))
-        else:
-            self._future.set_exception(error)
-
-    def _apply_status(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> None:
-        # A sampler is built only where somebody will look at it; a list of thousands has no time for more.
-        if self._sampler is None or not status:
-            self._sampler = sampler()
-        self._last_error = None
-        previous = self._steps[-2] if self._steps else None
-        if status != previous:
-            self._steps = (*self._steps, status, now)
-            if self._on_status is not None:
-                self._sampler = sampler()
-                self._on_status(_change(self._sampler, previous, now - self.subscribed_at))
-                if self._future.done():
-                    # The callback has cancelled its own wait.
-                    return
-        within_grace = False
-        if status == UNHEALTHY:
-            self._unhealthy_since = min(self._unhealthy_since, now)
-            within_grace = now - self._unhealthy_since < self.policy.unhealthy_grace
-        else:
-            self._unhealthy_since = math.inf
-        if status in self.policy.ready:
-            self._future.set_result(sampler())
-        elif status in self.policy.failed and not within_grace:
-            current = sampler()
-            self._future.set_exception(SamplerFailed(current, self._history(current), status in PERMANENT))
-        elif requested >= self.deadline:
-            self._sampler = sampler()
-            self._time_out()
-
-    def _history(self, sampler: Sampler) -> tuple[StatusChange, ...]:
-        """Write the steps out; but for its status, a sampler stays the same through all of them."""
-        changes: list[StatusChange] = []
-        previous: str | None = None
-        for status, at in zip(self._steps[::2], self._steps[1::2], strict=True):
-            then = evolve(sampler, status=status_of(status))
-            changes.append(_change(then, previous, at - self.subscribed_at))
-            previous = status
-        return tuple(changes)
+            attention = self._apply_status(status, sampler, requested, now)
+        except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 -- the caller's own code: it gets what it raises
+            self._fail(exc)
+            return Attention.NOTHING
+        return Attention.NOTHING if self._future.done() else attention
 
     def on_error(self, error: Exception, requested: float, now: float) -> bool:
-        """Take a failure; return True if the wait is settled."""
+        """Handle a poll that failed; return True if the wait is done."""
         if self._future.done():
             return True
-        refused = _is_refusal(error) and now - self.subscribed_at >= self.policy.missing_grace
-        if refused or _is_final(error):
+        action = action_for(error, POLL)
+        if action is Action.PATIENCE:
+            self._rejected_since = min(self._rejected_since, now)
+            is_over = now - self._rejected_since >= self.policy.missing_grace
+        else:
+            is_over = action is not Action.GO_ON
+        if is_over:
             self._future.set_exception(_copy_error(error))
         else:
             self._last_error = error
@@ -283,13 +233,103 @@ class Waiter:
         return self._future.done()
 
     def record_error(self, error: Exception) -> None:
-        """Take a trouble that does not settle anything."""
+        """Keep an error that does not end the wait."""
         self._last_error = error
 
     def on_poller_stopped(self, error: Exception) -> None:
-        """Take the end of the source."""
+        """End the wait with *error*."""
         if not self._future.done():
             self._future.set_exception(_copy_error(error))
+
+    # What an answer means
+
+    def _apply_status(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> Attention:
+        is_final = requested >= self.deadline
+        is_change = not self._steps or status != self._steps[-2].status
+        seen = self._sampler
+        # Of a list of thousands, models are built only of the samplers that changed, or whose details matter.
+        if (
+            seen is None
+            or seen.status != status
+            or (is_change and self._on_status is not None)
+            or is_final
+            or self._needs_details(seen)
+        ):
+            try:
+                seen = self._sampler = sampler()
+            except LoopsError as exc:
+                return Attention.NOTHING if self.on_error(exc, requested, now) else Attention.CHANGES
+        self._last_error = None
+        self._rejected_since = math.inf
+        if is_change:
+            previous = self._steps[-2].status if self._steps else None
+            self._steps = (*self._steps, seen, now)
+            if self._on_status is not None:
+                self._on_status(StatusChange(seen, previous, seen.status, now - self.subscribed_at))
+                if self._future.done():
+                    # The callback has cancelled its own wait.
+                    return Attention.NOTHING
+        is_unhealthy = status == UNHEALTHY
+        self._unhealthy_since = min(self._unhealthy_since, now) if is_unhealthy else math.inf
+        is_in_grace = is_unhealthy and now - self._unhealthy_since < self.policy.unhealthy_grace
+        attention = self._judge(seen, is_in_grace=is_in_grace)
+        if is_final and not self._future.done():
+            self._time_out()
+        return Attention.EVERY_ANSWER if is_unhealthy else attention
+
+    def _needs_details(self, sampler: Sampler) -> bool:
+        """Return True if more than the status of *sampler* counts for `_judge()`."""
+        raise NotImplementedError
+
+    def _judge(self, sampler: Sampler, *, is_in_grace: bool) -> Attention:
+        """End the wait if *sampler* is what it waits for, or has failed and is not in its grace period."""
+        raise NotImplementedError
+
+    def _fail(self, error: BaseException) -> None:
+        if self._future.done():
+            return
+        if isinstance(error, asyncio.CancelledError):
+            self._future.cancel()
+        elif isinstance(error, StopIteration):
+            # A future cannot carry it, as a coroutine could not.
+            self._future.set_exception(RuntimeError(f"on_status raised {error!r}"))
+        else:
+            self._future.set_exception(error)
+
+    def _time_out(self) -> None:
+        if not self._future.done():
+            error = WaitTimeout(self._sampler, self._history(), self._sampler_id, self._timeout, self._last_error)
+            error.__cause__ = self._last_error
+            self._future.set_exception(error)
+
+    def _history(self) -> tuple[StatusChange, ...]:
+        changes: list[StatusChange] = []
+        for sampler, at in zip(self._steps[::2], self._steps[1::2], strict=True):
+            previous = changes[-1].status if changes else None
+            changes.append(StatusChange(sampler, previous, sampler.status, at - self.subscribed_at))
+        return tuple(changes)
+
+
+class ActiveWaiter(Waiter[Sampler]):
+    """A wait for a sampler that is ready."""
+
+    __slots__ = ()
+
+    def _needs_details(self, sampler: Sampler) -> bool:
+        return sampler.status in self.policy.ready or sampler.status in self.policy.failed or _is_serverless(sampler)
+
+    def _judge(self, sampler: Sampler, *, is_in_grace: bool) -> Attention:
+        if sampler.status in self.policy.failed:
+            if not is_in_grace:
+                self._future.set_exception(SamplerFailed(sampler, self._history(), sampler.status in PERMANENT))
+        elif _is_serverless(sampler):
+            self._future.set_result(sampler)
+        elif sampler.status in self.policy.ready:
+            if sampler.status == ACTIVE and not sampler.base_url:
+                # The address may come later, without another change of the status.
+                return Attention.EVERY_ANSWER
+            self._future.set_result(sampler)
+        return Attention.CHANGES
 
 
 def check_wait(timeout: object, policy: object, on_status: object) -> None:
@@ -303,17 +343,13 @@ def check_wait(timeout: object, policy: object, on_status: object) -> None:
         _validate.require_number("timeout", timeout)
 
 
-_ENDLESS: Final = 1e9
-"""Seconds, some thirty years, beyond which a deadline is none."""
-
-
-def _change(sampler: Sampler, previous: str | None, elapsed: float) -> StatusChange:
-    return StatusChange(sampler, status_of(previous) if previous is not None else None, sampler.status, elapsed)
+def _is_serverless(sampler: Sampler) -> bool:
+    return sampler.model_id is None and sampler.deployment_id is None
 
 
 def _deadline(now: float, timeout: float | None) -> float:
-    """Return the time of the last look: up to 1 % late, so that waits which began together look together."""
-    if timeout is None or timeout > _ENDLESS:
+    """Return the time of the final poll: up to 1 % late, so that waits which began together share it."""
+    if timeout is None or timeout > ENDLESS_TIMEOUT_S:
         return math.inf
     if not timeout:
         return now
@@ -321,32 +357,30 @@ def _deadline(now: float, timeout: float | None) -> float:
     return math.ceil((now + timeout) / grid) * grid
 
 
-def _in_this_context(callback: Callable[[StatusChange], object]) -> Callable[[StatusChange], object]:
-    # The source calls from a task of its own; the caller's callback must find the caller's context variables.
+def _prepared(callback: Callable[[StatusChange], object]) -> Callable[[StatusChange], None]:
+    """Return a function that calls *callback* in the present context, and makes sure that its result may be dropped."""
+    # The poller calls from a task of its own; the callback must find the context variables of its caller.
     context = contextvars.copy_context()
-    return lambda change: context.run(callback, change)
+
+    def call(change: StatusChange) -> None:
+        result = context.run(callback, change)
+        if result is not None and (inspect.isawaitable(result) or inspect.isasyncgen(result)):
+            if inspect.iscoroutine(result):
+                # Otherwise Python warns that it was never awaited.
+                result.close()
+            raise TypeError(
+                f"on_status must be a plain function, whose result is ignored; it returned {type(result).__name__}, "
+                "which would have to be awaited"
+            )
+
+    return call
 
 
 def _copy_error(error: Exception) -> Exception:
     """Return a copy of *error*: many waits may raise it, and tracebacks are written into the instance."""
     try:
         own = copy.copy(error)
-    except Exception:  # noqa: BLE001 -- a foreign error that cannot be copied is better shared than lost
+    except Exception:  # noqa: BLE001 -- an error that cannot be copied is better shared than lost
         return error
     own.__cause__ = error.__cause__
     return own
-
-
-def _is_final(error: Exception) -> bool:
-    """Tell whether no further poll of this sampler can succeed."""
-    if isinstance(error, DecodeError):
-        # What is no such document at all comes from something in between, such as a proxy in an outage.
-        return error.path not in {"$", "$.sampler", "$.samplers"}
-    return isinstance(error, (AuthenticationError, PermissionDeniedError))
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Tell whether the service refuses to speak of this sampler, which is patience's business for a while."""
-    return isinstance(error, NotFoundError) or (
-        isinstance(error, APIError) and 400 <= error.status < 500 and error.status not in {401, 403, 408, 429}
-    )

@@ -125,7 +125,7 @@ def test_the_mapping_that_a_policy_was_made_of_stays_the_callers() -> None:
     [
         (PollPolicy(), "PollPolicy()"),
         (PollPolicy(initial=2.0, maximum=15), "PollPolicy()"),
-        (PollPolicy(maximum=5, wake=False), "PollPolicy(maximum=5, wake=False)"),
+        (PollPolicy(maximum=5, wake=False), "PollPolicy(maximum=5.0, wake=False)"),
         (PollPolicy(ready={"ACTIVE", "SCALED_TO_ZERO"}), "PollPolicy(ready={'ACTIVE', 'SCALED_TO_ZERO'})"),
         (PollPolicy(failed=()), "PollPolicy(failed=frozenset())"),
         (PollPolicy(multiples={DeploymentStatus.BUILDING: 2}), "PollPolicy(multiples={'BUILDING': 2.0})"),
