@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ._launch.launch import launch
     from ._launch.member import Member
     from ._wait.policy import PollPolicy
-    from ._wait.waiter import wait_until_active, watch
+    from ._wait.waiter import wait_until_active, wait_until_down, watch
     from .errors import (
         APIError,
         AuthenticationError,
@@ -85,6 +85,7 @@ __all__ = [
     "WaitTimeout",
     "launch",
     "wait_until_active",
+    "wait_until_down",
     "watch",
 ]
 
@@ -97,6 +98,7 @@ _NAMES = {
     "_http.retry": ("RetryPolicy",),
     "_wait.waiter": (
         "wait_until_active",
+        "wait_until_down",
         "watch",
     ),
     "errors": (

@@ -8,7 +8,10 @@ import copy
 import inspect
 import math
 from collections.abc import AsyncGenerator, Callable
+from functools import lru_cache
 from typing import Any, Final, Generic, Protocol, TypeVar
+
+from attrs import evolve
 
 from .. import _validate
 from .._http.failures import POLL, Action, action_for
@@ -113,6 +116,52 @@ async def _changes(
         while (change := await changes.get()) is not None:
             yield change
         outcome.result()
+    finally:
+        if wait.end():
+            await wait.wait_stopped()
+
+
+async def wait_until_down(
+    client: SupportsWaiting,
+    sampler: Sampler | str,
+    *,
+    timeout: float | None = None,
+    policy: PollPolicy = PollPolicy(),  # noqa: B008 -- immutable
+) -> StatusChange:
+    """Wait until a running sampler stops serving, and return the `StatusChange` that says so.
+
+    This is the guard for a long run: give it a task of its own beside the work. It shares the client's one poll, at
+    the pace of `policy.maximum`, so that a thousand guards cost one list per tick.
+
+    A sampler is down when its status is in `policy.failed`; one that is UNHEALTHY may recover for
+    `policy.unhealthy_grace` seconds. SCALED_TO_ZERO is no loss, since the next request starts the sampler again, and
+    it is not woken for the guard's sake. A sampler that is still coming up is not down.
+
+    Args:
+        client: The client that polls.
+        sampler: The sampler or its id.
+        timeout: Seconds until the final poll, as in `wait_until_active()`; None or infinity waits without end.
+        policy: Its `maximum`, `jitter`, `failed`, `unhealthy_grace` and `missing_grace` count here.
+
+    Returns:
+        The change to the failed status. It is the first change that was seen, with `previous` None, if the sampler
+        was down already.
+
+    Raises:
+        TypeError, ValueError: An argument is malformed; nothing was sent.
+        WaitTimeout: The sampler was still up at the deadline.
+        NotFoundError: The service did not know the sampler for `missing_grace` seconds. Other refusals to describe
+            this one sampler are raised in the same way.
+        AuthenticationError: The key is not accepted (401); this ends all waits of the client at once.
+        DecodeError: The service describes this sampler in a way that cannot be read.
+        RuntimeError: The client was closed.
+
+    Source: `GET /v1/loops/samplers/{sampler_id}`; the statuses are those of `DeploymentStatus`.
+    """
+    check_wait(timeout, policy, None)
+    wait = DownWaiter(client, sampler, timeout, _guard_policy(policy))
+    try:
+        return await wait.begin()
     finally:
         if wait.end():
             await wait.wait_stopped()
@@ -330,6 +379,26 @@ class ActiveWaiter(Waiter[Sampler]):
                 return Attention.EVERY_ANSWER
             self._future.set_result(sampler)
         return Attention.CHANGES
+
+
+class DownWaiter(Waiter[StatusChange]):
+    """A wait for a sampler that has stopped serving."""
+
+    __slots__ = ()
+
+    def _needs_details(self, sampler: Sampler) -> bool:
+        return sampler.status in self.policy.failed
+
+    def _judge(self, sampler: Sampler, *, is_in_grace: bool) -> Attention:
+        if sampler.status in self.policy.failed and not is_in_grace:
+            self._future.set_result(self._history()[-1])
+        return Attention.CHANGES
+
+
+@lru_cache(maxsize=64)
+def _guard_policy(policy: PollPolicy) -> PollPolicy:
+    """Return *policy* with a steady pace of `maximum`, and without wakes."""
+    return evolve(policy, initial=policy.maximum, factor=1.0, multiples={}, wake=False)
 
 
 def check_wait(timeout: object, policy: object, on_status: object) -> None:
