@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
+from attrs import frozen
+
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -32,13 +34,38 @@ _BY_STATUS: Mapping[int, type[APIError]] = {
 }
 
 
+@frozen
+class ServicePause:
+    """A pause that the service asked for in an error response."""
+
+    seconds: float
+    """Length of the pause in seconds, 0 or more and at most a day."""
+    whole_client: bool
+    """True for a `Retry-After` header, which speaks for all requests of the client; False for the number in the body,
+    which the service gives together with limits that count each endpoint by itself."""
+
+
 def api_error(
     request: Request, status: int, headers: Mapping[str, str], text: str, scrub: Callable[[str], str] = str
 ) -> APIError:
-    """Make the error for an answer whose status is not 2xx.
+    """Return the error for a response whose status is not 2xx; see `read_error`."""
+    return read_error(request, status, headers, text, scrub)[0]
 
-    *headers* must look names up whatever their case. *scrub* takes secrets out: some services repeat in their errors
-    what they were sent, be it with the escapes of JSON.
+
+def read_error(
+    request: Request, status: int, headers: Mapping[str, str], text: str, scrub: Callable[[str], str] = str
+) -> tuple[APIError, ServicePause | None]:
+    """Return the error for a response whose status is not 2xx, and the pause that the response names, if any.
+
+    The pause is read whatever the status; whether to keep it is a question for `failures`.
+
+    Args:
+        request: The request that was answered.
+        status: HTTP status of the response.
+        headers: Headers of the response, in any case.
+        text: Body of the response.
+        scrub: Takes secrets out of a text: some services repeat in their errors what they were sent, and may write
+            it with the escapes of JSON.
     """
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
     headers = {name.title(): scrub(value) for name, value in headers.items()}
@@ -55,16 +82,18 @@ def api_error(
     code, message = _words_of(body)
     if not message and 300 <= status < 400:
         message = f"redirects are not followed (to {headers.get('Location', 'nowhere')})"
-    return kind(
+    pause = service_pause(status, headers, body)
+    error = kind(
         status,
         request.method,
         request.path,
         code,
         message or _reason(status),
         headers.get("X-Request-Id") or headers.get("X-Baseten-Request-Id"),
-        parse_retry_after(headers.get("Retry-After"), headers.get("Date")),
+        pause.seconds if pause is not None else None,
         text[:BODY_EXCERPT],
     )
+    return error, pause
 
 
 def _reason(status: int) -> str:
@@ -118,6 +147,42 @@ def _detail(detail: object) -> str:
             where = ".".join(str(part) for part in loc) if isinstance(loc, list) else ""
             problems.append(f"{where}: {item['msg']}" if where else item["msg"])
     return "; ".join(problems)
+
+
+def service_pause(status: int, headers: Mapping[str, str], document: object) -> ServicePause | None:
+    """Return the pause that a response names: its `Retry-After` header, else `retry_after` in the body of a 429 or 503.
+
+    Args:
+        status: HTTP status of the response.
+        headers: Headers of the response, with their names in title case.
+        document: JSON document in the body; None if there is none.
+    """
+    seconds = parse_retry_after(headers.get("Retry-After"), headers.get("Date"))
+    if seconds is not None:
+        return ServicePause(seconds, whole_client=True)
+    seconds = parse_retry_after_body(document) if status in {429, 503} else None
+    return None if seconds is None else ServicePause(seconds, whole_client=False)
+
+
+def parse_retry_after_body(document: object) -> float | None:
+    """Read `retry_after` of a JSON error document as seconds: 0 or more, at most a day.
+
+    It is a number, or a string of one, at the top of the document or in its `error`. Returns None for everything else.
+    """
+    value = None
+    if isinstance(document, dict):
+        value = document.get("retry_after")
+        if value is None and isinstance(error := document.get("error"), dict):
+            value = error.get("retry_after")
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    # A comparison rather than math.isfinite, which fails for an int that is too large for a float.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        return None
+    return float(min(value, RETRY_AFTER_LIMIT))
 
 
 def parse_retry_after(value: str | None, date: str | None = None) -> float | None:
