@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
+import time
 
 import pytest
 from hypothesis import given
@@ -49,36 +51,259 @@ def test_each_status_has_its_error(status: int, kind: type[APIError]) -> None:
     assert error.status == status
 
 
+REASON = "quota of 8 GPUs exceeded"
+
+
 @pytest.mark.parametrize(
     ("body", "code", "message"),
     [
+        # Baseten's own.
         ({"code": "VALIDATION_ERROR", "message": "bad length"}, "VALIDATION_ERROR", "bad length"),
         ({"error": "conflict", "message": "paired", "details": {"reason": "run r1"}}, "conflict", "paired (run r1)"),
         ({"error": {"code": "X", "message": "nested"}}, "X", "nested"),
         ({"error": "just words"}, None, "just words"),
+        ({"error": "unauthorized"}, None, "unauthorized"),
         ({"error": "bad key", "error_code": "631"}, "631", "bad key"),
-        ({"detail": "not here"}, None, "not here"),
-        (
-            {"detail": [{"loc": ["body", "base_model"], "msg": "field required"}]},
-            None,
-            "body.base_model: field required",
-        ),
+        ({"error": "bad key", "error_code": 631, "detail": "revoked in May"}, "631", "bad key (revoked in May)"),
+        ({"error": "Rate limit exceeded.", "retry_after": 37}, None, "Rate limit exceeded."),
         ({"details": {"reason": "no capacity"}}, None, "no capacity"),
-        (["odd"], None, "Conflict"),
+        # FastAPI and pydantic.
+        ({"detail": "not here"}, None, "not here"),
+        ({"detail": [{"loc": ["body", "m"], "msg": "required"}]}, None, "body.m: required"),
+        (
+            {
+                "detail": [
+                    {"type": "missing", "loc": ["body", 0], "msg": "Required", "input": {"a": "b c"}, "url": "u v"}
+                ]
+            },
+            None,
+            "body.0: Required",
+        ),
+        ({"detail": {"message": REASON}}, None, REASON),
+        ({"detail": [REASON, "and more"]}, None, f"{REASON}; and more"),
+        # problem+json and JSON:API.
+        ({"title": "Bad", "detail": REASON, "status": 409, "instance": "/x y"}, None, f"Bad: {REASON}"),
+        ({"title": REASON, "type": "about:blank"}, None, REASON),
+        ({"type": "https://x.example/no-credit", "title": REASON}, "https://x.example/no-credit", REASON),
+        ({"errors": [{"title": "No", "detail": REASON, "code": "q"}]}, "q", f"No: {REASON}"),
+        ({"errors": [{"detail": REASON, "source": {"pointer": "/data/m"}}]}, None, f"/data/m: {REASON}"),
+        # GraphQL.
+        (
+            {"data": None, "errors": [{"message": REASON, "path": ["a b"], "extensions": {"code": "QUOTA"}}]},
+            "QUOTA",
+            REASON,
+        ),
+        # Lists of errors, in strings and in objects.
+        ({"errors": [REASON]}, None, REASON),
+        ({"errors": [{"msg": "a"}, {"reason": "b"}, {"description": "c"}, {"detail": "d"}]}, None, "a; b; c; d"),
+        (
+            {"errors": [f"number {n}" for n in range(9)]},
+            None,
+            "; ".join(f"number {n}" for n in range(5)) + "; and 4 more",
+        ),
+        ([REASON], None, REASON),
+        ([{"message": REASON}, {"message": REASON}], None, REASON),
+        ({"message": [REASON]}, None, REASON),
+        ({"message": {"text": REASON}}, None, REASON),
+        # By field.
+        ({"errors": {"base_model": [REASON]}}, None, f"base_model: {REASON}"),
+        ({"base_model": [REASON]}, None, f"base_model: {REASON}"),
+        ({"base_model": ["required"]}, None, "base_model: required"),
+        ({"base_model": "required"}, None, "base_model: required"),
+        ({"non_field_errors": [REASON]}, None, REASON),
+        ({"message": "Invalid", "fields": {"m": REASON}}, None, f"Invalid (fields: m: {REASON})"),
+        # OAuth, AWS, Azure, Google, SOAP, Anthropic, OpenAI, NestJS, Elasticsearch, Kubernetes.
+        ({"error": "invalid_request", "error_description": REASON}, "invalid_request", REASON),
+        ({"__type": "com.amazon.x#Throttling", "Message": REASON}, "Throttling", REASON),
+        ({"Error": {"Code": "Quota", "Message": REASON}}, "Quota", REASON),
+        ({"error": {"code": "A", "message": "No", "innererror": {"message": REASON}}}, "A", f"No ({REASON})"),
+        ({"error": {"code": 409, "message": REASON, "status": "ABORTED", "details": []}}, "ABORTED", REASON),
+        ({"fault": {"faultstring": REASON, "detail": {"errorcode": "policies.Quota"}}}, "policies.Quota", REASON),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": REASON}}, "overloaded_error", REASON),
+        (
+            {"error": {"message": REASON, "type": "invalid", "param": "model", "code": None}},
+            "invalid",
+            f"model: {REASON}",
+        ),
+        ({"statusCode": 409, "message": [REASON], "error": "Conflict"}, "Conflict", REASON),
+        ({"error": {"root_cause": [{"reason": REASON}]}, "status": 409}, None, f"root_cause: {REASON}"),
+        (
+            {"kind": "Status", "status": "Failure", "message": REASON, "reason": "Gone", "code": 409},
+            "409",
+            f"{REASON} (Gone)",
+        ),
+        # Other names, and documents in strings or in other documents.
+        ({"msg": REASON}, None, REASON),
+        ({"error_message": REASON}, None, REASON),
+        ({"errorMessage": REASON, "stackTrace": ["a b", "c d"]}, None, REASON),
+        ({"reason": REASON}, None, REASON),
+        ({"error": {"error": {"error": REASON}}}, None, REASON),
+        ({"error": {"message": "No", "details": {"reason": REASON}}}, None, f"No ({REASON})"),
+        ({"error": json.dumps({"message": REASON})}, None, REASON),
+        ({"error": {"message": json.dumps({"error": {"message": REASON}})}}, None, REASON),
+        ({"message": f"<html><body><p>{REASON}</p></body></html>"}, None, REASON),
+        ({"message": "Bad Request", "explanation": REASON}, None, f"Bad Request (explanation: {REASON})"),
+        ({"status": {"error_code": 1001, "error_message": REASON}}, "1001", f"status: {REASON}"),
+        ({"success": False, "data": {"message": REASON}}, None, f"data: {REASON}"),
+        ({"status": REASON, "code": 7}, "7", REASON),
+        ({"message": "", "error": None, "detail": REASON}, None, REASON),
+        (REASON, None, REASON),
         ("plain", None, "plain"),
+        # Nothing to read.
         (None, None, "Conflict"),
-        ({"code": 5, "message": None, "error": [], "detail": {}}, None, "Conflict"),
+        (37, None, "Conflict"),
+        ([], None, "Conflict"),
+        ({}, None, "Conflict"),
+        ({"code": 5, "message": None, "error": [], "detail": {}}, "5", "Conflict"),
+        ({"code": True, "message": 5}, None, "Conflict"),
     ],
 )
 def test_the_services_words_are_found_in_every_shape_in_use(body: object, code: str | None, message: str) -> None:
     error = error_bodies.api_error(REQUEST, 409, {"X-Request-Id": "r-1"}, json.dumps(body))
     assert (error.code, error.message, error.request_id) == (code, message, "r-1")
+    assert message in str(error)
 
 
-def test_a_web_page_is_kept_in_part() -> None:
-    error = error_bodies.api_error(REQUEST, 502, {}, "<html>" + "x" * 100_000)
-    assert error.message == "Bad Gateway"
-    assert len(error.body) == BODY_EXCERPT
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        (REASON, None, REASON),
+        ("404 page not found\n", None, "404 page not found"),
+        ('"quota" is used up', None, '"quota" is used up'),
+        ("[error] no upstream", None, "[error] no upstream"),
+        ("a\r\nb\tc\x1b[31m\x00d\u2028e", None, "a b c [31m d e"),
+        ("\ufeff" + json.dumps({"message": REASON}), None, REASON),
+        (json.dumps({"message": REASON}) + "\n" + json.dumps({"message": "more"}), None, REASON),
+        ('{"message": "a\nb"}', None, "a b"),
+        ('{"code": "Q", "detail": [{"msg": "a \\u00e9", "input": "' + "x" * 9999, "Q", "a é"),
+        ("{not JSON", None, "{not JSON"),
+        ("", None, "Conflict"),
+        (" \n", None, "Conflict"),
+        ("<html><head><title>Oops</title></head><body><h1>No\nroom</h1></body></html>", None, "Oops: No room"),
+        ("<html><head><title>503 Busy</title><body><h1>503 Busy</h1><hr>nginx", None, "503 Busy nginx"),
+        ("<!DOCTYPE html><title>Only &lt;this&gt; &amp; that</title>", None, "Only <this> & that"),
+        ("<html><style>p {}</style><script>var a = '<b>';</script><!-- x --><p>Seen</p>", None, "Seen"),
+        ("<html></html>", None, "Conflict"),
+        ("<h1>" + REASON, None, REASON),
+        (f"<?xml version='1.0'?><Error><Code>Q</Code><Message>{REASON}</Message><Id>7</Id></Error>", "Q", REASON),
+        (f"<e:Fault><faultcode>e:Q</faultcode><faultstring>{REASON}</faultstring></e:Fault>", "e:Q", REASON),
+        (f"<problem><why>{REASON}</why></problem>", None, REASON),
+        ("<error><![CDATA[a < b]]></error>", None, "a < b"),
+        ("<nil> pointer", None, "pointer"),
+        ("upstream connect error, reset reason: overflow", None, "upstream connect error, reset reason: overflow"),
+    ],
+)
+def test_the_reason_is_found_in_text_that_is_no_json(text: str, code: str | None, message: str) -> None:
+    error = error_bodies.api_error(REQUEST, 409, {}, text)
+    assert (error.code, error.message) == (code, message)
+    assert message in str(error)
+
+
+def test_a_reason_is_short_and_a_body_is_kept_in_part() -> None:
+    for body in ("word " * 50_000, json.dumps({"message": "word " * 50_000}), "<html>" + "x" * 100_000):
+        error = error_bodies.api_error(REQUEST, 502, {"X-Request-Id": "r" * 9000}, body)
+        assert 100 < len(error.message) <= 500
+        assert error.message.endswith("...")
+        assert len(error.body) == BODY_EXCERPT
+        assert len(str(error)) < 1200
+
+
+def test_a_redirect_names_where_it_leads() -> None:
+    error = error_bodies.api_error(REQUEST, 301, {"location": "http://x/\udce9"}, "<html><h1>Moved</h1></html>")
+    assert error.message == "redirects are not followed (to http://x/\ufffd): Moved"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<" * 60_000,
+        "<a" * 30_000,
+        "<html>" + "<!--" * 15_000,
+        "<html>" + "<script" * 9_000,
+        "<html>" + "<title" * 9_000,
+        "<x>" + "<![CDATA[" * 7_000,
+        "<x>" + "a:" * 30_000,
+        '{"' * 30_000,
+        '{"a": "' + "\\" * 60_000,
+        "[" * 60_000,
+        '{"error":' * 900 + '"x"' + "}" * 900,
+        '{"a":' * 900 + '"x"' + "}" * 900,
+        json.dumps({f"field {n}": f"too long {n}" for n in range(2_000)}),
+        json.dumps([{"message": f"no {n}"} for n in range(2_000)]),
+        "&amp;" * 12_000,
+        "\\u005c" * 10_000,
+    ],
+    ids=lambda text: text[:12],
+)
+def test_no_body_takes_long_to_read(text: str) -> None:
+    began = time.process_time()
+    error_bodies.api_error(REQUEST, 500, {}, text)
+    assert time.process_time() - began < 0.5
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["message", "error", "errors", "detail", "code", "type", "loc", "status", "a"]) | st.text(),
+            inner,
+            max_size=4,
+        )
+    ),
+)
+
+
+@given(JSON_VALUES, st.booleans())
+def test_whatever_the_document_the_error_is_one_line_that_can_be_printed(document: object, ascii_only: bool) -> None:
+    check_fit_for_print(error_bodies.api_error(REQUEST, 500, {}, json.dumps(document, ensure_ascii=ascii_only)))
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()))
+
+
+@given(ANY_TEXT, ANY_TEXT)
+def test_whatever_the_text_and_the_headers_the_error_is_one_line_that_can_be_printed(text: str, header: str) -> None:
+    headers = {"X-Request-Id": header, "Location": header, "Retry-After": header, "Date": header}
+    for status in (302, 429):
+        check_fit_for_print(error_bodies.api_error(REQUEST, status, headers, text))
+
+
+def check_fit_for_print(error: APIError) -> None:
+    assert str(error).isprintable()
+    assert repr(error).isprintable()
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert str(again) == str(error)
+    for value in vars(error).values():
+        str(value).encode()
+
+
+KEY = "s3cr3t-0123456789.abcdef"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"key {KEY} is revoked",
+        json.dumps({"message": f"key {KEY} is revoked", "code": KEY}),
+        json.dumps({KEY: [f"{KEY} is revoked"]}),
+        json.dumps({"message": KEY}).replace("s3cr3t", "\\u00733cr3t"),
+        json.dumps({"message": json.dumps({"message": KEY})}).replace("s3cr3t", "\\\\u00733cr3t"),
+        # Cut, so that it is no JSON any more.
+        '{"message": "' + KEY.replace("-", "\\u002d") + '", "input": "',
+        f"<html><title>{KEY}</title>{KEY.replace('-', '&#45;')}</html>",
+        f"<Error><Code>{KEY}</Code><Message>{KEY.replace('-', '&#x2d;')}</Message></Error>",
+        f"https://x.example/?key={KEY.replace('-', '%2D')}",
+    ],
+)
+def test_no_part_of_an_error_holds_the_key(text: str) -> None:
+    headers = {"X-Request-Id": f"r-{KEY}", "Location": f"http://x/{KEY}", "Retry-After": KEY}
+    for status in (302, 400):
+        error = error_bodies.api_error(REQUEST, status, headers, text, lambda words: words.replace(KEY, "***"))
+        shown = "\n".join([str(error), repr(error), *map(str, vars(error).values())])
+        assert "***" in shown
+        assert "s3cr3t" not in shown.replace("\\", "")
+        assert "0123456789" not in shown
 
 
 @pytest.mark.parametrize(
@@ -103,7 +328,7 @@ def test_retry_after_in_seconds_or_as_a_date(value: str | None, seconds: float |
     assert error_bodies.parse_retry_after(value, "Wed, 21 Oct 2015 07:28:00 GMT") == seconds
 
 
-@given(st.text())
+@given(ANY_TEXT)
 def test_no_retry_after_breaks_the_parser(value: str) -> None:
     seconds = error_bodies.parse_retry_after(value, value)
     assert seconds is None or 0 <= seconds <= RETRY_AFTER_LIMIT
