@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import pickle
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loops_async import RetryPolicy
 from loops_async._http import error_bodies
 from loops_async._http.error_bodies import ServicePause
 from loops_async._http.requests import BODY_EXCERPT, RETRY_AFTER_LIMIT, Request
@@ -24,6 +26,8 @@ from loops_async.errors import (
     RateLimitError,
     ServerError,
 )
+
+from ..support import ClientMaker
 
 REQUEST = Request("GET", "/v1/loops/samplers/x")
 
@@ -276,6 +280,32 @@ def check_fit_for_print(error: APIError) -> None:
     assert str(again) == str(error)
     for value in vars(error).values():
         str(value).encode()
+
+
+RAW = (
+    b"HTTP/1.1 %d Nein\r\nX-Request-Id: r\xe9q\xff\r\nLocation: http://x/\xe9\r\nRetry-After: \xe9\r\nDate: \xff\r\n"
+    b"Content-Type: text/plain; charset=\xe9\r\nContent-Length: 10\r\nConnection: close\r\n\r\nno \xe9\xff\n bed"
+)
+
+
+@pytest.mark.parametrize("status", [302, 400, 429])
+async def test_bytes_that_are_not_utf_8_break_nothing(make_client: ClientMaker, status: int) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(RAW % status)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = make_client(base_url=f"http://127.0.0.1:{port}", retry=RetryPolicy(attempts=1))
+        with pytest.raises(APIError) as caught:
+            await client.samplers.get("x")
+    error = caught.value
+    check_fit_for_print(error)
+    assert (error.status, error.request_id, error.retry_after) == (status, "r\ufffdq\ufffd", None)
+    assert "no \ufffd\ufffd bed" in error.message
 
 
 KEY = "s3cr3t-0123456789.abcdef"
