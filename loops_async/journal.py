@@ -122,8 +122,8 @@ async def reclaim(client: SupportsLaunches, path: str | os.PathLike[str], *, tim
     Raises:
         OSError: The journal cannot be read or written, or its launch still runs (BlockingIOError).
         ValueError: It is a file of something else.
-        TeardownError: Samplers could not be released and are still billed; it holds the unknown creates, too, and
-            the ids of those that were `released`.
+        TeardownError: Samplers could not be deactivated and are still billed; it holds the unknown creates, too, and
+            the ids of those that were `deactivated`.
 
     Source: `POST /v1/loops/samplers/{sampler_id}/deactivate`, and what `orphans()` asks.
     """

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import copy
+import inspect
 import pickle
+import re
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import pytest
 
 from loops_async import errors
@@ -27,6 +33,7 @@ SAMPLER = Sampler(
     created_at=datetime(2026, 11, 1, tzinfo=UTC),
     status=DeploymentStatus.BUILD_FAILED,
 )
+SPEC = SamplerSpec("m")
 HISTORY = (StatusChange(SAMPLER, None, DeploymentStatus.BUILD_FAILED, 1.25),)
 NOT_FOUND = (404, "GET", "/v1/loops/samplers/x", "NOT_FOUND", "no such sampler", "req-1", 2.5, "{}")
 
@@ -43,7 +50,12 @@ EXAMPLES: dict[type[LoopsError], tuple[Any, ...]] = {
     SamplerFailed: (SAMPLER, HISTORY, True),
     WaitTimeout: (SAMPLER, HISTORY, "smp1", 3600.0, TransportError("cut")),
     LaunchError: ("two did not come up", [ValueError("a"), TransportError("b")]),
-    TeardownError: ("could not release", [TransportError("b")], ("smp1", "smp2")),
+    TeardownError: (
+        "could not be deactivated",
+        [TransportError("b"), CreateOutcomeUnknown(SPEC, (SAMPLER,))],
+        ("smp1", "smp2"),
+        ("smp3",),
+    ),
 }
 for kind in sorted(every_class(APIError), key=lambda each: each.__name__):
     EXAMPLES[kind] = NOT_FOUND
@@ -53,25 +65,251 @@ def test_every_class_has_an_example() -> None:
     assert set(EXAMPLES) == every_class()
 
 
-@pytest.mark.parametrize("kind", EXAMPLES, ids=lambda kind: kind.__name__)
-def test_pickles_with_everything_that_it_says(kind: type[LoopsError]) -> None:
+class Unpicklable(Exception):
+    """An exception of another library, as they come: it holds a lock, and its arguments are not those that it took."""
+
+    def __init__(self, code: int, *, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+        self.lock = threading.Lock()
+
+
+class Unreadable(Exception):
+    """An exception that pickle writes and cannot read."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(f"{code}: {words}")
+
+
+FOREIGN: list[Exception] = [Unpicklable(1, words="no room"), Unreadable(2, "no room")]
+
+
+def chained(kind: type[LoopsError], *causes: BaseException) -> LoopsError:
     error = kind(*EXAMPLES[kind])
     error.add_note("after 5 attempts")
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301
-    assert type(again) is kind
-    assert str(again) == str(error)
-    assert again.__notes__ == ["after 5 attempts"]
-    assert {name: repr(value) for name, value in vars(again).items()} == {
-        name: repr(value) for name, value in vars(error).items()
-    }
+    above: BaseException = error
+    for cause in causes:
+        above.__cause__ = cause
+        above = cause
+    return error
 
 
-@pytest.mark.parametrize("kind", EXAMPLES, ids=lambda kind: kind.__name__)
+def content(error: BaseException | None) -> object:
+    """Return all that an error says, with its causes; errors compare by identity."""
+    if error is None:
+        return None
+    values = {name: repr(value) for name, value in vars(error).items()}
+    return type(error), str(error), repr(error), values, error.__suppress_context__, content(error.__cause__)
+
+
+def pickled(error: LoopsError) -> LoopsError:
+    return pickle.loads(pickle.dumps(error))  # type: ignore[no-any-return]  # noqa: S301
+
+
+def pickled_as_before(error: LoopsError) -> LoopsError:
+    return pickle.loads(pickle.dumps(error, protocol=2))  # type: ignore[no-any-return]  # noqa: S301
+
+
+ways = pytest.mark.parametrize("again", [pickled, pickled_as_before, copy.copy, copy.deepcopy])
+kinds = pytest.mark.parametrize("kind", EXAMPLES, ids=lambda kind: kind.__name__)
+
+
+@ways
+@kinds
+def test_a_copy_says_all_that_the_error_says(kind: type[LoopsError], again: Callable[[LoopsError], LoopsError]) -> None:
+    error = chained(kind, TransportError("cut", "GET", "/x"), OSError(5, "input/output error"))
+    error.reason_of_mine = ["added by the user"]  # type: ignore[attr-defined]
+    other = again(error)
+    assert content(other) == content(error)
+    other.add_note("another")
+    assert error.__notes__ == ["after 5 attempts"]
+    assert again(other).__notes__ == ["after 5 attempts", "another"]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN, ids=lambda each: type(each).__name__)
+@kinds
+def test_a_cause_that_cannot_be_pickled_leaves_its_words(kind: type[LoopsError], foreign: Exception) -> None:
+    error = chained(kind, TransportError("cut"), foreign)
+    other = pickled(error)
+    assert str(other) == str(error)
+    assert isinstance(other.__cause__, TransportError)
+    assert type(other.__cause__.__cause__) is LoopsError
+    assert str(other.__cause__.__cause__) == f"{type(foreign).__name__}: {foreign}"
+    assert copy.copy(error).__cause__ is error.__cause__
+    deep = copy.deepcopy(error)
+    assert deep.__cause__ is not None
+    assert deep.__cause__ is not error.__cause__
+    assert deep.__cause__.__cause__ is foreign
+
+
+@pytest.mark.parametrize("foreign", FOREIGN, ids=lambda each: type(each).__name__)
+def test_a_part_that_cannot_be_pickled_leaves_its_words(foreign: Exception) -> None:
+    words = f"{type(foreign).__name__}: {foreign}"
+    group = pickled(LaunchError("two did not come up", [foreign, ValueError("a")]))
+    assert isinstance(group, LaunchError)
+    assert [type(each) for each in group.exceptions] == [LoopsError, ValueError]
+    assert words in str(group)
+    for error in (CreateOutcomeUnknown(SPEC, (), foreign), WaitTimeout(SAMPLER, (), None, 1.0, foreign)):
+        assert words in str(pickled(error))
+        assert str(pickled(pickled(error))) == str(error)
+        assert str(copy.deepcopy(error)) == str(error)
+
+
+def test_a_circle_of_causes_can_be_pickled_and_copied() -> None:
+    error, other = LoopsError("a"), TransportError("b")
+    error.__cause__, other.__cause__ = other, error
+    for again in (pickled(error), copy.copy(error), copy.deepcopy(error)):
+        assert again.__cause__ is not None
+        assert str(again.__cause__) == "b"
+    for again in (pickled(error), copy.deepcopy(error)):
+        assert again.__cause__ is not None
+        assert again.__cause__.__cause__ is again
+
+
+def test_a_long_chain_of_causes_takes_no_time_that_doubles() -> None:
+    error = LoopsError("0")
+    for number in range(1, 60):
+        above = LoopsError(str(number))
+        above.__cause__ = error
+        error = above
+    assert str(pickled(error)) == "59"
+
+
+def test_a_group_does_not_change_with_the_list_that_it_was_given() -> None:
+    members: list[Exception] = [ValueError("a")]
+    error = LaunchError("one", members)
+    members.clear()
+    assert str(pickled(error)) == str(error)
+
+
+@kinds
 def test_says_one_line(kind: type[LoopsError]) -> None:
     words = str(kind(*EXAMPLES[kind]))
     assert words
     assert not words.startswith("(")
-    assert "\n" not in words
+    assert words.isprintable()
+
+
+ODD = "a\nb\r\x1b[0m\u2028\udce9\x00 "
+ODD_SAMPLER = attrs.evolve(SAMPLER, id=ODD, base_model=ODD, status=ODD)
+ODD_ERRORS: list[LoopsError] = [
+    LoopsError(ODD),
+    TransportError(ODD, ODD, ODD),
+    errors.NotFoundError(404, ODD, ODD, ODD, ODD, ODD, None, ODD),
+    DecodeError(ODD, ODD, ODD, ODD),
+    CreateOutcomeUnknown(SamplerSpec("m"), [ODD_SAMPLER]),
+    CreateOutcomeUnknown(SamplerSpec("m"), [], ValueError(ODD)),
+    SamplerFailed(ODD_SAMPLER, [StatusChange(ODD_SAMPLER, None, ODD, 1.0)]),
+    SamplerFailed(ODD_SAMPLER),
+    WaitTimeout(ODD_SAMPLER, [], None, 1.0, ValueError(ODD)),
+    WaitTimeout(None, [], ODD),
+    LaunchError(ODD, [ValueError(ODD)]),
+    TeardownError(ODD, [ValueError(ODD)], [ODD], [ODD]),
+    TeardownError(ODD, [CreateOutcomeUnknown(SamplerSpec("m"), [ODD_SAMPLER])]),
+]
+
+
+@pytest.mark.parametrize("error", ODD_ERRORS, ids=lambda error: type(error).__name__)
+def test_text_from_outside_breaks_no_line_no_terminal_and_no_encoding(error: LoopsError) -> None:
+    for words in (str(error), str(pickled(error)), repr(error)):
+        assert words.isprintable()
+        words.encode()
+    assert "\ufffd" in str(error)
+
+
+@kinds
+def test_every_attribute_is_in_the_help(kind: type[LoopsError]) -> None:
+    error = kind(*EXAMPLES[kind])
+    documented = {
+        name: words
+        for each in kind.__mro__
+        if issubclass(each, LoopsError)
+        for name, words in re.findall(r"^    (\w+): (.*)$", inspect.getdoc(each) or "", re.MULTILINE)
+    }
+    assert set(vars(error)) <= set(documented)
+    if isinstance(error, ExceptionGroup):
+        assert {"message", "exceptions"} <= set(documented)
+    # Each is a phrase of its own, and a subclass says where they stand.
+    assert all(words[0].isupper() or words[0] == "`" for words in documented.values())
+    if issubclass(kind, APIError) and kind is not APIError:
+        assert "`APIError`" in (kind.__doc__ or "")
+
+
+MANY = range(300)
+MANY_IDS = [f"smp{number:03}" for number in MANY]
+MANY_SAMPLERS = [attrs.evolve(SAMPLER, id=each, user_email="ada@example.com") for each in MANY_IDS]
+LONG = "word " * 5_000
+LARGE: list[LoopsError] = [
+    LoopsError(LONG),
+    TransportError(LONG, "GET", "/v1"),
+    errors.BadRequestError(400, "GET", "/v1", LONG, f"{LONG} ada@example.com", LONG, 1.0, "ada@example.com" * 300),
+    errors.BadRequestError(
+        400, "GET", "/v1", "ada@example.com", f"{'x' * 70}(ada.b+c@example.com) no", "ada@example.com"
+    ),
+    TransportError("x" * 73 + " ada@example.com", "GET", "/v1"),
+    DecodeError(LONG, LONG, LONG, LONG),
+    CreateOutcomeUnknown(SamplerSpec("m"), MANY_SAMPLERS),
+    CreateOutcomeUnknown(SamplerSpec("m"), MANY_SAMPLERS, TransportError("ada@example.com")),
+    SamplerFailed(MANY_SAMPLERS[0], [StatusChange(each, None, "UNHEALTHY", 1.0) for each in MANY_SAMPLERS]),
+    WaitTimeout(MANY_SAMPLERS[0], [StatusChange(each, None, "UNHEALTHY", 1.0) for each in MANY_SAMPLERS], None, 1.0),
+    WaitTimeout(None, (), "smp1", 1.0, TransportError("ada@example.com")),
+    LaunchError("300 did not", [SamplerFailed(each) for each in MANY_SAMPLERS]),
+    LaunchError("did not", [ExceptionGroup("more", [SamplerFailed(each) for each in MANY_SAMPLERS])]),
+    TeardownError("300 remain", [TransportError(LONG) for _ in MANY], MANY_IDS, MANY_IDS),
+    TeardownError("300 remain", [CreateOutcomeUnknown(SamplerSpec("m"), MANY_SAMPLERS) for _ in MANY]),
+]
+
+
+@pytest.mark.parametrize("error", LARGE, ids=lambda error: type(error).__name__)
+def test_a_repr_is_short_and_holds_no_email(error: LoopsError) -> None:
+    for shown in (repr(error), repr(pickled(error)), repr(ExceptionGroup("group", [error]))):
+        assert len(shown) < 500
+        assert "ada" not in shown
+        assert "example.com" not in shown
+        assert type(error).__name__ in shown
+
+
+def test_a_repr_has_the_key_facts() -> None:
+    group = TeardownError("two remain", [TransportError("b"), TransportError("c")], ("smp1", "smp2"))
+    assert repr(group) == "TeardownError('two remain', [2 TransportError], sampler_ids=[smp1, smp2])"
+    assert repr(errors.NotFoundError(*NOT_FOUND)) == (
+        "NotFoundError(404, 'GET /v1/loops/samplers/x', code='NOT_FOUND', message='no such sampler', "
+        "request_id='req-1', retry_after=2.5)"
+    )
+    assert repr(SamplerFailed(SAMPLER, HISTORY, True)) == (
+        "SamplerFailed('smp1', 'Qwen/Qwen3-8B', status=BUILD_FAILED, permanent=True)"
+    )
+    assert repr(WaitTimeout(None, (), "smp9", 5)) == "WaitTimeout('smp9', timeout=5)"
+    assert repr(TransportError("cut", "GET", "/x")) == "TransportError('cut', 'GET /x', sent=True)"
+
+
+@pytest.mark.parametrize("error", LARGE, ids=lambda error: type(error).__name__)
+def test_a_message_is_short_and_counts_what_it_leaves_out(error: LoopsError) -> None:
+    words = str(error)
+    assert len(words) <= 2000
+    assert sum(each in words for each in MANY_IDS) <= 10
+    if isinstance(error, TeardownError) and error.sampler_ids:
+        assert "smp009, and 290 more (all of them are in `sampler_ids`)" in words
+    if isinstance(error, LaunchError) and len(error.exceptions) > 1:
+        assert "and 297 more (all of them are in `exceptions`)" in words
+    if isinstance(error, CreateOutcomeUnknown) and error.look_error is None:
+        assert "smp009, and 290 more (all of them are in `candidates`)" in words
+    if isinstance(error, (SamplerFailed, WaitTimeout)) and error.history:
+        assert "UNHEALTHY at 1.0 s, (290 more), UNHEALTHY at 1.0 s" in words
+
+
+def test_a_teardown_error_names_its_unknown_creates() -> None:
+    unknown = CreateOutcomeUnknown(SPEC, (SAMPLER,))
+    error = TeardownError("it", [TransportError("b"), unknown], ("smp2",), ("smp3",))
+    assert error.unknown == (unknown,)
+    assert str(error) == "it (still billed: smp2; candidates of unknown creates: smp1)"
+    part = error.subgroup(TransportError)
+    assert isinstance(part, TeardownError)
+    assert (part.sampler_ids, part.deactivated, part.unknown) == (("smp2",), ("smp3",), (unknown,))
+    for again in (pickled(error), copy.deepcopy(error)):
+        assert isinstance(again, TeardownError)
+        # What was one error is one error again.
+        assert again.exceptions[1] is again.unknown[0]
 
 
 def test_attributes_are_the_documented_ones() -> None:

@@ -282,7 +282,7 @@ class SamplerCreator:
             # What has just been made can be unknown to other parts of the service for a while: 404 proves nothing here.
             await self._releases.release(sampler_id, self._transport.retry, is_new=lambda: True)
         except Exception as exc:  # noqa: BLE001 -- whatever went wrong, the id must be told
-            return TeardownError("the sampler could not be released and is still billed", [exc], (sampler_id,))
+            return TeardownError("the sampler could not be deactivated and is still billed", [exc], (sampler_id,))
         return None
 
 

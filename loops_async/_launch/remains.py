@@ -1,4 +1,4 @@
-"""How to say what a clean-up could not clean up."""
+"""Build the `TeardownError` for an incomplete cleanup."""
 
 from __future__ import annotations
 
@@ -8,30 +8,26 @@ from ..errors import CreateOutcomeUnknown, TeardownError
 
 
 def still_billed(
-    billed: Mapping[str, Exception], unknown: Sequence[CreateOutcomeUnknown], released: Sequence[str] = ()
+    billed: Mapping[str, Exception], unknown: Sequence[CreateOutcomeUnknown], deactivated: Sequence[str] = ()
 ) -> TeardownError | None:
-    """Return the error for samplers that could not be released, by id, and for creates that may have made others.
+    """Return the error for samplers that could not be deactivated, by id, and for creates whose outcome is unknown.
 
-    None if there is neither.
+    Returns None when there are neither.
     """
     if not billed and not unknown:
         return None
     parts = []
     if billed:
-        words = (
-            "1 sampler could not be released and is"
-            if len(billed) == 1
-            else (f"{len(billed)} samplers could not be released and are")
-        )
+        words = "1 sampler could not be deactivated and is"
+        if len(billed) > 1:
+            words = f"{len(billed)} samplers could not be deactivated and are"
         parts.append(f"{words} still billed")
     if unknown:
-        candidates = dict.fromkeys(sampler.id for error in unknown for sampler in error.candidates)
-        words = "the answer to 1 create is" if len(unknown) == 1 else f"the answers to {len(unknown)} creates are"
-        may = f"; what they made may be {', '.join(candidates)}" if candidates else ""
-        parts.append(f"{words} missing{may}")
-    error = TeardownError("; ".join(parts), [*billed.values(), *unknown], tuple(billed), released)
+        words = "1 create" if len(unknown) == 1 else f"{len(unknown)} creates"
+        parts.append(f"the outcome of {words} is unknown")
+    error = TeardownError(", and ".join(parts), [*billed.values(), *unknown], tuple(billed), deactivated, unknown)
     if billed:
-        error.add_note("to release them by hand: samplers.deactivate(id)")
+        error.add_note("to deactivate them by hand: samplers.deactivate(id)")
     if unknown:
-        error.add_note("whether a candidate is yours only you can tell; if it is: samplers.deactivate(id)")
+        error.add_note("whether a candidate is yours only you can know; if it is: samplers.deactivate(id)")
     return error

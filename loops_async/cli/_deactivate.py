@@ -100,7 +100,7 @@ async def _of_journal(common: Common, journal: Path, client: LoopsClient, _: Int
             account.unknown = [each for each in left.exceptions if isinstance(each, CreateOutcomeUnknown)]
             others = [each for each in left.exceptions if not isinstance(each, CreateOutcomeUnknown)]
             account.failed = dict(zip(left.sampler_ids, others, strict=False))
-            account.released = list(left.released)
+            account.released = list(left.deactivated)
         else:
             account.released, account.unknown, account.missing = list(done.released), done.unknown, done.missing
     account.tell(common)

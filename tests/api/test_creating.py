@@ -171,7 +171,7 @@ async def test_candidates_that_cannot_be_listed_are_told_as_such(
     with pytest.raises(CreateOutcomeUnknown) as caught:
         await client.samplers.create(session_id=session_id, base_model="m")
     assert isinstance(caught.value.look_error, ServerError)
-    assert "nobody could look for it" in str(caught.value)
+    assert "the search for it failed" in str(caught.value)
 
 
 async def test_candidates_are_matched_by_model_owner_and_time(make_client: ClientMaker) -> None:

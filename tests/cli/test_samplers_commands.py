@@ -90,7 +90,7 @@ async def test_wait_and_watch_end_as_the_samplers_do() -> None:
         assert len(emulator.billed) == 2
     assert (up.code, up.json["exit_code"], up.json["samplers"][0]["status"]) == (0, 0, "ACTIVE")
     assert (failed.code, failed.output) == (1, f"{good.base_url}\n")
-    assert f"Error: sampler {bad.id} of {BAD} failed for good: " in failed.errors
+    assert f"Error: sampler {bad.id} of {BAD} failed permanently: " in failed.errors
     assert (late.code, late.json["samplers"][0]["error"]["type"]) == (3, "WaitTimeout")
     seen = [json.loads(line) for line in changes.output.splitlines()]
     assert {each["id"]: each["status"] for each in seen} == {good.id: "ACTIVE", bad.id: "BUILD_FAILED"}

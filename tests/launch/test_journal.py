@@ -513,7 +513,7 @@ async def test_what_cannot_be_reclaimed_is_raised_and_stays_in_the_journal(stage
     with pytest.raises(TeardownError) as caught:
         await reclaim(client, path)
     assert caught.value.sampler_ids == (fleet.members[0].sampler_id,)
-    assert caught.value.released == (fleet.members[1].sampler_id,)
+    assert caught.value.deactivated == (fleet.members[1].sampler_id,)
     assert set(journal_records.read(path.read_bytes()).held) == {fleet.members[0].sampler_id} == emulator.billed
 
 

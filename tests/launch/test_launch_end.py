@@ -231,7 +231,7 @@ async def test_what_cannot_be_released_is_raised_with_its_ids(stage: Setting) ->
     assert set(caught.value.sampler_ids) == emulator.billed
     assert len(caught.value.sampler_ids) == 3
     assert [type(error) for error in caught.value.exceptions] == [ServerError] * 3
-    assert "3 samplers could not be released" in str(caught.value)
+    assert "3 samplers could not be deactivated" in str(caught.value)
     for sampler_id, error in zip(caught.value.sampler_ids, caught.value.exceptions, strict=True):
         assert any(sampler_id in note for note in error.__notes__)
 
@@ -536,7 +536,8 @@ async def test_lost_creates_that_nobody_asked_about_are_raised(stage: Setting) -
     (error,) = caught.value.exceptions
     assert isinstance(error, CreateOutcomeUnknown)
     assert {sampler.id for sampler in error.candidates} == emulator.billed
-    assert f"the answer to 1 create is missing; what they made may be {error.candidates[0].id}" in str(caught.value)
+    assert "the outcome of 1 create is unknown" in str(caught.value)
+    assert error.candidates[0].id in str(caught.value)
 
 
 async def test_to_be_given_a_member_is_not_to_look_at_its_error(stage: Setting) -> None:

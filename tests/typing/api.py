@@ -147,19 +147,29 @@ async def errors(client: LoopsClient) -> None:
         await client.samplers.list()
     except APIError as error:
         assert_type(error.retry_after, float | None)
+        assert_type(error.code, str | None)
+        assert_type(error.request_id, str | None)
+        assert_type((error.status, error.method, error.path, error.message, error.body), tuple[int, str, str, str, str])
     except TransportError as error:
         assert_type(error.sent, bool)
     except CreateOutcomeUnknown as error:
         assert_type(error.candidates, tuple[Sampler, ...])
+        assert_type(error.look_error, Exception | None)
         assert_type(error.spec, SamplerSpec)
     except DecodeError as error:
         assert_type(error.sampler_id, str | None)
     except SamplerFailed as error:
         assert_type(error.history, tuple[StatusChange, ...])
+        assert_type(error.permanent, bool)
     except WaitTimeout as error:
         assert_type(error.sampler, Sampler | None)
+        assert_type(error.sampler_id, str | None)
+        assert_type(error.timeout, float | None)
+        assert_type(error.last_error, Exception | None)
     except TeardownError as error:
         assert_type(error.sampler_ids, tuple[str, ...])
+        assert_type(error.deactivated, tuple[str, ...])
+        assert_type(error.unknown, tuple[CreateOutcomeUnknown, ...])
     except LoopsError:
         raise
 
