@@ -335,7 +335,8 @@ class WaitTimeout(LoopsError, TimeoutError):
         trouble = f" (last poll: {_quoted(self.last_error)})" if self.last_error is not None else ""
         if self.sampler_id is None:
             return f"no sampler was created{after}{trouble}"
-        return f"sampler {self.sampler_id} was not ready{after}: {_course(self.history, self.sampler)}{trouble}"
+        course = _course(self.history, self.sampler)
+        return f"the wait for sampler {self.sampler_id} timed out{after}: {course}{trouble}"
 
     def _facts(self) -> list[str]:
         facts = [_shown(self.sampler_id)]
