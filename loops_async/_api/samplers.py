@@ -138,6 +138,10 @@ class Samplers:
 
         await with_retries(attempt, self._transport.retry, may_be_repeated, self._transport.limiter.held)
 
+    async def answers(self, sampler: Sampler) -> bool:
+        """Return whether a sampler answers a request of one token."""
+        raise NotImplementedError
+
     def _know(self, sampler_id: str) -> None:
         self._creates.know(sampler_id)
 

@@ -1,4 +1,4 @@
-"""The reads that a status source lives on: single attempts, since a poll that fails is repeated by the next one."""
+"""The requests of the poller: single attempts, since a poll that fails is repeated by the next one."""
 
 from __future__ import annotations
 
@@ -13,36 +13,45 @@ from .samplers import Samplers
 
 
 class ApiStatusReader:
-    """Ask for statuses on behalf of waits. A last look does not wait for the end of a pause."""
+    """Read statuses for waits. A final poll does not wait for a slot, nor for the end of a pause."""
 
     def __init__(self, transport: Transport, samplers: Samplers, list_request: Request) -> None:
         self._transport = transport
         self._samplers = samplers
         self._list_request = list_request
 
+    @property
+    def probe_slots(self) -> int:
+        """Number of probes that may run at once: a quarter of the connections, so that polls always have some."""
+        return self._transport.limiter.data_plane_limit
+
     async def get(self, sampler_id: str, *, final: bool) -> tuple[Sampler, int, float]:
-        """Ask for one sampler, once; return it, the bytes of the answer and the seconds that it took."""
+        """Ask once for one sampler; return it, the size of the response in bytes, and the seconds that it took."""
         request = sampler_request(sampler_id)
         body, seconds = await self._transport.timed(request, _priority(final))
         return codec.decode_sampler(body, str(request), sampler_id), len(body), seconds
 
     async def list(self, *, final: bool, limit: float) -> tuple[codec.Listing, float]:
-        """Ask for all of the caller's samplers, once, for *limit* seconds; return them and the seconds that it took."""
+        """Ask once for all samplers, for at most *limit* seconds; return them and the seconds that it took."""
         body, seconds = await self._transport.timed(self._list_request, _priority(final), limit=limit)
-        # Reading five megabytes, scanning them and telling the waits each take some milliseconds: one turn of the
-        # event loop for each.
+        # To read five megabytes, to scan them and to deliver them takes some milliseconds each: the event loop gets a
+        # turn in between.
         await asyncio.sleep(0)
         listing = codec.Listing(body, str(self._list_request))
         await asyncio.sleep(0)
         return listing, seconds
 
     def mark_seen(self, sampler_id: str) -> None:
-        """Note that a sampler exists, since somebody waits for it."""
+        """Record that a sampler exists, so that no unknown create can be taken for its origin."""
         self._samplers._know(sampler_id)
 
     async def wake(self, sampler: Sampler) -> None:
-        """Wake a sampler, repeated like every read."""
+        """Wake a sampler, with retries."""
         await self._samplers.wake(sampler)
+
+    async def answers(self, sampler: Sampler) -> bool:
+        """Return whether a sampler answers a request of one token."""
+        return await self._samplers.answers(sampler)
 
 
 def _priority(final: bool) -> Priority:

@@ -47,6 +47,11 @@ class RequestLimiter:
         """Admit no more than *limit* at once from now on."""
         self._limit = min(self._limit, limit)
 
+    @property
+    def data_plane_limit(self) -> int:
+        """How many requests to the data plane may be in flight at once."""
+        return max(1, self._limit // 4)
+
     def hold(self, seconds: float) -> None:
         """Let nothing start for *seconds*; a longer pause that is already on stays."""
         self._open_at = max(self._open_at, asyncio.get_running_loop().time() + seconds)

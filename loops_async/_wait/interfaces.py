@@ -76,6 +76,11 @@ class LazySampler:
 class StatusReader(Protocol):
     """What the poller asks of a client."""
 
+    @property
+    def probe_slots(self) -> int:
+        """Number of probes that may run at once, at least 1."""
+        ...
+
     async def get(self, sampler_id: str, *, final: bool) -> tuple[Sampler, int, float]:
         """Ask once for one sampler; return it, the size of the answer in bytes, and the seconds that it took."""
         ...
@@ -90,6 +95,10 @@ class StatusReader(Protocol):
 
     async def wake(self, sampler: Sampler) -> None:
         """Wake a sampler."""
+        ...
+
+    async def answers(self, sampler: Sampler) -> bool:
+        """Return whether a sampler answers a sample of one token; the probe that is taken by default."""
         ...
 
 

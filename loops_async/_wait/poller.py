@@ -92,6 +92,7 @@ class StatusPoller:
 
     def __init__(self, reader: StatusReader) -> None:
         self._reader = reader
+        self._probe_slots: asyncio.Semaphore | None = None
         self._schedule = Schedule()
         self._costs = PollCosts()
         self._timer = ResettableTimer()
@@ -133,6 +134,18 @@ class StatusPoller:
         """Wait until the polling has stopped, unless another wait has subscribed in the meantime."""
         if not self._schedule.samplers:
             await self._stop()
+
+    @property
+    def probe_slots(self) -> asyncio.Semaphore:
+        """The permissions to run a probe, for all waits of the client."""
+        if self._probe_slots is None:
+            # Not before the first sampler is ready: how many connections there are is known once one was used.
+            self._probe_slots = asyncio.Semaphore(self._reader.probe_slots)
+        return self._probe_slots
+
+    async def answers(self, sampler: Sampler) -> bool:
+        """Return whether *sampler* answers; the probe that is taken by default."""
+        return await self._reader.answers(sampler)
 
     async def aclose(self) -> None:
         """End all waits, and stop."""

@@ -20,6 +20,7 @@ from ..models import DeploymentStatus, Sampler, StatusChange
 from .interfaces import Attention, StatusReader
 from .policy import PERMANENT, PollPolicy
 from .poller import StatusPoller
+from .probing import Probe, Prober, check_probe
 
 T = TypeVar("T")
 
@@ -50,6 +51,7 @@ async def wait_until_active(
     timeout: float | None = DEFAULT_TIMEOUT,
     policy: PollPolicy = PollPolicy(),  # noqa: B008 -- immutable
     on_status: Callable[[StatusChange], object] | None = None,
+    probe: Probe | bool | None = None,
 ) -> Sampler:
     """Wait until a sampler is ready, and return it as it is then.
 
@@ -67,6 +69,11 @@ async def wait_until_active(
             waits without end.
         policy: When to poll, and what the statuses mean.
         on_status: Plain function that is called with each `StatusChange` as it is seen. What it raises ends the wait.
+        probe: Async function that is given a ready sampler and returns True if the sampler answers. It is repeated
+            with the policy's backoff, within the same timeout, and what it raises ends the wait. Meanwhile the
+            sampler is polled on: one that is not ready any more is waited for again, and one that failed ends the
+            wait. At most a quarter of the client's connections run probes at once. True takes
+            `client.samplers.answers`; None or False probes nothing.
 
     Raises:
         TypeError, ValueError: An argument is malformed; nothing was sent.
@@ -76,12 +83,13 @@ async def wait_until_active(
             describe this one sampler (403, 400 and so on) are raised in the same way.
         AuthenticationError: The key is not accepted (401); this ends all waits of the client at once.
         DecodeError: The service describes this sampler in a way that cannot be read.
-        TypeError: *on_status* returned an awaitable, which would never be awaited.
+        TypeError: *on_status* returned an awaitable, which would never be awaited; or *probe* returned none, or one
+            of something else than a bool.
         RuntimeError: The client was closed.
 
     Source: `GET /v1/loops/samplers/{sampler_id}`; the statuses are those of `DeploymentStatus`.
     """
-    wait = ActiveWaiter(client, sampler, timeout, policy, on_status)
+    wait = ActiveWaiter(client, sampler, timeout, policy, on_status, probe)
     try:
         return await wait.begin()
     finally:
@@ -95,15 +103,16 @@ def watch(
     *,
     timeout: float | None = DEFAULT_TIMEOUT,
     policy: PollPolicy = PollPolicy(),  # noqa: B008 -- immutable
+    probe: Probe | bool | None = None,
 ) -> AsyncGenerator[StatusChange, None]:
     """Yield each `StatusChange` of a sampler until it is ready; arguments and errors as in `wait_until_active()`.
 
-    The first change comes with the first answer. After the last one the iteration ends if the sampler is ready, and
-    raises if it failed. Changes are kept for a slow consumer. Leaving the loop early ends the wait;
-    `contextlib.aclosing()` makes that happen at once.
+    The first change comes with the first answer. After the last one the iteration ends if the sampler is ready and,
+    with a *probe*, answers; it raises if the sampler failed. Changes are kept for a slow consumer. Leaving the loop
+    early ends the wait; `contextlib.aclosing()` makes that happen at once.
     """
     changes: asyncio.Queue[StatusChange | None] = asyncio.Queue()
-    wait = ActiveWaiter(client, sampler, timeout, policy, changes.put_nowait)
+    wait = ActiveWaiter(client, sampler, timeout, policy, changes.put_nowait, probe)
     return _changes(wait, changes)
 
 
@@ -323,7 +332,7 @@ class Waiter(Generic[T]):
         is_in_grace = is_unhealthy and now - self._unhealthy_since < self.policy.unhealthy_grace
         attention = self._judge(seen, is_in_grace=is_in_grace)
         if is_final and not self._future.done():
-            self._time_out()
+            self._end_at_deadline()
         return Attention.EVERY_ANSWER if is_unhealthy else attention
 
     def _needs_details(self, sampler: Sampler) -> bool:
@@ -345,6 +354,10 @@ class Waiter(Generic[T]):
         else:
             self._future.set_exception(error)
 
+    def _end_at_deadline(self) -> None:
+        """Called when the final poll did not end the wait."""
+        self._time_out()
+
     def _time_out(self) -> None:
         if not self._future.done():
             error = WaitTimeout(self._sampler, self._history(), self._sampler_id, self._timeout, self._last_error)
@@ -360,25 +373,77 @@ class Waiter(Generic[T]):
 
 
 class ActiveWaiter(Waiter[Sampler]):
-    """A wait for a sampler that is ready."""
+    """A wait for a sampler that is ready and, with a probe, answers."""
 
-    __slots__ = ()
+    __slots__ = ("_prober",)
+
+    def __init__(
+        self,
+        client: SupportsWaiting,
+        sampler: Sampler | str,
+        timeout: float | None,
+        policy: PollPolicy,
+        on_status: Callable[[StatusChange], object] | None,
+        probe: Probe | bool | None,
+    ) -> None:
+        check_probe(probe)
+        super().__init__(client, sampler, timeout, policy, on_status)
+        self._prober: Prober | None = None
+        if probe is not None and probe is not False:
+            probe = self._poller.answers if probe is True else probe
+            self._prober = Prober(probe, policy, self._poller, self._on_probed)
+
+    def end(self) -> bool:
+        """Unsubscribe; with a probe, `wait_stopped()` must always be awaited."""
+        return super().end() or self._prober is not None
+
+    async def wait_stopped(self) -> None:
+        """Wait until neither probes nor, unless another wait needs them, polls go on."""
+        try:
+            if self._prober is not None:
+                await self._prober.aclose()
+        finally:
+            await super().wait_stopped()
 
     def _needs_details(self, sampler: Sampler) -> bool:
         return sampler.status in self.policy.ready or sampler.status in self.policy.failed or _is_serverless(sampler)
 
     def _judge(self, sampler: Sampler, *, is_in_grace: bool) -> Attention:
-        if sampler.status in self.policy.failed:
-            if not is_in_grace:
-                self._future.set_exception(SamplerFailed(sampler, self._history(), sampler.status in PERMANENT))
-        elif _is_serverless(sampler):
-            self._future.set_result(sampler)
-        elif sampler.status in self.policy.ready:
-            if sampler.status == ACTIVE and not sampler.base_url:
-                # The address may come later, without another change of the status.
-                return Attention.EVERY_ANSWER
-            self._future.set_result(sampler)
-        return Attention.CHANGES
+        status = sampler.status
+        is_failed = status in self.policy.failed
+        is_ready = not is_failed and (_is_serverless(sampler) or status in self.policy.ready)
+        lacks_address = status == ACTIVE and not sampler.base_url and not _is_serverless(sampler)
+        if is_ready and not lacks_address:
+            if self._prober is None:
+                self._future.set_result(sampler)
+            else:
+                self._prober.start(sampler)
+            return Attention.CHANGES
+        if self._prober is not None:
+            self._prober.cancel()
+        if is_failed and not is_in_grace:
+            self._future.set_exception(SamplerFailed(sampler, self._history(), status in PERMANENT))
+        # The address may come later, without another change of the status.
+        return Attention.EVERY_ANSWER if is_ready else Attention.CHANGES
+
+    def _end_at_deadline(self) -> None:
+        if self._prober is not None and self._prober.is_running:
+            self._prober.finish()
+        else:
+            self._time_out()
+
+    def _on_probed(self, task: asyncio.Task[bool]) -> None:
+        if self._future.done():
+            return
+        if task.cancelled():
+            self._future.cancel()
+        elif (error := task.exception()) is not None:
+            self._future.set_exception(error)
+        elif task.result():
+            assert self._sampler is not None  # noqa: S101 -- it was given to the probe
+            self._future.set_result(self._sampler)
+        else:
+            self._time_out()
 
 
 class DownWaiter(Waiter[StatusChange]):
