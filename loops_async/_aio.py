@@ -1,7 +1,8 @@
-"""Work that a cancellation must not cut short.
+"""Work that a cancellation must not cut short, and a timer that can be brought forward.
 
-`asyncio.shield` alone is not enough: it lets the caller go at once, so nobody is left to look after the result.
-Here the caller stays until the work is done, however often it is cancelled, and then goes on being cancelled.
+`asyncio.shield()` alone does not protect work: it lets its caller go at once, and then no task is left to handle the
+result. Here the caller stays until the work is done, however often it is cancelled, and its cancellation goes on after
+that.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ T = TypeVar("T")
 def spawn_shielded(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Start *work* as a task that the end of `asyncio.run()` does not cancel.
 
-    Its owner must await it with `wait_through_cancellation()`.
+    The caller owns the task, and must await it with `wait_through_cancellation()`.
 
-    When its main coroutine is over, `asyncio.run()` cancels all the tasks that it can list, and would so cut off the
-    inner half of something whose outer half was about to wait for it. It still runs the loop until every task that it
-    cancelled is done, and with the outer half this one is, too.
+    When its main coroutine has ended, `asyncio.run()` cancels all tasks that `asyncio.all_tasks()` shows, and then runs
+    the event loop until they are done. A task that waits for *work* is among them, and stays until *work* is done; the
+    task of *work* must not be, since it would be cut off.
     """
     task = asyncio.get_running_loop().create_task(work)
-    # Documented for makers of task classes; it only takes the task out of asyncio.all_tasks().
+    # Documented for makers of task classes; all that it does is to take the task out of asyncio.all_tasks().
     asyncio._unregister_task(task)
     return task
 
 
 async def wait_through_cancellation(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait until *task* is done, through any number of cancels; return the first of them.
+    """Wait until *task* is done, through any number of cancellations; return the first of them.
 
-    The task's own outcome is left for the caller to look at. A cancellation that is returned must be raised again.
+    The caller must raise the cancellation that is returned, and handle the outcome of *task*, which is not raised here.
     """
     cancelled: asyncio.CancelledError | None = None
-    with _level_cancellation_shielded():
+    with _cancel_scopes_shielded():
         while not task.done():
             try:
                 await asyncio.wait([task])
@@ -46,47 +47,44 @@ async def wait_through_cancellation(task: asyncio.Future[Any]) -> asyncio.Cancel
     return cancelled
 
 
-def _level_cancellation_shielded() -> AbstractContextManager[object]:
-    """Hold off the cancel scopes of anyio, if it is in use.
+def _cancel_scopes_shielded() -> AbstractContextManager[object]:
+    """Keep the cancel scopes of anyio away, if it is in use.
 
-    They cancel a task anew at each turn of the event loop until it has left the scope, which would keep a core busy for
-    as long as the work takes. What they have to say is heard at the first await afterwards.
+    They cancel a task again in each turn of the event loop until it has left the scope, which would keep a core busy
+    for as long as the work takes. They cancel the first await after this block.
     """
     scope = getattr(sys.modules.get("anyio"), "CancelScope", None)
     return nullcontext() if scope is None else scope(shield=True)
 
 
 class ResettableTimer:
-    """Wake one sleeper at a time that others may bring forward. Times are the event loop's."""
+    """Wake one sleeping task at a time that other tasks may bring forward. Times are the event loop's."""
 
     def __init__(self) -> None:
         self.at = math.inf
-        """When it rings next; may be set directly only while nobody sleeps."""
+        """Time at which the timer fires; may be set directly only while no task sleeps."""
         self._sleeper: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._handle: asyncio.TimerHandle | None = None
 
     def bring_forward(self, time: float) -> None:
-        """Ring at *time*, unless it rings earlier anyway; minus infinity is now."""
+        """Fire at *time*, unless the timer fires earlier anyway; minus infinity means now."""
         if time < self.at:
             self.at = time
             if self._sleeper is not None:
                 self._arm()
 
-    def remaining(self) -> float:
-        """Return the seconds until it rings, not below 0.0."""
-        return max(0.0, self.at - asyncio.get_running_loop().time())
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep until it rings, which by what `remaining()` said is in so many *seconds*."""
-        if seconds <= 0:
+    async def sleep(self) -> None:
+        """Sleep until the timer fires; if its time is past, for one turn of the event loop."""
+        loop = asyncio.get_running_loop()
+        if self.at <= loop.time():
             await asyncio.sleep(0)
             return
-        sleeper = self._sleeper = asyncio.get_running_loop().create_future()
+        sleeper = self._sleeper = loop.create_future()
         self._arm()
         try:
             await sleeper
         finally:
-            # A sleeper that was cancelled late must not take the alarm from the one that came after it.
+            # A task whose cancellation arrives late must not disarm the timer of the one that sleeps now.
             if self._sleeper is sleeper:
                 self._sleeper = None
                 self._disarm()
@@ -95,12 +93,12 @@ class ResettableTimer:
         self._disarm()
         if self.at < math.inf:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(max(self.at, loop.time()), self._fire)
+            self._handle = loop.call_at(max(self.at, loop.time()), self._fire)
 
     def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
 
     def _fire(self) -> None:
         if self._sleeper is not None and not self._sleeper.done():

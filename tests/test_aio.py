@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
-from loops_async._aio import spawn_shielded, wait_through_cancellation
+from loops_async._aio import ResettableTimer, spawn_shielded, wait_through_cancellation
 
 
 async def test_outlasts_every_cancel_and_returns_the_first() -> None:
@@ -63,3 +64,34 @@ def test_what_is_protected_survives_the_end_of_asyncio_run() -> None:
 
     assert asyncio.run(main()).cancelled()
     assert finished == ["inner", "outer"]
+
+
+async def test_a_timer_that_is_brought_forward_fires_earlier() -> None:
+    timer = ResettableTimer()
+    loop = asyncio.get_running_loop()
+    sleeping = asyncio.create_task(timer.sleep())
+    await asyncio.sleep(0.01)
+    assert not sleeping.done()
+    timer.bring_forward(loop.time() + 60)
+    timer.bring_forward(loop.time() + 0.02)
+    # It never goes back.
+    timer.bring_forward(loop.time() + 60)
+    async with asyncio.timeout(5):
+        await sleeping
+    timer.bring_forward(-math.inf)
+    async with asyncio.timeout(5):
+        await timer.sleep()
+
+
+async def test_a_sleeper_that_is_cancelled_leaves_the_timer_to_the_next_one() -> None:
+    timer = ResettableTimer()
+    first = asyncio.create_task(timer.sleep())
+    await asyncio.sleep(0)
+    first.cancel()
+    second = asyncio.create_task(timer.sleep())
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await asyncio.sleep(0)
+    timer.bring_forward(-math.inf)
+    async with asyncio.timeout(5):
+        await second

@@ -1,8 +1,10 @@
-"""What a poll costs, by plan: a GET for each sampler, or one list for all.
+"""Which poll is cheaper: a GET for each sampler, or one list of all.
 
-The list has no pages and holds dead and foreign samplers too, so its price is not known beforehand: it is measured,
-and the cheaper plan is chosen anew at every poll. A launch of hundreds is polled by lists; its last few stragglers in
-an account with thousands of dead samplers are asked for one by one.
+The list has no pages, and also holds inactive samplers and others that no wait is about. Its cost is not known
+beforehand: it is measured, and compared at every tick. A launch of hundreds is polled by lists; the last few of them,
+in an account with thousands of inactive samplers, are polled by GET.
+
+Bytes are the common unit. A request and a second of waiting are counted as so many bytes of a list.
 """
 
 from __future__ import annotations
@@ -10,30 +12,31 @@ from __future__ import annotations
 from typing import Final
 
 BYTES_PER_REQUEST: Final = 48 * 1024
-"""What one request is worth in bytes of a list.
+"""Bytes of a list that cost as much as one request.
 
-For the CPU of both sides a request costs about as much as a hundred rows, for the network as much as two. This is
-the CPU's rate, since a client that waits for many is short of CPU long before it is short of network.
+For the CPU of client and server, a request costs about as much as a hundred rows; for the network, as much as two. This
+is the CPU's rate: a client with many waits is short of CPU long before it is short of network.
 """
 
 BYTES_PER_SECOND: Final = 256 * 1024
-"""What one second of waiting for an answer is worth in bytes: it tells of a service that finds lists hard to make."""
+"""Bytes of a list that cost as much as one second of waiting for an answer, which a service needs if lists are hard to
+make for it."""
 
 ASSUMED_GET_BYTES: Final = 600.0
-"""Bytes of an answer about one sampler, until the first is seen; a row of a list has about as many."""
+"""Size in bytes of an answer about one sampler, until the first was seen; a row of a list is about as large."""
 
 ASSUMED_FOREIGN_ROWS: Final = 500.0
-"""Rows about others that a list is thought to hold, until the first is seen."""
+"""Number of rows of a list that no wait is about, until the first list was seen."""
 
 SMOOTHING: Final = 0.5
-"""How much the newest measurement counts against those before it."""
+"""Weight of the newest measurement against the earlier ones, from 0 to 1."""
 
 LIST_COST_TTL_S: Final = 600.0
-"""Seconds after which a list that was found dear is looked at once more."""
+"""Seconds for which the measured cost of a list is valid; a list that was found expensive is then tried again."""
 
 
 class PollCosts:
-    """The measured prices of one client's polls. Times are in seconds of a monotonic clock."""
+    """The measured costs of one client's polls. Times are in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._get_bytes = ASSUMED_GET_BYTES
@@ -44,12 +47,12 @@ class PollCosts:
         self._measured_at: float | None = None
 
     def record_get(self, size: int, seconds: float) -> None:
-        """Learn from an answer about one sampler, of *size* bytes, that took *seconds*."""
+        """Record an answer about one sampler: its *size* in bytes, and the *seconds* that it took."""
         self._get_bytes += SMOOTHING * (size - self._get_bytes)
         self._get_seconds += SMOOTHING * (seconds - self._get_seconds)
 
     def record_list(self, size: int, rows: int, wanted: int, seconds: float, now: float) -> None:
-        """Learn from a list of *size* bytes and *rows* rows, *wanted* of which were waited for; it took *seconds*."""
+        """Record a list: its *size* in bytes, its *rows*, how many of them were *wanted*, and the *seconds* it took."""
         self._list_seconds += SMOOTHING * (seconds - self._list_seconds)
         if rows:
             self._row_bytes = size / rows
@@ -63,7 +66,7 @@ class PollCosts:
         return self._list_seconds
 
     def list_is_cheaper(self, wanted: int, now: float) -> bool:
-        """Tell whether one list is cheaper than *wanted* GETs."""
+        """Return True if one list is cheaper than *wanted* GETs."""
         if wanted < 2:
             return False
         foreign, list_seconds = self._foreign_rows, self._list_seconds

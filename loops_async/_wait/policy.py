@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
 from attrs import NOTHING, field, fields, frozen
+from tenacity import RetryCallState
+from tenacity.wait import wait_base
 
 from .. import _validate
 from ..models import DeploymentStatus
@@ -194,6 +197,18 @@ class PollPolicy:
     def jittered(self, seconds: float, chance: float) -> float:
         """Return *seconds* varied by the jitter, for a *chance* between 0 and 1."""
         return seconds * (1 + self.jitter * (2 * chance - 1))
+
+
+class PolicyBackoff(wait_base):
+    """The backoff of a `PollPolicy`, as tenacity takes it."""
+
+    def __init__(self, policy: PollPolicy) -> None:
+        self._policy = policy
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        """Return the seconds to wait after an attempt that failed."""
+        seconds = self._policy.backoff(retry_state.attempt_number)
+        return self._policy.jittered(seconds, random.random())  # noqa: S311
 
 
 def _plain(value: object) -> str:

@@ -44,7 +44,7 @@ import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from .._aio import ResettableTimer, wait_through_cancellation
 from .._http.failures import POLL, READ, Action, action_for
@@ -52,6 +52,8 @@ from ..errors import LoopsError
 from ..models import DeploymentStatus, Sampler
 from .costs import PollCosts
 from .interfaces import Attention, LazySampler, Listing, StatusReader, Subscriber
+from .outage import Outage
+from .policy import PolicyBackoff
 from .schedule import PolledSampler, Schedule
 
 logger = logging.getLogger("loops_async")
@@ -74,9 +76,6 @@ LIST_REFUSED_FOR_S: Final = 300.0
 
 LIST_BROKEN_FOR_S: Final = 60.0
 """Seconds for which only GETs are sent after lists failed repeatedly while a GET did not."""
-
-WAKE_RETRY_BACKOFF_STEP: Final = 3
-"""Step of the policy's backoff that separates a failed wake from the next attempt."""
 
 MAX_WARNED_STATUSES: Final = 100
 """Number of unknown statuses that are remembered in order to warn about each of them once."""
@@ -101,7 +100,7 @@ class StatusPoller:
         self._requests: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._is_listing = False
-        self._has_failed = False
+        self._outage = Outage()
         self._list_failures = 0
         self._no_list_until = -math.inf
         self._warned_statuses: set[str] = set()
@@ -187,11 +186,10 @@ class StatusPoller:
         requests: set[asyncio.Task[None]] = set()
         self._requests = requests
         self._is_listing = False
-        polling = AsyncRetrying(
-            retry=retry_if_result(bool), wait=self._until_next_tick, sleep=self._timer.sleep, reraise=True
-        )
+        self._outage = Outage()
         try:
-            await polling(self._poll)
+            while self._tick():
+                await self._timer.sleep()
         except Exception as exc:
             # A defect of this module. The waits report it; if there are none left, asyncio does.
             if not self._fail_all(exc):
@@ -211,22 +209,12 @@ class StatusPoller:
             if self._stopping is me:
                 self._stopping = None
 
-    async def _poll(self) -> bool:
-        """Tick until a poll fails or no wait is left; return whether any is left.
-
-        A lap of tenacity costs a quarter of a request, so that it carries on only after a failure.
-        """
-        self._has_failed = False
-        while self._tick():
-            if self._has_failed:
-                return True
-            await self._timer.sleep(self._timer.remaining())
-        return False
-
     def _tick(self) -> bool:
         """Poll all samplers that are due; return whether any wait is left."""
         now = asyncio.get_running_loop().time()
-        late, due, self._timer.at = self._schedule.tick(now)
+        late, due, upcoming = self._schedule.tick(now)
+        self._outage.report(now)
+        self._timer.at = min(upcoming, self._outage.report_at)
         if late:
             for entry in late:
                 self._announce_deadline(entry, now)
@@ -236,9 +224,6 @@ class StatusPoller:
                 entry.in_flight, entry.due = True, math.inf
             self._dispatch(due, now, final=False)
         return bool(self._schedule.samplers)
-
-    def _until_next_tick(self, _: RetryCallState) -> float:
-        return self._timer.remaining()
 
     def _announce_deadline(self, entry: PolledSampler, now: float) -> None:
         """Call `on_deadline()` of the subscribers of *entry* whose final poll is about to be sent."""
@@ -285,11 +270,13 @@ class StatusPoller:
         try:
             sampler, size, seconds = await self._reader.get(entry.sampler_id, final=final)
         except LoopsError as exc:
+            self._record_failure(exc, requested)
             self._deliver_error([entry], exc, requested)
         except Exception as exc:  # noqa: BLE001 -- a defect, or a session that the caller closed: retrying is no use
             self._fail([entry], exc)
         else:
             now = loop.time()
+            self._outage.record_success(now)
             self._costs.record_get(size, seconds)
             if self._list_failures > 1:
                 self._no_list_until = now + LIST_BROKEN_FOR_S
@@ -318,6 +305,7 @@ class StatusPoller:
             self._fail(entries, exc)
         else:
             self._list_failures = 0
+            self._outage.record_success(loop.time())
             found = await self._deliver_list(listing, requested, chance)
             now = loop.time()
             self._costs.record_list(listing.size, len(listing.rows), found, seconds, now)
@@ -341,6 +329,7 @@ class StatusPoller:
         """Handle a list that failed; return the entries that are to be polled by GET instead."""
         action = action_for(error, POLL)
         now = asyncio.get_running_loop().time()
+        self._record_failure(error, requested)
         if action is not Action.GO_ON:
             # A list needs another right than a GET, and old services may not have the route.
             self._no_list_until = now + LIST_REFUSED_FOR_S
@@ -357,6 +346,10 @@ class StatusPoller:
         for entry in entries:
             self._schedule.reschedule(entry, requested, now, chance)
         return []
+
+    def _record_failure(self, error: LoopsError, requested: float) -> None:
+        self._outage.record_failure(error, requested)
+        self._timer.bring_forward(self._outage.report_at)
 
     # The answers
 
@@ -401,8 +394,10 @@ class StatusPoller:
             return
         entry.last_answer_at = requested
         entry.failures = 0
-        if status != entry.group.status:
+        if status != (previous := entry.group.status):
             self._schedule.set_status(entry, status, now)
+            if logger.isEnabledFor(logging.INFO):
+                _log_status(entry.sampler_id, previous, status)
             if entry.wake_task is not None:
                 # The visit to SCALED_TO_ZERO is over, and its wake is not needed any more.
                 entry.wake_task.cancel()
@@ -428,7 +423,6 @@ class StatusPoller:
 
     def _deliver_error(self, entries: Sequence[PolledSampler], error: LoopsError, requested: float) -> None:
         """Deliver a failure to the waits of *entries*, or to all if no later poll can succeed."""
-        self._has_failed = True
         now = asyncio.get_running_loop().time()
         if action_for(error, POLL) is Action.END_ALL_WAITS:
             entries = list(self._schedule.samplers.values())
@@ -455,7 +449,7 @@ class StatusPoller:
     # What else a status calls for
 
     def _wake_if_wanted(self, entry: PolledSampler, sampler: Callable[[], Sampler]) -> None:
-        if any(subscriber.policy.wake for subscriber in entry.subscribers):
+        if _wants_wake(entry):
             try:
                 asleep = sampler()
             except LoopsError as exc:
@@ -464,18 +458,33 @@ class StatusPoller:
                 entry.wake_task = self._spawn(self._wake(entry, asleep))
 
     async def _wake(self, entry: PolledSampler, sampler: Sampler) -> None:
+        """Wake *sampler*, with retries until the visit to SCALED_TO_ZERO ends and this task is cancelled."""
+
+        def is_worth_repeating(error: BaseException) -> bool:
+            return action_for(error, READ) is Action.RETRY and _wants_wake(entry)
+
+        def record(state: RetryCallState) -> None:
+            if state.outcome is not None and isinstance(error := state.outcome.exception(), Exception):
+                self._wake_failed(entry, error, state.attempt_number)
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(is_worth_repeating),
+            wait=PolicyBackoff(entry.group.policy),
+            sleep=asyncio.sleep,
+            before_sleep=record,
+            reraise=True,
+        )
         try:
-            await self._reader.wake(sampler)
+            await retrying(self._reader.wake, sampler)
         except (LoopsError, ValueError) as exc:
-            # The sampler may wake up by itself, as new ones do: the wait goes on, and reports this if it fails.
-            logger.warning("sampler %s is scaled to zero and could not be woken: %s", sampler.id, exc)
-            for subscriber in entry.subscribers:
-                subscriber.record_error(exc)
-            if action_for(exc, READ) is Action.RETRY:
-                # The next SCALED_TO_ZERO after this pause tries again; the end of the visit cancels this task.
-                await asyncio.sleep(entry.group.policy.backoff(WAKE_RETRY_BACKOFF_STEP))
-                entry.wake_task = None
-                entry.must_notify = True
+            self._wake_failed(entry, exc, 1)
+
+    def _wake_failed(self, entry: PolledSampler, error: Exception, attempt: int) -> None:
+        """Record a failed wake. The sampler may wake up by itself, so the waits go on, and report this if they fail."""
+        if attempt == 1:
+            logger.warning("sampler %s is scaled to zero and could not be woken: %s", entry.sampler_id, error)
+        for subscriber in entry.subscribers:
+            subscriber.record_error(error)
 
     def _warn_if_unknown(self, entry: PolledSampler, status: str) -> None:
         warned = self._warned_statuses
@@ -485,3 +494,14 @@ class StatusPoller:
             return
         warned.add(status)
         logger.warning("sampler %s has the unknown status %r; waiting on", entry.sampler_id, status)
+
+
+def _wants_wake(entry: PolledSampler) -> bool:
+    return any(subscriber.policy.wake for subscriber in entry.subscribers)
+
+
+def _log_status(sampler_id: str, previous: str | None, status: str) -> None:
+    if previous is None:
+        logger.info("sampler %s is %s", sampler_id, status)
+    else:
+        logger.info("sampler %s changed from %s to %s", sampler_id, previous, status)

@@ -11,35 +11,22 @@ import asyncio
 import contextvars
 import inspect
 import operator
-import random
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 from tenacity.stop import stop_base
-from tenacity.wait import wait_base
 
 from .._aio import wait_through_cancellation
 from ..models import Sampler
-from .policy import PollPolicy
+from .policy import PolicyBackoff, PollPolicy
 from .poller import StatusPoller
 
 Probe: TypeAlias = Callable[[Sampler], Awaitable[bool]]
 
 
-class PolicyBackoff(wait_base):
-    """tenacity's wait by the backoff of a `PollPolicy`."""
-
-    def __init__(self, policy: PollPolicy) -> None:
-        self._policy = policy
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        seconds = self._policy.backoff(retry_state.attempt_number)
-        return self._policy.jittered(seconds, random.random())  # noqa: S311
-
-
 class StopWhenSet(stop_base):
-    """tenacity's stop after the first attempt that ends when *event* is set."""
+    """The end of the retries with the first attempt that ends when *event* is set, as tenacity takes it."""
 
     def __init__(self, event: asyncio.Event) -> None:
         self._event = event

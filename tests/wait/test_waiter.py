@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import itertools
 import json
-import logging
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -55,6 +56,20 @@ def polls(emulator: Emulator) -> int:
     return len(emulator.requests("GET", SAMPLER))
 
 
+COURSE = [S.BUILDING, S.DEPLOYING, S.LOADING_MODEL, S.ACTIVE]
+
+
+def going_on(emulator: Emulator) -> Callable[[StatusChange], None]:
+    """Return a callback that takes a sampler to the next status of `COURSE` as soon as it is seen in one."""
+
+    def go_on(change: StatusChange) -> None:
+        for status, following in itertools.pairwise(COURSE):
+            if change.status == status:
+                emulator.set_status(change.sampler.id, following)
+
+    return go_on
+
+
 async def until_polled(emulator: Emulator, more: int = 1) -> None:
     seen = polls(emulator)
     async with asyncio.timeout(5):
@@ -62,14 +77,19 @@ async def until_polled(emulator: Emulator, more: int = 1) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_waits_through_the_whole_course(client: LoopsClient, emulator: Emulator, session_id: str) -> None:
-    sampler = await client.samplers.create(session_id=session_id, base_model="m")
+async def test_waits_through_the_whole_course(client: LoopsClient, emulator: Emulator, sampler: Sampler) -> None:
     changes: list[StatusChange] = []
-    ready = await wait_until_active(client, sampler, policy=QUICK_POLL, on_status=changes.append)
+    go_on = going_on(emulator)
+
+    def on_status(change: StatusChange) -> None:
+        changes.append(change)
+        go_on(change)
+
+    ready = await wait_until_active(client, sampler, policy=QUICK_POLL, on_status=on_status)
     assert ready.status is S.ACTIVE
     assert ready.id == sampler.id
-    assert [change.status for change in changes] == [S.BUILDING, S.DEPLOYING, S.LOADING_MODEL, S.ACTIVE]
-    assert [change.previous for change in changes] == [None, S.BUILDING, S.DEPLOYING, S.LOADING_MODEL]
+    assert [change.status for change in changes] == COURSE
+    assert [change.previous for change in changes] == [None, *COURSE[:-1]]
     assert [change.elapsed for change in changes] == sorted(change.elapsed for change in changes)
     assert changes[-1].sampler == ready
     # The request that is fresh enough to settle a wait is one that was sent after it began.
@@ -629,11 +649,14 @@ def test_the_end_of_asyncio_run_ends_a_wait_left_behind() -> None:
 
 
 async def test_watch_yields_every_change_and_ends_when_ready(
-    client: LoopsClient, emulator: Emulator, session_id: str
+    client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
-    sampler = await client.samplers.create(session_id=session_id, base_model="m")
-    statuses = [change.status async for change in watch(client, sampler, policy=QUICK_POLL)]
-    assert statuses == [S.BUILDING, S.DEPLOYING, S.LOADING_MODEL, S.ACTIVE]
+    go_on = going_on(emulator)
+    statuses = []
+    async for change in watch(client, sampler, policy=QUICK_POLL):
+        statuses.append(change.status)
+        go_on(change)
+    assert statuses == COURSE
 
 
 async def test_watch_raises_what_the_wait_would(client: LoopsClient, emulator: Emulator, sampler: Sampler) -> None:
@@ -648,14 +671,15 @@ async def test_watch_raises_what_the_wait_would(client: LoopsClient, emulator: E
 
 
 async def test_a_slow_consumer_of_watch_misses_nothing(
-    client: LoopsClient, emulator: Emulator, session_id: str
+    client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
-    sampler = await client.samplers.create(session_id=session_id, base_model="m")
-    statuses = []
+    statuses: list[str] = []
     async for change in watch(client, sampler, policy=QUICK_POLL):
-        await asyncio.sleep(0.1)
+        if not statuses:
+            # All the others are seen before the consumer goes on.
+            await wait_until_active(client, sampler, policy=QUICK_POLL, on_status=going_on(emulator))
         statuses.append(change.status)
-    assert statuses == [S.BUILDING, S.DEPLOYING, S.LOADING_MODEL, S.ACTIVE]
+    assert statuses == COURSE
 
 
 async def test_leaving_watch_early_stops_the_polling(client: LoopsClient, emulator: Emulator, sampler: Sampler) -> None:
@@ -670,15 +694,6 @@ async def test_leaving_watch_early_stops_the_polling(client: LoopsClient, emulat
 async def test_watch_checks_its_arguments_at_the_call(client: LoopsClient) -> None:
     with pytest.raises(ValueError, match="empty"):
         watch(client, "")
-
-
-async def test_the_waiters_say_nothing_when_all_is_well(
-    client: LoopsClient, emulator: Emulator, session_id: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "loops_async")
-    sampler = await client.samplers.create(session_id=session_id, base_model="m")
-    await wait_until_active(client, sampler, policy=QUICK_POLL)
-    assert not [record for record in caplog.records if record.name == "loops_async"]
 
 
 async def test_a_callback_that_raises_a_cancellation_hurts_nobody_else(
