@@ -182,6 +182,36 @@ _scan_raw_rows = msgspec.json.Decoder(_RawRows).decode
 _scan_row = msgspec.json.Decoder(Row).decode
 
 
+class ListedItem:
+    """An item of a list that is read when it is called.
+
+    Raises:
+        DecodeError: It cannot be read.
+    """
+
+    __slots__ = ("_index", "_raw", "_request")
+
+    def __init__(self, raw: msgspec.Raw, index: int, request: str) -> None:
+        self._raw = raw
+        self._index = index
+        self._request = request
+
+    def __call__(self) -> Sampler:
+        try:
+            return _read_fast_sampler(self._raw).model()
+        except _UNREADABLE:
+            pass
+        path = f"$.samplers[{self._index}]"
+        try:
+            item = msgspec.json.decode(self._raw)
+        except _UNREADABLE as exc:
+            row = _lenient_row(self._raw)
+            raise DecodeError(f"not JSON: {exc}", path, row.id if row else None, self._request) from None
+        from .structuring import structured
+
+        return structured(item, Sampler, path, self._request)
+
+
 class Listing:
     """`{samplers}`, scanned for ids and statuses; a whole sampler is read only when it is asked for.
 
@@ -212,20 +242,11 @@ class Listing:
         Raises:
             DecodeError: It cannot be read.
         """
-        raw = self._raw_rows()[index]
-        try:
-            return _read_fast_sampler(raw).model()
-        except _UNREADABLE:
-            pass
-        path = f"$.samplers[{index}]"
-        try:
-            item = msgspec.json.decode(raw)
-        except _UNREADABLE as exc:
-            row = self.rows[index]
-            raise DecodeError(f"not JSON: {exc}", path, row.id if row else None, self._request) from None
-        from .structuring import structured
+        return ListedItem(self._raw_rows()[index], index, self._request)()
 
-        return structured(item, Sampler, path, self._request)
+    def detached(self, index: int) -> ListedItem:
+        """Return the item at *index*, to be read later; it keeps no more of the list than itself."""
+        return ListedItem(self._raw_rows()[index].copy(), index, self._request)
 
     @property
     def size(self) -> int:

@@ -54,23 +54,48 @@ class Listing(Protocol):
     @property
     def size(self) -> int: ...
 
-    def sampler(self, index: int) -> Sampler: ...
+    def sampler(self, index: int) -> Sampler:
+        """Build the sampler at *index*."""
+        ...
+
+    def detached(self, index: int) -> Callable[[], Sampler]:
+        """Return a function that builds the sampler at *index*, and keeps nothing else of the list."""
+        ...
 
 
 class LazySampler:
-    """A sampler of a list; it is built when it is first needed, and then kept."""
+    """The sampler of an answer. That of a list is built when it is first needed, and then kept."""
 
-    __slots__ = ("_index", "_listing", "_sampler")
+    __slots__ = ("_index", "_listing", "_value")
 
-    def __init__(self, listing: Listing, index: int) -> None:
+    def __init__(self, value: Sampler | None, listing: Listing | None = None, index: int = 0) -> None:
+        self._value: Sampler | Callable[[], Sampler] | None = value
         self._listing = listing
         self._index = index
-        self._sampler: Sampler | None = None
 
     def __call__(self) -> Sampler:
-        if self._sampler is None:
-            self._sampler = self._listing.sampler(self._index)
-        return self._sampler
+        """Return the sampler.
+
+        Raises:
+            LoopsError: It cannot be built from what the service sent.
+        """
+        value = self._value
+        if isinstance(value, Sampler):
+            return value
+        if value is not None:
+            value = value()
+        elif self._listing is not None:
+            value = self._listing.sampler(self._index)
+        else:
+            raise TypeError("a LazySampler needs a sampler or a list")
+        self._value, self._listing = value, None
+        return value
+
+    def detach(self) -> None:
+        """Keep what this sampler is built from, and let go of the list, which may be megabytes large."""
+        if self._listing is not None:
+            self._value = self._listing.detached(self._index)
+            self._listing = None
 
 
 class StatusReader(Protocol):
@@ -115,8 +140,8 @@ class Subscriber(Protocol):
         """Return the time by which a poll is needed whatever the schedule says; infinity if there is none."""
         ...
 
-    def on_status(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> Attention:
-        """Handle a status; *sampler* builds the sampler if it is needed."""
+    def on_status(self, status: str, sampler: LazySampler, requested: float, now: float) -> Attention:
+        """Handle a status; calling *sampler* builds the sampler."""
         ...
 
     def on_error(self, error: Exception, requested: float, now: float) -> bool:

@@ -41,7 +41,7 @@ import contextvars
 import logging
 import math
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
@@ -280,7 +280,7 @@ class StatusPoller:
             self._costs.record_get(size, seconds)
             if self._list_failures > 1:
                 self._no_list_until = now + LIST_BROKEN_FOR_S
-            self._deliver(entry, sampler.status, lambda: sampler, requested, now)
+            self._deliver(entry, sampler.status, LazySampler(sampler), requested, now)
         if not final:
             entry.in_flight = False
         if entry.subscribers:
@@ -378,16 +378,14 @@ class StatusPoller:
                     entry.last_answer_at = requested
                     entry.due = entry.group.due
                 continue
-            self._deliver(entry, status, LazySampler(listing, index), requested, now)
+            self._deliver(entry, status, LazySampler(None, listing, index), requested, now)
             if entry.must_notify:
                 schedule.reschedule(entry, requested, now, chance)
             else:
                 schedule.align_to_group(entry, requested, now, chance)
         return found
 
-    def _deliver(
-        self, entry: PolledSampler, status: str, sampler: Callable[[], Sampler], requested: float, now: float
-    ) -> None:
+    def _deliver(self, entry: PolledSampler, status: str, sampler: LazySampler, requested: float, now: float) -> None:
         """Deliver a status to the waits of *entry* that had subscribed when it was requested."""
         subscribers = entry.subscribers
         if requested < entry.last_answer_at or not subscribers:
@@ -448,7 +446,7 @@ class StatusPoller:
 
     # What else a status calls for
 
-    def _wake_if_wanted(self, entry: PolledSampler, sampler: Callable[[], Sampler]) -> None:
+    def _wake_if_wanted(self, entry: PolledSampler, sampler: LazySampler) -> None:
         if _wants_wake(entry):
             try:
                 asleep = sampler()

@@ -16,8 +16,8 @@ from attrs import evolve
 from .. import _validate
 from .._http.failures import POLL, Action, action_for
 from ..errors import LoopsError, SamplerFailed, WaitTimeout
-from ..models import DeploymentStatus, Sampler, StatusChange
-from .interfaces import Attention, StatusReader
+from ..models import DeploymentStatus, Sampler, StatusChange, status_of
+from .interfaces import Attention, LazySampler, StatusReader
 from .policy import PERMANENT, PollPolicy
 from .poller import StatusPoller
 from .probing import Probe, Prober, check_probe
@@ -214,7 +214,7 @@ class Waiter(Generic[T]):
         self._timeout = timeout
         self.policy = policy
         self._on_status = _prepared(on_status) if on_status is not None else None
-        # Sampler, time, sampler, time ... of each change: flat, since there is one of these for each of thousands.
+        # Status, sampler and time of each change: flat, since there is one of these for each of thousands of waits.
         self._steps: tuple[Any, ...] = ()
         self._last_error: Exception | None = None
         self._unhealthy_since = math.inf
@@ -261,7 +261,7 @@ class Waiter(Generic[T]):
             self._unhealthy_since + self.policy.unhealthy_grace, self._rejected_since + self.policy.missing_grace
         )
 
-    def on_status(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> Attention:
+    def on_status(self, status: str, sampler: LazySampler, requested: float, now: float) -> Attention:
         """Handle a status."""
         if self._future.done():
             return Attention.NOTHING
@@ -301,46 +301,48 @@ class Waiter(Generic[T]):
 
     # What an answer means
 
-    def _apply_status(self, status: str, sampler: Callable[[], Sampler], requested: float, now: float) -> Attention:
+    def _apply_status(self, status: str, sampler: LazySampler, requested: float, now: float) -> Attention:
         is_final = requested >= self.deadline
-        is_change = not self._steps or status != self._steps[-2].status
-        seen = self._sampler
-        # Of a list of thousands, models are built only of the samplers that changed, or whose details matter.
-        if (
-            seen is None
-            or seen.status != status
-            or (is_change and self._on_status is not None)
-            or is_final
-            or self._needs_details(seen)
-        ):
+        previous = self._steps[-3] if self._steps else None
+        is_change = status != previous
+        known = self._sampler
+        # To build models of all samplers of a long list takes longer than everything else that is done with it.
+        is_needed = known is None or not status or is_final or (is_change and self._on_status is not None)
+        if known is None or is_needed or self._needs_details(status, known):
             try:
-                seen = self._sampler = sampler()
+                known = self._sampler = sampler()
             except LoopsError as exc:
                 return Attention.NOTHING if self.on_error(exc, requested, now) else Attention.CHANGES
         self._last_error = None
         self._rejected_since = math.inf
         if is_change:
-            previous = self._steps[-2].status if self._steps else None
-            self._steps = (*self._steps, seen, now)
+            self._add_step(status, known, sampler, now)
             if self._on_status is not None:
-                self._on_status(StatusChange(seen, previous, seen.status, now - self.subscribed_at))
+                self._on_status(StatusChange(known, _named(previous), known.status, now - self.subscribed_at))
                 if self._future.done():
                     # The callback has cancelled its own wait.
                     return Attention.NOTHING
         is_unhealthy = status == UNHEALTHY
         self._unhealthy_since = min(self._unhealthy_since, now) if is_unhealthy else math.inf
         is_in_grace = is_unhealthy and now - self._unhealthy_since < self.policy.unhealthy_grace
-        attention = self._judge(seen, is_in_grace=is_in_grace)
+        attention = self._judge(status, known, is_in_grace=is_in_grace)
         if is_final and not self._future.done():
             self._end_at_deadline()
         return Attention.EVERY_ANSWER if is_unhealthy else attention
 
-    def _needs_details(self, sampler: Sampler) -> bool:
-        """Return True if more than the status of *sampler* counts for `_judge()`."""
+    def _add_step(self, status: str, known: Sampler, sampler: LazySampler, now: float) -> None:
+        if known.status == status:
+            self._steps = (*self._steps, status, known, now)
+        else:
+            sampler.detach()
+            self._steps = (*self._steps, status, sampler, now)
+
+    def _needs_details(self, status: str, known: Sampler) -> bool:
+        """Return True if `_judge()` needs the sampler as it is in this answer, and not only as it was *known*."""
         raise NotImplementedError
 
-    def _judge(self, sampler: Sampler, *, is_in_grace: bool) -> Attention:
-        """End the wait if *sampler* is what it waits for, or has failed and is not in its grace period."""
+    def _judge(self, status: str, sampler: Sampler, *, is_in_grace: bool) -> Attention:
+        """End the wait if its sampler is what it waits for, or has failed and is not in its grace period."""
         raise NotImplementedError
 
     def _fail(self, error: BaseException) -> None:
@@ -360,16 +362,32 @@ class Waiter(Generic[T]):
 
     def _time_out(self) -> None:
         if not self._future.done():
-            error = WaitTimeout(self._sampler, self._history(), self._sampler_id, self._timeout, self._last_error)
+            history = self._history()
+            last = self._sampler
+            if history and last is not None and last.status != history[-1].status:
+                last = history[-1].sampler
+            error = WaitTimeout(last, history, self._sampler_id, self._timeout, self._last_error)
             error.__cause__ = self._last_error
             self._future.set_exception(error)
 
     def _history(self) -> tuple[StatusChange, ...]:
         changes: list[StatusChange] = []
-        for sampler, at in zip(self._steps[::2], self._steps[1::2], strict=True):
+        steps = iter(self._steps)
+        for status, sampler, at in zip(steps, steps, steps, strict=True):
             previous = changes[-1].status if changes else None
-            changes.append(StatusChange(sampler, previous, sampler.status, at - self.subscribed_at))
+            seen = self._built(status, sampler)
+            changes.append(StatusChange(seen, previous, seen.status, at - self.subscribed_at))
         return tuple(changes)
+
+    def _built(self, status: str, sampler: Sampler | LazySampler) -> Sampler:
+        if isinstance(sampler, Sampler):
+            return sampler
+        try:
+            return sampler()
+        except LoopsError:
+            # Only its status could be read, so that no more than that is shown as it was then.
+            assert self._sampler is not None  # noqa: S101 -- there is no step before the first sampler
+            return evolve(self._sampler, status=status_of(status))
 
 
 class ActiveWaiter(Waiter[Sampler]):
@@ -405,15 +423,14 @@ class ActiveWaiter(Waiter[Sampler]):
         finally:
             await super().wait_stopped()
 
-    def _needs_details(self, sampler: Sampler) -> bool:
-        return sampler.status in self.policy.ready or sampler.status in self.policy.failed or _is_serverless(sampler)
+    def _needs_details(self, status: str, known: Sampler) -> bool:
+        return status in self.policy.ready or status in self.policy.failed or _is_serverless(known)
 
-    def _judge(self, sampler: Sampler, *, is_in_grace: bool) -> Attention:
-        status = sampler.status
+    def _judge(self, status: str, sampler: Sampler, *, is_in_grace: bool) -> Attention:
         is_failed = status in self.policy.failed
-        is_ready = not is_failed and (_is_serverless(sampler) or status in self.policy.ready)
-        lacks_address = status == ACTIVE and not sampler.base_url and not _is_serverless(sampler)
-        if is_ready and not lacks_address:
+        is_serverless = _is_serverless(sampler)
+        is_ready = not is_failed and (is_serverless or status in self.policy.ready)
+        if is_ready and (sampler.base_url or is_serverless or status != ACTIVE):
             if self._prober is None:
                 self._future.set_result(sampler)
             else:
@@ -423,7 +440,7 @@ class ActiveWaiter(Waiter[Sampler]):
             self._prober.cancel()
         if is_failed and not is_in_grace:
             self._future.set_exception(SamplerFailed(sampler, self._history(), status in PERMANENT))
-        # The address may come later, without another change of the status.
+        # An address may come later, without another change of the status.
         return Attention.EVERY_ANSWER if is_ready else Attention.CHANGES
 
     def _end_at_deadline(self) -> None:
@@ -451,11 +468,11 @@ class DownWaiter(Waiter[StatusChange]):
 
     __slots__ = ()
 
-    def _needs_details(self, sampler: Sampler) -> bool:
-        return sampler.status in self.policy.failed
+    def _needs_details(self, status: str, known: Sampler) -> bool:
+        return status in self.policy.failed
 
-    def _judge(self, sampler: Sampler, *, is_in_grace: bool) -> Attention:
-        if sampler.status in self.policy.failed and not is_in_grace:
+    def _judge(self, status: str, sampler: Sampler, *, is_in_grace: bool) -> Attention:
+        if status in self.policy.failed and not is_in_grace:
             self._future.set_result(self._history()[-1])
         return Attention.CHANGES
 
@@ -479,6 +496,10 @@ def check_wait(timeout: object, policy: object, on_status: object) -> None:
 
 def _is_serverless(sampler: Sampler) -> bool:
     return sampler.model_id is None and sampler.deployment_id is None
+
+
+def _named(status: str | None) -> DeploymentStatus | str | None:
+    return None if status is None else status_of(status)
 
 
 def _deadline(now: float, timeout: float | None) -> float:

@@ -325,12 +325,15 @@ async def test_a_burst_of_joins_is_gathered_into_few_polls(client: LoopsClient, 
     ids = server.add(100, "BUILDING", "own")
     policy = PollPolicy(initial=0.2, factor=1, maximum=0.2)
     waits = []
+    began = asyncio.get_running_loop().time()
     for sampler_id in ids:
         waits += start(client, [sampler_id], policy)
         await asyncio.sleep(0.005)
     server.set_all(ids, "ACTIVE")
     await asyncio.gather(*waits)
-    assert server.requests.total() <= 15
+    # A busy machine takes longer than the two thirds of a second that this lasts otherwise.
+    seconds = max(0.65, asyncio.get_running_loop().time() - began)
+    assert server.requests.total() <= 15 * seconds / 0.65
 
 
 async def test_the_first_look_is_taken_at_once(client: LoopsClient, server: FleetServer) -> None:
