@@ -182,36 +182,6 @@ _scan_raw_rows = msgspec.json.Decoder(_RawRows).decode
 _scan_row = msgspec.json.Decoder(Row).decode
 
 
-class ListedItem:
-    """An item of a list that is read when it is called.
-
-    Raises:
-        DecodeError: It cannot be read.
-    """
-
-    __slots__ = ("_index", "_raw", "_request")
-
-    def __init__(self, raw: msgspec.Raw, index: int, request: str) -> None:
-        self._raw = raw
-        self._index = index
-        self._request = request
-
-    def __call__(self) -> Sampler:
-        try:
-            return _read_fast_sampler(self._raw).model()
-        except _UNREADABLE:
-            pass
-        path = f"$.samplers[{self._index}]"
-        try:
-            item = msgspec.json.decode(self._raw)
-        except _UNREADABLE as exc:
-            row = _lenient_row(self._raw)
-            raise DecodeError(f"not JSON: {exc}", path, row.id if row else None, self._request) from None
-        from .structuring import structured
-
-        return structured(item, Sampler, path, self._request)
-
-
 class Listing:
     """`{samplers}`, scanned for ids and statuses; a whole sampler is read only when it is asked for.
 
@@ -242,11 +212,11 @@ class Listing:
         Raises:
             DecodeError: It cannot be read.
         """
-        return ListedItem(self._raw_rows()[index], index, self._request)()
+        return read_item(self._raw_rows()[index], f"$.samplers[{index}]", self._request)
 
-    def detached(self, index: int) -> ListedItem:
-        """Return the item at *index*, to be read later; it keeps no more of the list than itself."""
-        return ListedItem(self._raw_rows()[index].copy(), index, self._request)
+    def item(self, index: int) -> bytes:
+        """Return a copy of the item at *index*, for `read_item()`; it keeps nothing else of the list."""
+        return bytes(self._raw_rows()[index])
 
     @property
     def size(self) -> int:
@@ -263,7 +233,27 @@ class Listing:
         return self._raw
 
 
-def _lenient_row(raw: msgspec.Raw) -> Row | None:
+def read_item(raw: bytes | msgspec.Raw, path: str, request: str) -> Sampler:
+    """Read an item of a list, which was at *path* in the document.
+
+    Raises:
+        DecodeError: It cannot be read.
+    """
+    try:
+        return _read_fast_sampler(raw).model()
+    except _UNREADABLE:
+        pass
+    try:
+        item = msgspec.json.decode(raw)
+    except _UNREADABLE as exc:
+        row = _lenient_row(raw)
+        raise DecodeError(f"not JSON: {exc}", path, row.id if row else None, request) from None
+    from .structuring import structured
+
+    return structured(item, Sampler, path, request)
+
+
+def _lenient_row(raw: bytes | msgspec.Raw) -> Row | None:
     try:
         return _scan_row(raw)
     except _UNREADABLE:

@@ -41,6 +41,11 @@ class ApiStatusReader:
         await asyncio.sleep(0)
         return listing, seconds
 
+    def read(self, item: object) -> Sampler:
+        """Build the sampler of an item that a list has handed out."""
+        assert isinstance(item, bytes)  # noqa: S101 -- as Listing.item() returns it
+        return codec.read_item(item, "$.samplers[]", str(self._list_request))
+
     def mark_seen(self, sampler_id: str) -> None:
         """Record that a sampler exists, so that no unknown create can be taken for its origin."""
         self._samplers._know(sampler_id)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from ..models import Sampler
 from .policy import PollPolicy
@@ -28,6 +28,12 @@ class Attention(Enum):
     """The next answer with another status."""
     EVERY_ANSWER = "every answer"
     """The next answer, whatever its status: the wait depends on the time, or on details of the sampler."""
+
+
+# Members of an enumeration are slow to look up, and these are used for each answer of each wait.
+NOTHING: Final = Attention.NOTHING
+CHANGES: Final = Attention.CHANGES
+EVERY_ANSWER: Final = Attention.EVERY_ANSWER
 
 
 class Row(Protocol):
@@ -58,20 +64,21 @@ class Listing(Protocol):
         """Build the sampler at *index*."""
         ...
 
-    def detached(self, index: int) -> Callable[[], Sampler]:
-        """Return a function that builds the sampler at *index*, and keeps nothing else of the list."""
+    def item(self, index: int) -> object:
+        """Return what `StatusReader.read()` builds the sampler at *index* from, and nothing else of the list."""
         ...
 
 
 class LazySampler:
     """The sampler of an answer. That of a list is built when it is first needed, and then kept."""
 
-    __slots__ = ("_index", "_listing", "_value")
+    __slots__ = ("_index", "_item", "_listing", "_sampler")
 
-    def __init__(self, value: Sampler | None, listing: Listing | None = None, index: int = 0) -> None:
-        self._value: Sampler | Callable[[], Sampler] | None = value
+    def __init__(self, sampler: Sampler | None, listing: Listing | None = None, index: int = 0) -> None:
+        self._sampler = sampler
         self._listing = listing
         self._index = index
+        self._item: object = None
 
     def __call__(self) -> Sampler:
         """Return the sampler.
@@ -79,23 +86,21 @@ class LazySampler:
         Raises:
             LoopsError: It cannot be built from what the service sent.
         """
-        value = self._value
-        if isinstance(value, Sampler):
-            return value
-        if value is not None:
-            value = value()
-        elif self._listing is not None:
-            value = self._listing.sampler(self._index)
-        else:
-            raise TypeError("a LazySampler needs a sampler or a list")
-        self._value, self._listing = value, None
-        return value
+        if self._sampler is None:
+            assert self._listing is not None  # noqa: S101 -- there is a sampler or a list
+            self._sampler = self._listing.sampler(self._index)
+        return self._sampler
 
-    def detach(self) -> None:
-        """Keep what this sampler is built from, and let go of the list, which may be megabytes large."""
-        if self._listing is not None:
-            self._value = self._listing.detached(self._index)
-            self._listing = None
+    def item(self) -> object:
+        """Return the sampler if it is built, or else what `StatusReader.read()` builds it from.
+
+        A list is megabytes large: what is kept for later must not hold it.
+        """
+        if self._sampler is not None:
+            return self._sampler
+        if self._item is None and self._listing is not None:
+            self._item = self._listing.item(self._index)
+        return self._item
 
 
 class StatusReader(Protocol):
@@ -112,6 +117,14 @@ class StatusReader(Protocol):
 
     async def list(self, *, final: bool, limit: float) -> tuple[Listing, float]:
         """Ask once for all samplers, for at most *limit* seconds; return them and the seconds that it took."""
+        ...
+
+    def read(self, item: object) -> Sampler:
+        """Build a sampler from an item of a list.
+
+        Raises:
+            LoopsError: It cannot be read.
+        """
         ...
 
     def mark_seen(self, sampler_id: str) -> None:

@@ -51,7 +51,7 @@ from .._http.failures import POLL, READ, Action, action_for
 from ..errors import LoopsError
 from ..models import DeploymentStatus, Sampler
 from .costs import PollCosts
-from .interfaces import Attention, LazySampler, Listing, StatusReader, Subscriber
+from .interfaces import EVERY_ANSWER, NOTHING, LazySampler, Listing, StatusReader, Subscriber
 from .outage import Outage
 from .policy import PolicyBackoff
 from .schedule import PolledSampler, Schedule
@@ -141,6 +141,10 @@ class StatusPoller:
             # Not before the first sampler is ready: how many connections there are is known once one was used.
             self._probe_slots = asyncio.Semaphore(self._reader.probe_slots)
         return self._probe_slots
+
+    def read(self, item: object) -> Sampler:
+        """Build a sampler from what `LazySampler.item()` returned."""
+        return item if isinstance(item, Sampler) else self._reader.read(item)
 
     async def answers(self, sampler: Sampler) -> bool:
         """Return whether *sampler* answers; the probe that is taken by default."""
@@ -379,6 +383,8 @@ class StatusPoller:
                     entry.due = entry.group.due
                 continue
             self._deliver(entry, status, LazySampler(None, listing, index), requested, now)
+            if not entry.subscribers:
+                continue
             if entry.must_notify:
                 schedule.reschedule(entry, requested, now, chance)
             else:
@@ -400,7 +406,8 @@ class StatusPoller:
                 # The visit to SCALED_TO_ZERO is over, and its wake is not needed any more.
                 entry.wake_task.cancel()
                 entry.wake_task = None
-            self._warn_if_unknown(entry, status)
+            if status not in _KNOWN_STATUSES:
+                self._warn_about_unknown(entry, status)
         must_notify = entry.has_mixed_policies
         done: list[Subscriber] = []
         for subscriber in subscribers:
@@ -408,14 +415,14 @@ class StatusPoller:
                 must_notify = True
                 continue
             attention = subscriber.on_status(status, sampler, requested, now)
-            if attention is Attention.NOTHING:
+            if attention is NOTHING:
                 done.append(subscriber)
-            elif attention is Attention.EVERY_ANSWER or subscriber.deadline <= now:
+            elif attention is EVERY_ANSWER or subscriber.deadline <= now:
                 must_notify = True
         # A callback may have made another wait subscribe.
         entry.must_notify = must_notify or entry.subscribers is not subscribers
-        if self._remove_done(entry, done):
-            return
+        if done:
+            self._remove_done(entry, done)
         if status == SCALED_TO_ZERO and entry.wake_task is None:
             self._wake_if_wanted(entry, sampler)
 
@@ -436,13 +443,12 @@ class StatusPoller:
             ]
             self._remove_done(entry, done)
 
-    def _remove_done(self, entry: PolledSampler, done: list[Subscriber]) -> bool:
-        """Remove the subscribers that are *done*; return whether none is left."""
+    def _remove_done(self, entry: PolledSampler, done: list[Subscriber]) -> None:
+        """Remove the subscribers that are *done*."""
         if done:
             gone = set(done)
             entry.subscribers = tuple(each for each in entry.subscribers if each not in gone)
             self._schedule.discard_if_unused(entry)
-        return not entry.subscribers
 
     # What else a status calls for
 
@@ -484,9 +490,9 @@ class StatusPoller:
         for subscriber in entry.subscribers:
             subscriber.record_error(error)
 
-    def _warn_if_unknown(self, entry: PolledSampler, status: str) -> None:
+    def _warn_about_unknown(self, entry: PolledSampler, status: str) -> None:
         warned = self._warned_statuses
-        if not status or status in _KNOWN_STATUSES or status in warned or len(warned) >= MAX_WARNED_STATUSES:
+        if not status or status in warned or len(warned) >= MAX_WARNED_STATUSES:
             return
         if any(status in each.policy.ready | each.policy.failed for each in entry.subscribers):
             return

@@ -160,24 +160,25 @@ class Schedule:
         if entry.subscribers or self.samplers.get(entry.sampler_id) is not entry:
             return
         del self.samplers[entry.sampler_id]
-        self._leave_group(entry)
+        entry.group.size -= 1
         if entry.wake_task is not None:
             entry.wake_task.cancel()
         if not self.samplers:
-            # The next wait may come much later, and need not be gathered with anything.
-            self._last_tick_at = -math.inf
+            self.clear()
 
     def clear(self) -> list[PolledSampler]:
         """Forget all samplers; return them."""
         entries = list(self.samplers.values())
         self.samplers.clear()
         self._groups.clear()
+        # The next wait may come much later, and need not be gathered with anything.
         self._last_tick_at = -math.inf
         return entries
 
     def tick(self, now: float) -> tuple[list[PolledSampler], list[PolledSampler], float]:
         """Return the entries whose deadline has come, those that are due, and the time of the next of either."""
         self._last_tick_at = now
+        self._drop_empty_groups()
         late: list[PolledSampler] = []
         due: list[PolledSampler] = []
         upcoming = math.inf
@@ -202,17 +203,23 @@ class Schedule:
     def set_status(self, entry: PolledSampler, status: str, now: float) -> None:
         """Record that *entry* came to *status*."""
         entry.changed_at = now
-        group = _group(entry.group.siblings, entry.group.policy, status, now)
-        self._leave_group(entry)
+        left = entry.group
+        group = left.siblings.get(status)
+        if group is None:
+            group = left.siblings[status] = PollGroup(left.policy, status, left.siblings)
         entry.group = group
+        group.size += 1
+        group.newest_change_at = now
+        left.size -= 1
 
-    def _leave_group(self, entry: PolledSampler) -> None:
-        group = entry.group
-        group.size -= 1
-        if not group.size:
-            group.siblings.pop(group.status, None)
-            if not group.siblings:
-                self._groups.pop(group.policy, None)
+    def _drop_empty_groups(self) -> None:
+        # Not as soon as they are empty: ten thousand samplers that come to a status and are done would each make one.
+        for policy, groups in list(self._groups.items()):
+            for group in list(groups.values()):
+                if not group.size:
+                    del groups[group.status]
+            if not groups:
+                del self._groups[policy]
 
     def align_groups(self, requested: float, now: float, chance: float) -> None:
         """Compute when each group is due after a list; *chance*, from 0 to 1, is that of the jitter."""

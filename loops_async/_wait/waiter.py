@@ -17,7 +17,7 @@ from .. import _validate
 from .._http.failures import POLL, Action, action_for
 from ..errors import LoopsError, SamplerFailed, WaitTimeout
 from ..models import DeploymentStatus, Sampler, StatusChange, status_of
-from .interfaces import Attention, LazySampler, StatusReader
+from .interfaces import CHANGES, EVERY_ANSWER, NOTHING, Attention, LazySampler, StatusReader
 from .policy import PERMANENT, PollPolicy
 from .poller import StatusPoller
 from .probing import Probe, Prober, check_probe
@@ -214,7 +214,8 @@ class Waiter(Generic[T]):
         self._timeout = timeout
         self.policy = policy
         self._on_status = _prepared(on_status) if on_status is not None else None
-        # Status, sampler and time of each change: flat, since there is one of these for each of thousands of waits.
+        # Status, sampler (or what it is built from) and time of each change. Flat, and of things that the garbage
+        # collector does not visit, since there are thousands of these.
         self._steps: tuple[Any, ...] = ()
         self._last_error: Exception | None = None
         self._unhealthy_since = math.inf
@@ -264,13 +265,13 @@ class Waiter(Generic[T]):
     def on_status(self, status: str, sampler: LazySampler, requested: float, now: float) -> Attention:
         """Handle a status."""
         if self._future.done():
-            return Attention.NOTHING
+            return NOTHING
         try:
             attention = self._apply_status(status, sampler, requested, now)
         except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 -- the caller's own code: it gets what it raises
             self._fail(exc)
-            return Attention.NOTHING
-        return Attention.NOTHING if self._future.done() else attention
+            return NOTHING
+        return NOTHING if self._future.done() else attention
 
     def on_error(self, error: Exception, requested: float, now: float) -> bool:
         """Handle a poll that failed; return True if the wait is done."""
@@ -306,44 +307,45 @@ class Waiter(Generic[T]):
         previous = self._steps[-3] if self._steps else None
         is_change = status != previous
         known = self._sampler
+        counts = known is None or self._counts(status, known)
         # To build models of all samplers of a long list takes longer than everything else that is done with it.
-        is_needed = known is None or not status or is_final or (is_change and self._on_status is not None)
-        if known is None or is_needed or self._needs_details(status, known):
+        if known is None or counts or is_final or not status or (is_change and self._on_status is not None):
             try:
                 known = self._sampler = sampler()
             except LoopsError as exc:
-                return Attention.NOTHING if self.on_error(exc, requested, now) else Attention.CHANGES
+                return NOTHING if self.on_error(exc, requested, now) else CHANGES
         self._last_error = None
         self._rejected_since = math.inf
         if is_change:
-            self._add_step(status, known, sampler, now)
+            self._steps = (*self._steps, status, known if known.status == status else sampler.item(), now)
             if self._on_status is not None:
                 self._on_status(StatusChange(known, _named(previous), known.status, now - self.subscribed_at))
                 if self._future.done():
                     # The callback has cancelled its own wait.
-                    return Attention.NOTHING
-        is_unhealthy = status == UNHEALTHY
-        self._unhealthy_since = min(self._unhealthy_since, now) if is_unhealthy else math.inf
-        is_in_grace = is_unhealthy and now - self._unhealthy_since < self.policy.unhealthy_grace
-        attention = self._judge(status, known, is_in_grace=is_in_grace)
+                    return NOTHING
+        if status == UNHEALTHY:
+            self._unhealthy_since = min(self._unhealthy_since, now)
+            is_in_grace = now - self._unhealthy_since < self.policy.unhealthy_grace
+            self._judge(status, known, is_in_grace=is_in_grace)
+            attention = EVERY_ANSWER
+        else:
+            self._unhealthy_since = math.inf
+            attention = self._judge(status, known, is_in_grace=False) if counts else self._keep_waiting()
         if is_final and not self._future.done():
             self._end_at_deadline()
-        return Attention.EVERY_ANSWER if is_unhealthy else attention
+        return attention
 
-    def _add_step(self, status: str, known: Sampler, sampler: LazySampler, now: float) -> None:
-        if known.status == status:
-            self._steps = (*self._steps, status, known, now)
-        else:
-            sampler.detach()
-            self._steps = (*self._steps, status, sampler, now)
-
-    def _needs_details(self, status: str, known: Sampler) -> bool:
-        """Return True if `_judge()` needs the sampler as it is in this answer, and not only as it was *known*."""
+    def _counts(self, status: str, known: Sampler) -> bool:
+        """Return True if `_judge()` must see *status*, and the sampler as it is now rather than as it was *known*."""
         raise NotImplementedError
 
     def _judge(self, status: str, sampler: Sampler, *, is_in_grace: bool) -> Attention:
         """End the wait if its sampler is what it waits for, or has failed and is not in its grace period."""
         raise NotImplementedError
+
+    def _keep_waiting(self) -> Attention:
+        """Handle a status that neither ends the wait nor might."""
+        return CHANGES
 
     def _fail(self, error: BaseException) -> None:
         if self._future.done():
@@ -373,17 +375,16 @@ class Waiter(Generic[T]):
     def _history(self) -> tuple[StatusChange, ...]:
         changes: list[StatusChange] = []
         steps = iter(self._steps)
-        for status, sampler, at in zip(steps, steps, steps, strict=True):
+        for status, item, at in zip(steps, steps, steps, strict=True):
             previous = changes[-1].status if changes else None
-            seen = self._built(status, sampler)
+            seen = self._seen(status, item)
             changes.append(StatusChange(seen, previous, seen.status, at - self.subscribed_at))
         return tuple(changes)
 
-    def _built(self, status: str, sampler: Sampler | LazySampler) -> Sampler:
-        if isinstance(sampler, Sampler):
-            return sampler
+    def _seen(self, status: str, item: object) -> Sampler:
+        """Return the sampler as it was at a step."""
         try:
-            return sampler()
+            return self._poller.read(item)
         except LoopsError:
             # Only its status could be read, so that no more than that is shown as it was then.
             assert self._sampler is not None  # noqa: S101 -- there is no step before the first sampler
@@ -423,7 +424,7 @@ class ActiveWaiter(Waiter[Sampler]):
         finally:
             await super().wait_stopped()
 
-    def _needs_details(self, status: str, known: Sampler) -> bool:
+    def _counts(self, status: str, known: Sampler) -> bool:
         return status in self.policy.ready or status in self.policy.failed or _is_serverless(known)
 
     def _judge(self, status: str, sampler: Sampler, *, is_in_grace: bool) -> Attention:
@@ -435,13 +436,17 @@ class ActiveWaiter(Waiter[Sampler]):
                 self._future.set_result(sampler)
             else:
                 self._prober.start(sampler)
-            return Attention.CHANGES
-        if self._prober is not None:
-            self._prober.cancel()
+            return CHANGES
+        self._keep_waiting()
         if is_failed and not is_in_grace:
             self._future.set_exception(SamplerFailed(sampler, self._history(), status in PERMANENT))
         # An address may come later, without another change of the status.
-        return Attention.EVERY_ANSWER if is_ready else Attention.CHANGES
+        return EVERY_ANSWER if is_ready else CHANGES
+
+    def _keep_waiting(self) -> Attention:
+        if self._prober is not None:
+            self._prober.cancel()
+        return CHANGES
 
     def _end_at_deadline(self) -> None:
         if self._prober is not None and self._prober.is_running:
@@ -468,13 +473,13 @@ class DownWaiter(Waiter[StatusChange]):
 
     __slots__ = ()
 
-    def _needs_details(self, status: str, known: Sampler) -> bool:
+    def _counts(self, status: str, known: Sampler) -> bool:
         return status in self.policy.failed
 
     def _judge(self, status: str, sampler: Sampler, *, is_in_grace: bool) -> Attention:
         if status in self.policy.failed and not is_in_grace:
             self._future.set_result(self._history()[-1])
-        return Attention.CHANGES
+        return CHANGES
 
 
 @lru_cache(maxsize=64)

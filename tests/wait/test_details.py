@@ -292,6 +292,7 @@ async def test_a_client_with_waits_at_all_times_remembers_no_more_than_it_needs(
         await until_polled(server, 1)
         server.statuses[sampler_id] = "ACTIVE"
         await waiting
+    await until_polled(server)
     poller = client._companion(StatusPoller, StatusPoller)
     groups = poller._schedule._groups
     assert [(policy, list(statuses)) for policy, statuses in groups.items()] == [(POLICY, ["BUILDING"])]
