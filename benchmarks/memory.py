@@ -43,10 +43,10 @@ async def of_futures(size: int) -> float:
     async def one(_: int) -> None:
         await loop.create_future()
 
-    async def settled() -> None:
+    async def ready() -> None:
         await asyncio.sleep(0.1)
 
-    return await _grown(one, size, settled)
+    return await _grown(one, size, ready)
 
 
 async def _glance(waits: list[Coroutine[Any, Any, Any]]) -> None:
@@ -62,13 +62,13 @@ async def _end(tasks: list[asyncio.Task[Any]]) -> None:
 
 
 async def _grown(
-    wait: Callable[[int], Coroutine[Any, Any, Any]], size: int, settled: Callable[[], Awaitable[None]]
+    wait: Callable[[int], Coroutine[Any, Any, Any]], size: int, ready: Callable[[], Awaitable[None]]
 ) -> float:
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     tasks = [asyncio.create_task(wait(index)) for index in range(size)]
-    await settled()
+    await ready()
     gc.collect()
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()

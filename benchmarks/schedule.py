@@ -30,39 +30,39 @@ def _status(ends: list[float], now: float) -> str | None:
 
 
 def simulate_ours(chance: random.Random, ends: list[float]) -> tuple[int, float]:
-    """Return the looks of one wait and the delay of the last one, as `StatusPoller` plans them for a single wait."""
+    """Return the number of polls of one wait and the delay of the last one, as `StatusPoller` plans them."""
     from loops_async import PollPolicy
 
     policy = PollPolicy()
     now = changed_at = 0.0
-    looks = 1
+    polls = 1
     known = _status(ends, now)
     while known is not None:
         now += policy.jittered(policy.pause(now - changed_at, known), chance.random())
-        looks += 1
+        polls += 1
         status = _status(ends, now)
         if status != known:
             known, changed_at = status, now
-    return looks, now - ends[-1]
+    return polls, now - ends[-1]
 
 
 def simulate_fixed(ends: list[float], interval: float) -> tuple[int, float]:
-    """Return the looks at a fixed interval and the delay of the last one."""
-    looks = math.ceil(ends[-1] / interval)
-    return looks + 1, looks * interval - ends[-1]
+    """Return the number of polls at a fixed interval and the delay of the last one."""
+    polls = math.ceil(ends[-1] / interval)
+    return polls + 1, polls * interval - ends[-1]
 
 
 def _product(results: list[tuple[int, float]]) -> tuple[float, float, float]:
-    looks = sum(looks for looks, _ in results) / len(results)
+    polls = sum(polls for polls, _ in results) / len(results)
     delay = sum(delay for _, delay in results) / len(results)
-    return looks, delay, looks * delay
+    return polls, delay, polls * delay
 
 
 def measure(quick: bool) -> Report:
     """Compare requests times mean delay of the default policy and of a fixed interval."""
     report = Report(
-        f"schedule: one wait with the default policy, next to a look every {FIXED:g} s (simulated)",
-        ("medians of the stages", "sigma", "looks", "delay, s", "looks, fixed", "delay, s, fixed", "product ratio"),
+        f"schedule: one wait with the default policy, next to a poll every {FIXED:g} s (simulated)",
+        ("medians of the stages", "sigma", "polls", "delay, s", "polls, fixed", "delay, s, fixed", "product ratio"),
     )
     count = 500 if quick else 2000
     for mix, medians in MIXES.items():
@@ -79,9 +79,9 @@ def measure(quick: bool) -> Report:
             report.rows.append((mix, f"{sigma:g}", *figures, f"{median(shares):.2f}x"))
             shares_of_mix.append(median(shares))
         if mix == next(iter(MIXES)):
-            report.targets.append(Target(f"looks times delay, {mix}, worst sigma", max(shares_of_mix), 0.5))
+            report.targets.append(Target(f"polls times delay, {mix}, worst sigma", max(shares_of_mix), 0.5))
     report.remarks.append(
         f"Durations are lognormal; {count:,} waits each of 5 seeds, medians. The delay is the mean time from ACTIVE to "
-        "the look that finds it. Answers take no time here."
+        "the poll that finds it. Answers take no time here."
     )
     return report

@@ -15,7 +15,7 @@ PEERS = ("baseten", "aiohttp", "tenacity")
 MANY = 1000
 """From here on it is measured in several turns, and for stalls."""
 PEERS_UP_TO = 1000
-"""More samplers than this take those who ask for each by itself longer than the interval."""
+"""Largest number of samplers that can be polled one by one within the interval."""
 
 
 def measure(url: str, sizes: list[int], turns: int) -> Report:
@@ -55,7 +55,7 @@ def measure(url: str, sizes: list[int], turns: int) -> Report:
         "CPU is that of the client's process, from the start of the waits to the end of the last. "
         "Not run: one request per sampler and interval is more than a core can do. "
         "bare list: one loop that lists, scans and compares, with nothing to await; with futures: and for each sampler "
-        "a task that awaits a future. Stalls are looked for in runs of their own, after the turn of the event loop in "
+        "a task that awaits a future. Stalls are measured in runs of their own, after the turn of the event loop in "
         "which gather() starts all waits; what other processes took of the core does not count."
     )
     return report

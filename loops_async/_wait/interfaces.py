@@ -27,7 +27,7 @@ class Attention(Enum):
     CHANGES = "changes"
     """The next answer with another status."""
     EVERY_ANSWER = "every answer"
-    """The next answer, whatever its status: the wait depends on the time, or on details of the sampler."""
+    """The next answer, even with the same status: the wait depends on the time, or on details of the sampler."""
 
 
 # Members of an enumeration are slow to look up, and these are used for each answer of each wait.
@@ -150,7 +150,7 @@ class Subscriber(Protocol):
     """Time of the final poll; infinity if there is none."""
 
     def next_required_poll(self) -> float:
-        """Return the time by which a poll is needed whatever the schedule says; infinity if there is none."""
+        """Return the time by which a poll is needed, even if none is due; infinity if there is no such time."""
         ...
 
     def on_status(self, status: str, sampler: LazySampler, requested: float, now: float) -> Attention:

@@ -239,7 +239,7 @@ class Waiter(Generic[T]):
         if not self._future.done():
             self._future.cancel()
         elif not self._future.cancelled():
-            # A wait that is cancelled in the moment in which it fails never looks at its outcome.
+            # A wait that is cancelled in the moment in which it fails never retrieves its exception.
             self._future.exception()
         return self._poller.unsubscribe(self._sampler_id, self)
 

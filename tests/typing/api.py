@@ -34,6 +34,7 @@ from loops_async import (
     WaitTimeout,
     launch,
     wait_until_active,
+    wait_until_down,
     watch,
 )
 from loops_async.emulator import COURSES, Emulator, Fault, Stage, parse_fault, parse_faults, parse_lifecycles
@@ -45,6 +46,10 @@ def on_status(change: StatusChange) -> None:
     assert_type(change.previous, DeploymentStatus | str | None)
     assert_type(change.status, DeploymentStatus | str)
     assert_type(change.elapsed, float)
+
+
+async def answers(sampler: Sampler) -> bool:
+    return bool(sampler.base_url)
 
 
 async def main(own: aiohttp.ClientSession) -> None:
@@ -96,8 +101,10 @@ async def main(own: aiohttp.ClientSession) -> None:
         )
         ready = await wait_until_active(client, sampler, timeout=3600.0, policy=policy, on_status=on_status)
         assert_type(ready, Sampler)
-        async for change in watch(client, sampler.id, timeout=None, policy=policy):
+        async for change in watch(client, sampler.id, timeout=None, policy=policy, probe=answers):
             assert_type(change, StatusChange)
+        await wait_until_active(client, sampler, probe=True)
+        assert_type(await wait_until_down(client, sampler, timeout=None, policy=policy), StatusChange)
         first, second = await asyncio.gather(wait_until_active(client, "a"), wait_until_active(client, "b"))
         assert_type((first, second), tuple[Sampler, Sampler])
 

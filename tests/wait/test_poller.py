@@ -56,7 +56,7 @@ async def until_listed(server: FleetServer, more: int = 1) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_a_few_among_thousands_of_dead_are_asked_for_one_by_one(client: LoopsClient, server: FleetServer) -> None:
+async def test_a_few_among_thousands_of_inactive_are_polled_by_get(client: LoopsClient, server: FleetServer) -> None:
     server.add(3_000, "INACTIVE", "dead")
     ids = server.add(2, "BUILDING", "own")
     waits = start(client, ids)
@@ -67,7 +67,9 @@ async def test_a_few_among_thousands_of_dead_are_asked_for_one_by_one(client: Lo
     assert 4 <= server.requests["get"] <= 20
 
 
-async def test_hundreds_among_thousands_of_dead_are_listed(client: LoopsClient, server: FleetServer) -> None:
+async def test_hundreds_among_thousands_of_inactive_are_polled_by_lists(
+    client: LoopsClient, server: FleetServer
+) -> None:
     server.add(3_000, "INACTIVE", "dead")
     ids = server.add(500, "BUILDING", "own")
     waits = start(client, ids)
@@ -79,7 +81,7 @@ async def test_hundreds_among_thousands_of_dead_are_listed(client: LoopsClient, 
     assert server.requests["get"] == 0
 
 
-async def test_the_last_of_many_is_asked_for_by_itself(client: LoopsClient, server: FleetServer) -> None:
+async def test_the_last_of_many_is_polled_by_get(client: LoopsClient, server: FleetServer) -> None:
     ids = server.add(1_000, "BUILDING", "own")
     waits = start(client, ids)
     await until_listed(server)
@@ -145,7 +147,7 @@ async def test_a_sampler_that_exists_nowhere_is_not_found_alone(client: LoopsCli
     ids = server.add(30, "BUILDING", "own")
     policy = attrs.evolve(POLICY, missing_grace=0.2)
     waits = start(client, ids, policy)
-    (lost,) = start(client, ["nobody"], policy)
+    (lost,) = start(client, ["unknown"], policy)
     with pytest.raises(NotFoundError):
         await lost
     server.set_all(ids, "ACTIVE")
@@ -179,7 +181,9 @@ async def test_a_malformed_item_hurts_one_wait(
     assert path
 
 
-async def test_who_joins_during_a_list_is_served_by_the_next_one(client: LoopsClient, server: FleetServer) -> None:
+async def test_a_wait_that_subscribes_during_a_list_is_served_by_the_next_one(
+    client: LoopsClient, server: FleetServer
+) -> None:
     ids = server.add(30, "FAILED", "own")
     server.list_delay = 0.1
     waits = start(client, ids[:-1])
@@ -191,9 +195,7 @@ async def test_who_joins_during_a_list_is_served_by_the_next_one(client: LoopsCl
     assert not any(isinstance(result, Sampler) for result in results)
 
 
-async def test_another_wait_for_the_same_sampler_is_not_settled_by_a_list_made_before_it(
-    client: LoopsClient, server: FleetServer
-) -> None:
+async def test_a_list_does_not_end_a_later_wait_for_the_same_sampler(client: LoopsClient, server: FleetServer) -> None:
     ids = server.add(30, "FAILED", "own")
     server.list_delay = 0.1
     waits = start(client, ids)
@@ -225,7 +227,9 @@ async def test_a_rejected_key_ends_all_waits_and_no_later_one(client: LoopsClien
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
-async def test_a_list_that_is_refused_is_done_without(client: LoopsClient, server: FleetServer, status: int) -> None:
+async def test_a_list_that_is_refused_is_not_requested_again(
+    client: LoopsClient, server: FleetServer, status: int
+) -> None:
     """To list takes another right than to get."""
     ids = server.add(40, "BUILDING", "own")
     server.list_answers = [web.Response(status=status)] * 100
@@ -238,7 +242,7 @@ async def test_a_list_that_is_refused_is_done_without(client: LoopsClient, serve
     assert server.requests["list"] == 1
 
 
-async def test_a_list_that_stays_broken_is_done_without(client: LoopsClient, server: FleetServer) -> None:
+async def test_a_list_that_stays_broken_is_given_up(client: LoopsClient, server: FleetServer) -> None:
     ids = server.add(40, "ACTIVE", "own")
     server.list_answers = [web.Response(status=500) for _ in range(100)]
     async with asyncio.timeout(5):
@@ -259,7 +263,7 @@ async def test_a_pause_named_to_a_list_holds_back_creates_too(client: LoopsClien
     await asyncio.gather(*waits)
 
 
-async def test_last_looks_at_one_deadline_are_taken_together(client: LoopsClient, server: FleetServer) -> None:
+async def test_final_polls_of_one_deadline_are_one_list(client: LoopsClient, server: FleetServer) -> None:
     ids = server.add(200, "BUILDING", "own")
     policy = PollPolicy(initial=60, maximum=60)
     waits = [asyncio.create_task(wait_until_active(client, each, timeout=0.3, policy=policy)) for each in ids]
@@ -279,7 +283,7 @@ async def test_last_looks_at_one_deadline_are_taken_together(client: LoopsClient
     assert [change.status for change in timeout.history] == [S.BUILDING]
 
 
-async def test_the_last_to_leave_ends_the_polling(client: LoopsClient, server: FleetServer) -> None:
+async def test_the_end_of_the_last_wait_stops_the_polling(client: LoopsClient, server: FleetServer) -> None:
     ids = server.add(50, "BUILDING", "own")
     waits = start(client, ids)
     await until_listed(server, 2)
@@ -305,9 +309,7 @@ async def test_cancelling_some_leaves_the_others(client: LoopsClient, server: Fl
     assert sum(isinstance(result, Sampler) for result in results) == 25
 
 
-async def test_changes_seen_in_lists_are_told_with_the_sampler_as_it_was(
-    client: LoopsClient, server: FleetServer
-) -> None:
+async def test_changes_seen_in_lists_show_the_sampler_as_it_was(client: LoopsClient, server: FleetServer) -> None:
     ids = server.add(30, "BUILDING", "own")
     changes: list[StatusChange] = []
     watched = asyncio.create_task(wait_until_active(client, ids[0], policy=POLICY, on_status=changes.append))
@@ -321,7 +323,7 @@ async def test_changes_seen_in_lists_are_told_with_the_sampler_as_it_was(
     assert {change.sampler.id for change in changes} == {ids[0]}
 
 
-async def test_a_burst_of_joins_is_gathered_into_few_polls(client: LoopsClient, server: FleetServer) -> None:
+async def test_a_burst_of_waits_shares_few_polls(client: LoopsClient, server: FleetServer) -> None:
     ids = server.add(100, "BUILDING", "own")
     policy = PollPolicy(initial=0.2, factor=1, maximum=0.2)
     waits = []
@@ -336,7 +338,7 @@ async def test_a_burst_of_joins_is_gathered_into_few_polls(client: LoopsClient, 
     assert server.requests.total() <= 15 * seconds / 0.65
 
 
-async def test_the_first_look_is_taken_at_once(client: LoopsClient, server: FleetServer) -> None:
+async def test_the_first_poll_is_sent_at_once(client: LoopsClient, server: FleetServer) -> None:
     (sampler_id,) = server.add(1, "ACTIVE", "own")
     async with asyncio.timeout(1):
         for _ in range(3):
@@ -354,7 +356,9 @@ async def test_a_crowd_is_not_polled_faster_than_initial(client: LoopsClient, se
     await asyncio.gather(*waits)
 
 
-async def test_one_sampler_in_its_last_stage_is(client: LoopsClient, server: FleetServer) -> None:
+async def test_one_sampler_in_its_last_stage_is_polled_faster_than_initial(
+    client: LoopsClient, server: FleetServer
+) -> None:
     ids = server.add(1, "LOADING_MODEL", "own")
     policy = PollPolicy(initial=0.5, factor=1, maximum=0.5, multiples={"LOADING_MODEL": 0.04})
     waits = start(client, ids, policy)
@@ -376,7 +380,7 @@ def test_each_loop_has_a_client_of_its_own() -> None:
 
 
 async def test_slices_give_the_loop_its_turn(client: LoopsClient, server: FleetServer) -> None:
-    """Five thousand waits that settle at once come in pieces; how long the pieces are is the benchmark's to say."""
+    """Five thousand waits that end at once come in pieces; how long the pieces are is the benchmark's to say."""
     ids = server.add(5_000, "BUILDING", "own")
     waits = start(client, ids)
     await until_listed(server)
@@ -426,7 +430,7 @@ async def test_an_outage_during_a_grace_is_not_hammered(client: LoopsClient, ser
     await waiting
 
 
-async def test_a_last_look_that_misses_in_the_list_does_not_stop_the_polls_of_others(
+async def test_a_final_poll_of_an_unlisted_sampler_does_not_stop_the_polls_of_others(
     client: LoopsClient, server: FleetServer
 ) -> None:
     ids = server.add(30, "BUILDING", "own")
@@ -440,7 +444,7 @@ async def test_a_last_look_that_misses_in_the_list_does_not_stop_the_polls_of_ot
         await longer
 
 
-async def test_a_last_look_is_taken_by_get_where_the_list_fails(client: LoopsClient, server: FleetServer) -> None:
+async def test_a_final_poll_is_a_get_where_the_list_fails(client: LoopsClient, server: FleetServer) -> None:
     ids = server.add(20, "ACTIVE", "own")
     server.list_answers = [web.Response(status=500)]
     waits = [asyncio.create_task(wait_until_active(client, each, timeout=0, policy=POLICY)) for each in ids]
@@ -448,14 +452,14 @@ async def test_a_last_look_is_taken_by_get_where_the_list_fails(client: LoopsCli
     assert server.requests == {"list": 1, "get": 20}
 
 
-@pytest.mark.parametrize("keen_first", [True, False])
-async def test_the_keenest_of_several_policies_sets_the_pace(
-    client: LoopsClient, server: FleetServer, keen_first: bool
+@pytest.mark.parametrize("quick_first", [True, False])
+async def test_the_quickest_of_several_policies_sets_the_pace(
+    client: LoopsClient, server: FleetServer, quick_first: bool
 ) -> None:
     (sampler_id,) = server.add(1, "BUILDING", "own")
-    keen = PollPolicy(initial=0.05, factor=1, maximum=0.05)
+    quick = PollPolicy(initial=0.05, factor=1, maximum=0.05)
     slow = PollPolicy(initial=0.04, factor=50, maximum=60)
-    policies = [keen, slow] if keen_first else [slow, keen]
+    policies = [quick, slow] if quick_first else [slow, quick]
     waits = []
     for policy in policies:
         waits += start(client, [sampler_id], policy)
@@ -466,7 +470,7 @@ async def test_the_keenest_of_several_policies_sets_the_pace(
     await asyncio.gather(*waits)
 
 
-async def test_a_pause_is_no_part_of_the_price(client: LoopsClient, server: FleetServer) -> None:
+async def test_a_pause_is_no_part_of_the_cost(client: LoopsClient, server: FleetServer) -> None:
     ids = server.add(30, "BUILDING", "own")
     server.list_answers = [web.Response(status=429, headers={"Retry-After": "1"})]
     waits = start(client, ids)
@@ -508,7 +512,7 @@ async def test_a_callback_may_begin_another_wait(client: LoopsClient, server: Fl
 
 
 @pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration, ValueError, asyncio.CancelledError])
-async def test_whatever_a_callback_raises_hurts_its_own_wait_alone(
+async def test_what_a_callback_raises_ends_its_own_wait_alone(
     client: LoopsClient, server: FleetServer, error: type[BaseException]
 ) -> None:
     ids = server.add(20, "BUILDING", "own")

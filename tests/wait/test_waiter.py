@@ -92,7 +92,7 @@ async def test_waits_through_the_whole_course(client: LoopsClient, emulator: Emu
     assert [change.previous for change in changes] == [None, *COURSE[:-1]]
     assert [change.elapsed for change in changes] == sorted(change.elapsed for change in changes)
     assert changes[-1].sampler == ready
-    # The request that is fresh enough to settle a wait is one that was sent after it began.
+    # The request that is fresh enough to end a wait is one that was sent after it began.
     again = await wait_until_active(client, sampler.id, policy=QUICK_POLL)
     assert again.status is S.ACTIVE
 
@@ -199,7 +199,7 @@ async def test_a_wake_that_fails_does_not_end_the_wait(
     await waiting
 
 
-async def test_a_wake_lost_in_an_outage_is_made_up_for(
+async def test_a_wake_that_an_outage_prevented_is_repeated(
     client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
     emulator.add_fault(Fault(route=WAKE, status=503, times=7))
@@ -235,7 +235,7 @@ async def test_unhealthy_beyond_its_grace_fails_on_time(
     client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
     emulator.set_status(sampler.id, "UNHEALTHY")
-    # The schedule alone would look again after a minute.
+    # The schedule alone would poll again after a minute.
     policy = PollPolicy(initial=60, maximum=60, unhealthy_grace=0.1)
     async with asyncio.timeout(2):
         with pytest.raises(SamplerFailed) as caught:
@@ -275,20 +275,20 @@ async def test_a_sampler_that_stays_missing_fails_its_own_wait_alone(
     other = asyncio.create_task(wait_until_active(client, sampler, policy=policy))
     began = asyncio.get_running_loop().time()
     with pytest.raises(NotFoundError):
-        await wait_until_active(client, "nobody", policy=policy)
+        await wait_until_active(client, "unknown", policy=policy)
     assert 0.1 <= asyncio.get_running_loop().time() - began < 1
     assert not other.done()
     emulator.set_status(sampler.id, "ACTIVE")
     await other
 
 
-async def test_without_a_grace_missing_is_told_at_once(client: LoopsClient, emulator: Emulator) -> None:
+async def test_without_a_grace_a_missing_sampler_is_an_error_at_once(client: LoopsClient, emulator: Emulator) -> None:
     with pytest.raises(NotFoundError):
-        await wait_until_active(client, "nobody", policy=quick(missing_grace=0))
+        await wait_until_active(client, "unknown", policy=quick(missing_grace=0))
     assert polls(emulator) == 1
 
 
-async def test_another_refusal_of_one_sampler_is_told_like_a_missing_one(
+async def test_other_refusals_of_one_sampler_are_like_a_missing_one(
     client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
     emulator.add_fault(Fault(method="GET", route=SAMPLER, status=400, times=None))
@@ -382,7 +382,7 @@ async def test_a_wait_that_joins_during_a_rejected_poll_is_not_ended_by_it(
     assert (await late).status is S.ACTIVE
 
 
-async def test_an_answer_that_was_asked_for_before_a_wait_began_does_not_settle_it(
+async def test_an_answer_to_an_earlier_request_does_not_end_a_wait(
     client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
     emulator.set_status(sampler.id, "FAILED")
@@ -411,8 +411,8 @@ async def test_a_sampler_that_cannot_be_read_hurts_its_own_wait_alone(
     assert caught.value.sampler_id == sampler.id
 
 
-async def test_one_last_look_at_the_deadline(client: LoopsClient, emulator: Emulator, sampler: Sampler) -> None:
-    # The schedule alone would not look again before the deadline.
+async def test_one_final_poll_at_the_deadline(client: LoopsClient, emulator: Emulator, sampler: Sampler) -> None:
+    # The schedule alone would not poll again before the deadline.
     policy = PollPolicy(initial=60, maximum=60)
     waiting = asyncio.create_task(wait_until_active(client, sampler, timeout=0.2, policy=policy))
     await until_polled(emulator)
@@ -422,7 +422,7 @@ async def test_one_last_look_at_the_deadline(client: LoopsClient, emulator: Emul
     assert emulator.received[1].at - emulator.received[0].at >= 0.19
 
 
-async def test_a_wait_timeout_tells_the_course(client: LoopsClient, emulator: Emulator, sampler: Sampler) -> None:
+async def test_a_wait_timeout_has_the_history(client: LoopsClient, emulator: Emulator, sampler: Sampler) -> None:
     with pytest.raises(WaitTimeout) as caught:
         await wait_until_active(client, sampler.id, timeout=0.1, policy=QUICK_POLL)
     error = caught.value
@@ -436,7 +436,7 @@ async def test_a_wait_timeout_tells_the_course(client: LoopsClient, emulator: Em
     assert emulator.billed == {sampler.id}
 
 
-async def test_a_wait_timeout_in_an_outage_tells_of_it(
+async def test_a_wait_timeout_in_an_outage_has_its_error(
     client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
     await emulator.aclose()
@@ -448,7 +448,7 @@ async def test_a_wait_timeout_in_an_outage_tells_of_it(
     assert caught.value.__cause__ is caught.value.last_error
 
 
-async def test_no_time_is_one_look(client: LoopsClient, emulator: Emulator, sampler: Sampler) -> None:
+async def test_no_time_is_one_poll(client: LoopsClient, emulator: Emulator, sampler: Sampler) -> None:
     with pytest.raises(WaitTimeout):
         await wait_until_active(client, sampler, timeout=0, policy=QUICK_POLL)
     assert polls(emulator) == 1
@@ -456,7 +456,7 @@ async def test_no_time_is_one_look(client: LoopsClient, emulator: Emulator, samp
     assert (await wait_until_active(client, sampler, timeout=0, policy=QUICK_POLL)).status is S.ACTIVE
 
 
-async def test_a_last_look_that_hangs_is_cut_short(
+async def test_a_final_poll_that_hangs_is_cut_short(
     client: LoopsClient, emulator: Emulator, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiter, "FINAL_POLL_GRACE_S", (0.1, 0.1))
@@ -468,7 +468,9 @@ async def test_a_last_look_that_hangs_is_cut_short(
     assert polls(emulator) == 2
 
 
-async def test_a_last_look_does_not_wait_for_a_pause(client: LoopsClient, emulator: Emulator, sampler: Sampler) -> None:
+async def test_a_final_poll_does_not_wait_for_a_pause(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler
+) -> None:
     emulator.add_fault(Fault(method="GET", route=SAMPLER, status=429, retry_after="60"))
     waiting = asyncio.create_task(wait_until_active(client, sampler, timeout=0.1, policy=QUICK_POLL))
     await until_polled(emulator)
@@ -506,7 +508,7 @@ async def test_a_cancelled_wait_stops_the_polling(client: LoopsClient, emulator:
     assert polls(emulator) == count
 
 
-async def test_a_late_answer_to_a_wait_that_has_gone_does_not_hurt_the_next(
+async def test_a_late_answer_to_a_cancelled_wait_does_not_hurt_the_next(
     client: LoopsClient, emulator: Emulator, sampler: Sampler, session_id: str
 ) -> None:
     other = await client.samplers.create(session_id=session_id, base_model="m")
@@ -576,7 +578,7 @@ async def test_a_callback_that_raises_ends_its_own_wait_with_its_error(
 async def test_a_callback_runs_in_the_context_of_its_wait(
     client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
-    name: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
+    name: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="none")
     seen: list[str] = []
     emulator.set_status(sampler.id, "ACTIVE")
 
@@ -667,7 +669,7 @@ async def test_watch_raises_what_the_wait_would(client: LoopsClient, emulator: E
             seen.append(change.status)
     assert seen == [S.BUILD_FAILED]
     with pytest.raises(WaitTimeout):
-        _ = [change async for change in watch(client, "nobody", timeout=0, policy=QUICK_POLL)]
+        _ = [change async for change in watch(client, "unknown", timeout=0, policy=QUICK_POLL)]
 
 
 async def test_a_slow_consumer_of_watch_misses_nothing(
@@ -696,7 +698,7 @@ async def test_watch_checks_its_arguments_at_the_call(client: LoopsClient) -> No
         watch(client, "")
 
 
-async def test_a_callback_that_raises_a_cancellation_hurts_nobody_else(
+async def test_a_callback_that_raises_a_cancellation_ends_no_other_wait(
     client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
     def broken(_: StatusChange) -> None:
@@ -711,7 +713,7 @@ async def test_a_callback_that_raises_a_cancellation_hurts_nobody_else(
 
 
 @pytest.mark.parametrize("timeout", [0, 0.1])
-async def test_a_last_look_waits_for_no_place(
+async def test_a_final_poll_waits_for_no_slot(
     make_client: ClientMaker, emulator: Emulator, session_id: str, timeout: float
 ) -> None:
     client = make_client(max_connections=2)
@@ -726,7 +728,7 @@ async def test_a_last_look_waits_for_no_place(
     await asyncio.gather(*busy)
 
 
-async def test_the_only_look_of_no_time_waits_for_no_pause(
+async def test_the_only_poll_of_no_time_waits_for_no_pause(
     client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
     emulator.add_fault(Fault(method="GET", route="/v1/loops/capabilities", status=429, retry_after="60"))
@@ -767,7 +769,7 @@ async def test_a_wait_that_ends_during_its_wake_leaves_no_task(
     assert not ours
 
 
-async def test_a_hung_poll_does_not_hold_up_who_joins_later(
+async def test_a_hung_poll_does_not_delay_a_later_wait(
     client: LoopsClient, emulator: Emulator, sampler: Sampler
 ) -> None:
     emulator.add_fault(Fault(method="GET", route=SAMPLER, delay=1))
@@ -848,7 +850,7 @@ async def test_hung_wakes_starve_no_poll(make_client: ClientMaker, emulator: Emu
 
 
 @pytest.mark.parametrize("timeout", [1e9, 1e300])
-async def test_a_deadline_beyond_all_bounds_is_none(
+async def test_a_timeout_of_decades_is_none(
     client: LoopsClient, emulator: Emulator, sampler: Sampler, timeout: float
 ) -> None:
     emulator.set_status(sampler.id, "ACTIVE")
