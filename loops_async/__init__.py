@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ._http.retry import RetryPolicy
     from ._launch.fleet import Fleet
     from ._launch.launch import launch
-    from ._launch.member import Member
+    from ._launch.member import Member, MemberState
     from ._wait.policy import PollPolicy
     from ._wait.waiter import wait_until_active, watch
     from .errors import (
@@ -68,6 +68,7 @@ __all__ = [
     "LoopsClient",
     "LoopsError",
     "Member",
+    "MemberState",
     "NotFoundError",
     "PermissionDeniedError",
     "PollPolicy",
@@ -92,7 +93,10 @@ _NAMES = {
     "_client": ("LoopsClient",),
     "_launch.fleet": ("Fleet",),
     "_launch.launch": ("launch",),
-    "_launch.member": ("Member",),
+    "_launch.member": (
+        "Member",
+        "MemberState",
+    ),
     "_wait.policy": ("PollPolicy",),
     "_http.retry": ("RetryPolicy",),
     "_wait.waiter": (

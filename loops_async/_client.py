@@ -15,17 +15,21 @@ from . import _validate
 from ._aio import spawn_shielded, wait_through_cancellation
 from ._api.capabilities import Capabilities
 from ._api.checkpoints import Checkpoints
-from ._api.sampler_backend import Launches
+from ._api.sampler_service import SamplerService
 from ._api.samplers import Samplers
 from ._api.sessions import Sessions
 from ._api.status_reader import ApiStatusReader
 from ._http.requests import check_base_url
 from ._http.retry import RetryPolicy
 from ._http.transport import ApiKey, Transport
+from ._launch.launch import LaunchRegistry
 from ._wait.interfaces import C, Companion
 from .models import SupportedModel
 
 DEFAULT_BASE_URL: Final = "https://api.baseten.co"
+
+RATE_LIMIT: Final = 100.0
+"""Requests of one endpoint in a second: what the service publishes as the limit of a key."""
 
 MAX_CONNECTIONS: Final = 100
 """Connections at once, as httpx and aiohttp have it: enough for a burst of creates, bearable for the service."""
@@ -54,6 +58,8 @@ class LoopsClient:
         request_timeout: Seconds for one attempt of any request; None allows 300 for creating a sampler and 30 for
             everything else.
         max_connections: Requests at once, at least 1.
+        rate_limit: Requests of one endpoint (method and route) that start within any second, above 0;
+            None for no limit.
         retry: How failed requests are repeated; None for never.
 
     Raises:
@@ -69,6 +75,7 @@ class LoopsClient:
         session: aiohttp.ClientSession | None = None,
         request_timeout: float | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        rate_limit: float | None = RATE_LIMIT,
         retry: RetryPolicy | None = RetryPolicy(),  # noqa: B008 -- frozen
     ) -> None:
         key = _check_key(api_key)
@@ -80,11 +87,13 @@ class LoopsClient:
             _validate.require_number("request_timeout", request_timeout, exclusive=True)
         if _validate.optional_positive_int("max_connections", max_connections) is None:
             raise TypeError("max_connections must be an int, not None")
+        if rate_limit is not None:
+            rate_limit = _validate.require_number("rate_limit", rate_limit, exclusive=True)
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise TypeError(f"retry must be a RetryPolicy or None, not {type(retry).__name__}")
-        home: tuple[str, ...] = ("v1", "loops")
+        scope: tuple[str, ...] = ("v1", "loops")
         if team_id is not None:
-            home = ("v1", "teams", _validate.require_path_segment("team_id", team_id), "loops")
+            scope = ("v1", "teams", _validate.require_path_segment("team_id", team_id), "loops")
         self._state = _State.OPEN
         self._companions: dict[type, Companion] = {}
         self._transport = Transport(
@@ -93,18 +102,20 @@ class LoopsClient:
             session=session,
             request_timeout=request_timeout,
             max_connections=max_connections,
+            rate_limit=rate_limit,
             retry=retry if retry is not None else RetryPolicy(attempts=1),
             user_agent=_user_agent(),
         )
-        self.sessions = Sessions(self._transport, home)
+        self.sessions = Sessions(self._transport, scope)
         """`sessions.create()`, `sessions.get(id)`."""
-        self.samplers = Samplers(self._transport, home)
+        self._service = SamplerService(self._transport, scope, self.sessions)
+        self._launches = LaunchRegistry()
+        self.samplers = Samplers(self._transport, self._service)
         """`samplers.create(...)`, `.get(id)`, `.list()`, `.deactivate(id)`, `.wake(sampler)`."""
         self.checkpoints = Checkpoints(self._transport)
         """`checkpoints.list(...)`, `.validate(path)`."""
         self._capabilities = Capabilities(self._transport)
-        self._statuses = ApiStatusReader(self._transport, self.samplers, self.samplers._list_request)
-        self._launches = Launches(self._transport, self.sessions, self.samplers)
+        self._statuses = ApiStatusReader(self._transport, self.samplers, self._service.list_request)
 
     def __repr__(self) -> str:
         return f"<LoopsClient {self._transport.base_url} ({self._state.value})>"
@@ -143,10 +154,11 @@ class LoopsClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the client: end its waits, let creates in flight learn what they made, close its own session.
+        """Close the client: end its launches and waits, and close its own sessions.
 
-        Takes no longer than the creates' timeout and the release of what cancelled ones made. A cancel does not cut
-        it short. Closing twice does nothing; the samplers themselves are not touched.
+        Creates in flight are waited for, so that it is known what they made, and so are deactivations. That takes no
+        longer than these requests and their retries. A cancellation does not cut it short. Closing twice does nothing.
+        Samplers of `samplers.create()` are not touched.
         """
         closing = spawn_shielded(self._close())
         cancelled = await wait_through_cancellation(closing)
@@ -157,16 +169,24 @@ class LoopsClient:
     async def _close(self) -> None:
         self._state = _State.CLOSED
         self._transport.begin_close()
-        companions, self._companions = self._companions, {}
-        for companion in companions.values():
-            await companion.aclose()
-        await self.samplers._drain()
-        await self._transport.aclose()
+        try:
+            # Launches first, since their teardowns still need everything else; then the waits, which are of no use
+            # any more; then what goes on until it is known what it has made.
+            await self._launches.aclose()
+            companions, self._companions = self._companions, {}
+            for companion in companions.values():
+                await companion.aclose()
+            await self._service.wait_idle()
+        finally:
+            await self._transport.aclose()
+
+    def _check_open(self) -> None:
+        if self._state is _State.CLOSED:
+            raise RuntimeError("this LoopsClient is closed; make a new one")
 
     def _companion(self, kind: type[C], make: Callable[[ApiStatusReader], C]) -> C:
         """Return the client's one *kind*, made on first use and closed with the client."""
-        if self._state is _State.CLOSED:
-            raise RuntimeError("this LoopsClient is closed; make a new one")
+        self._check_open()
         if kind not in self._companions:
             self._companions[kind] = make(self._statuses)
         return cast("C", self._companions[kind])

@@ -65,7 +65,7 @@ async def make_client(emulator: Emulator) -> AsyncIterator[ClientMaker]:
     clients: list[LoopsClient] = []
 
     def make(**settings: Any) -> LoopsClient:
-        settings = {"base_url": emulator.url, "retry": QUICK_RETRY, **settings}
+        settings = {"base_url": emulator.url, "retry": QUICK_RETRY, "rate_limit": None, **settings}
         client = LoopsClient(settings.pop("api_key", KEY), **settings)
         clients.append(client)
         return client

@@ -57,20 +57,18 @@ def decode_sampler(body: bytes, request: str, sampler_id: str | None = None) -> 
     return sampler
 
 
-def check_released(body: bytes, request: str, sampler_id: str) -> None:
-    """Check that an answer to a deactivation is none of something else; what it says is of no use.
+def check_deactivated(body: bytes, request: str, sampler_id: str) -> None:
+    """Check that a response to a deactivation names the sampler; the rest of it is of no use.
 
     Raises:
-        DecodeError: It is no JSON object, or names another sampler.
+        DecodeError: It is no JSON object, names another sampler, or none.
     """
-    if not body.strip():
-        return
     try:
-        released = msgspec.json.decode(body.removeprefix(_BOM), type=_Released).id
+        named = msgspec.json.decode(body.removeprefix(_BOM), type=_Named).id
     except _UNREADABLE as exc:
         raise DecodeError(f"not readable: {exc}", "$", sampler_id, request) from None
-    if released not in {"", sampler_id}:
-        raise DecodeError(f"asked to deactivate {sampler_id}, got {released}", "$.id", sampler_id, request)
+    if named != sampler_id:
+        raise DecodeError(f"asked to deactivate {sampler_id}, got {named}", "$.id", sampler_id, request)
 
 
 def decode_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
@@ -165,8 +163,8 @@ _read_fast_session = msgspec.json.Decoder(_FastSession).decode
 _read_fast_answer = msgspec.json.Decoder(_FastAnswer).decode
 
 
-class _Released(msgspec.Struct):
-    id: str = ""
+class _Named(msgspec.Struct):
+    id: str
 
 
 class _Rows(msgspec.Struct):

@@ -23,12 +23,12 @@ class ApiStatusReader:
     async def one(self, sampler_id: str, *, final: bool) -> tuple[Sampler, int, float]:
         """Ask for one sampler, once; return it, the bytes of the answer and the seconds that it took."""
         request = sampler_request(sampler_id)
-        body, seconds = await self._transport.timed(request, _priority(final))
+        body, seconds = await self._transport.send_timed(request, _priority(final))
         return codec.decode_sampler(body, str(request), sampler_id), len(body), seconds
 
     async def all(self, *, final: bool, limit: float) -> tuple[codec.Listing, float]:
         """Ask for all of the caller's samplers, once, for *limit* seconds; return them and the seconds that it took."""
-        body, seconds = await self._transport.timed(self._list_request, _priority(final), limit=limit)
+        body, seconds = await self._transport.send_timed(self._list_request, _priority(final), limit=limit)
         # Reading five megabytes, scanning them and telling the waits each take some milliseconds: one turn of the
         # event loop for each.
         await asyncio.sleep(0)
@@ -38,7 +38,7 @@ class ApiStatusReader:
 
     def know(self, sampler_id: str) -> None:
         """Note that a sampler exists, since somebody waits for it."""
-        self._samplers._know(sampler_id)
+        self._samplers._service.registry.mark_seen(sampler_id)
 
     async def wake(self, sampler: Sampler) -> None:
         """Wake a sampler, repeated like every read."""
@@ -46,4 +46,4 @@ class ApiStatusReader:
 
 
 def _priority(final: bool) -> Priority:
-    return Priority.FINAL if final else Priority.READ
+    return Priority.FINAL_POLL if final else Priority.READ

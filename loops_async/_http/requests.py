@@ -27,6 +27,13 @@ class Request:
     """Encoded, without the question mark."""
     body: bytes | None = None
     """JSON, or None for no body at all."""
+    route: str = ""
+    """The path with names in place of ids, where it has any: the service counts requests by method and route."""
+
+    @property
+    def endpoint(self) -> str:
+        """Method and route."""
+        return f"{self.method} {self.route or self.path}"
 
     @property
     def target(self) -> str:
@@ -54,12 +61,14 @@ def encode_query(**parameters: str | int | None) -> str:
 
 def sampler_request(sampler_id: str) -> Request:
     """Build `GET /v1/loops/samplers/{id}`."""
-    return Request("GET", f"{_SAMPLERS}/{quoted(_validate.require_path_segment('sampler id', sampler_id))}")
+    path = f"{_SAMPLERS}/{quoted(_validate.require_path_segment('sampler id', sampler_id))}"
+    return Request("GET", path, route=f"{_SAMPLERS}/{{sampler_id}}")
 
 
 def deactivation(sampler_id: str) -> Request:
     """Build `POST /v1/loops/samplers/{id}/deactivate`."""
-    return Request("POST", f"{_SAMPLERS}/{quoted(_validate.require_path_segment('sampler id', sampler_id))}/deactivate")
+    path = f"{_SAMPLERS}/{quoted(_validate.require_path_segment('sampler id', sampler_id))}/deactivate"
+    return Request("POST", path, route=f"{_SAMPLERS}/{{sampler_id}}/deactivate")
 
 
 _SAMPLERS = "/v1/loops/samplers"

@@ -102,7 +102,7 @@ async def _of_journal(common: Common, journal: Path, client: LoopsClient, _: Int
             account.failed = dict(zip(left.sampler_ids, others, strict=False))
             account.released = list(left.deactivated)
         else:
-            account.released, account.unknown, account.missing = list(done.released), done.unknown, done.missing
+            account.released, account.unknown, account.missing = list(done.deactivated), done.unknown, done.missing
     account.tell(common)
     return account.code()
 

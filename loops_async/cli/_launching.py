@@ -228,6 +228,4 @@ class _Launching:
 
 async def _all_known(fleet: Fleet) -> None:
     """Wait until each create is answered: what stays must be told of."""
-    # Nothing tells of a create that was answered.
-    while any(member.sampler_id is None and not member.settled for member in fleet.members):  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
+    await fleet.created()
