@@ -22,19 +22,10 @@ from .._http.requests import deactivation, sampler_request
 from .._http.retry import RetryPolicy, may_be_repeated, with_retries
 from .._http.transport import Transport
 from ..errors import APIError, DecodeError, LoopsError, NotFoundError, ServerError
-from ..models import DeploymentStatus
+from ..models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS
 from . import codec
 
-RELEASED: Final = frozenset(
-    {
-        DeploymentStatus.DEACTIVATING,
-        DeploymentStatus.INACTIVE,
-        DeploymentStatus.FAILED,
-        DeploymentStatus.BUILD_FAILED,
-        DeploymentStatus.DEPLOY_FAILED,
-        DeploymentStatus.BUILD_STOPPED,
-    }
-)
+RELEASED: Final = TEARDOWN_IN_PROGRESS | TEARDOWN_DONE
 """Statuses of samplers that there is nothing more to do about."""
 
 LAST_PART: Final = 0.2

@@ -15,13 +15,10 @@ from typing import Final, Protocol
 from attrs import frozen
 
 from ..errors import CreateOutcomeUnknown
-from ..models import DeploymentStatus, Sampler, SamplerSpec
+from ..models import ONLY_BY_DEACTIVATION, Sampler, SamplerSpec
 
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """How far the service's clock may be from ours when candidates are matched by their time of creation."""
-
-_SHUT_DOWN: Final = frozenset({DeploymentStatus.DEACTIVATING, DeploymentStatus.INACTIVE})
-"""Whoever is shut down is nobody's bill, and was not made a moment ago."""
 
 
 @frozen
@@ -53,7 +50,7 @@ class UnknownCreate:
         """Tell whether *sampler*, known here since the monotonic time *known_since*, may be this create's."""
         return (
             sampler.base_model == self.spec.base_model
-            and sampler.status not in _SHUT_DOWN
+            and sampler.status not in ONLY_BY_DEACTIVATION
             and self.began.utc - CLOCK_SKEW <= sampler.created_at <= self.ended.utc + CLOCK_SKEW
             and (known_since is None or known_since >= self.began.monotonic)
         )
