@@ -31,6 +31,7 @@ from ..errors import APIError, CreateOutcomeUnknown, DecodeError, LoopsError, Te
 from ..models import Sampler, SamplerSpec
 from . import codec
 from .deactivating import Deactivator
+from .sampler_list import decode_readable_samplers
 from .unknown_creates import CLOCK_SKEW, Follower, Timestamps, UnknownCreate, by_model, matched, shared
 
 logger = logging.getLogger("loops_async")
@@ -98,7 +99,7 @@ class SamplerCreator:
     async def list_readable(self) -> tuple[Sampler, ...]:
         """Read the account's samplers, but for those that cannot be read, and note that they exist by now."""
         body = await self._transport.read(self._list_request, Priority.TEARDOWN)
-        listed = codec.decode_readable_samplers(body, str(self._list_request))
+        listed = await decode_readable_samplers(body, str(self._list_request))
         self.know(*(sampler.id for sampler in listed))
         return listed
 

@@ -13,6 +13,7 @@ from ..models import CheckpointPath, Sampler, SamplerSpec
 from . import codec
 from .creating import SamplerCreator
 from .deactivating import Deactivator
+from .sampler_list import decode_samplers
 from .unknown_creates import Follower
 
 
@@ -97,7 +98,7 @@ class Samplers:
         """
         query = encode_query(scope=_validate.optional_str("scope", scope))
         request = Request("GET", self._collection, query)
-        samplers = codec.decode_samplers(await self._transport.read(request), str(request))
+        samplers = await decode_samplers(await self._transport.read(request), str(request))
         self._creates.know(*(sampler.id for sampler in samplers))
         return samplers
 
