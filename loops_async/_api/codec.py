@@ -85,8 +85,8 @@ def decode_sampler(body: bytes, request: str, sampler_id: str | None = None) -> 
     return sampler
 
 
-def decode_listed_sampler(item: msgspec.Raw | object, path: str, request: str) -> Sampler:
-    """Read an item of `{samplers}`: its bytes, or the document that was parsed from them."""
+def decode_listed_sampler(item: msgspec.Raw | object, index: int, request: str) -> Sampler:
+    """Read the item at *index* of `{samplers}`: its bytes, or the document that was parsed from them."""
     if isinstance(item, msgspec.Raw):
         try:
             return _plain_model(_read_plain_sampler(item))
@@ -95,8 +95,8 @@ def decode_listed_sampler(item: msgspec.Raw | object, path: str, request: str) -
         try:
             item = lenient_json.parse(bytes(item))
         except ValueError as exc:
-            raise DecodeError(f"not JSON: {exc}", path, None, request) from None
-    return structure(item, Sampler, path, request)
+            raise DecodeError(f"not JSON: {exc}", f"$.samplers[{index}]", None, request) from None
+    return structure(item, Sampler, f"$.samplers[{index}]", request)
 
 
 def decode_supported_models(body: bytes, request: str) -> tuple[SupportedModel, ...]:
@@ -384,10 +384,13 @@ def _then(first: _Conversion, second: _Conversion | None) -> _Conversion:
 
 
 def _unless_null(left_out: object, convert: _Conversion | None) -> _Conversion:
-    return lambda value: left_out if value is None else value if convert is None else convert(value)
+    if convert is None:
+        return lambda value: left_out if value is None else value
+    return lambda value: left_out if value is None else convert(value)
 
 
 _PlainSampler, _CONVERSIONS = _plain_struct()
+_values_of = msgspec.structs.astuple
 _read_plain_sampler = msgspec.json.Decoder(_PlainSampler).decode
 _read_plain_answer: Callable[[bytes], Any] = msgspec.json.Decoder(
     msgspec.defstruct("PlainAnswer", [("sampler", _PlainSampler)], gc=False)
@@ -395,9 +398,10 @@ _read_plain_answer: Callable[[bytes], Any] = msgspec.json.Decoder(
 
 
 def _plain_model(struct: Any) -> Sampler:
-    values = [*msgspec.structs.astuple(struct)]
+    values = [*_values_of(struct)]
     for position, convert in _CONVERSIONS:
         values[position] = convert(values[position])
-    if lenient_json.usable_id(values[0]) is None:
+    sampler = Sampler(*values)
+    if not sampler.id or not sampler.id.isprintable():
         raise ValueError("no id")
-    return Sampler(*values)
+    return sampler

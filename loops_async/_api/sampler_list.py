@@ -110,7 +110,7 @@ class SamplerList:
         """
         if self._items is None:
             self._items = _scan_items(self._body).samplers or ()
-        return codec.decode_listed_sampler(self._items[index], f"$.samplers[{index}]", self._request)
+        return codec.decode_listed_sampler(self._items[index], index, self._request)
 
     @property
     def size(self) -> int:

@@ -46,9 +46,9 @@ ODD_VALUES = {
     "huge integer": b"9" * 40,
     "integer of many digits": b"-" + b"9" * 5000,
     "float of many digits": b"0." + b"9" * 5000,
-    "deep arrays": b"[" * 5000 + b"]" * 5000,
-    "deep objects": b'{"a":' * 5000 + b"NaN" + b"}" * 5000,
-    "deep, with brackets in strings": b'["]}", ' * 5000 + rb'"\\"' + b"]" * 5000,
+    "deep arrays": b"[" * 2000 + b"]" * 2000,
+    "deep objects": b'{"a":' * 2000 + b"NaN" + b"}" * 2000,
+    "deep, with brackets in strings": b'["]}", ' * 2000 + rb'"\\"' + b"]" * 2000,
     "control characters": b'"\x00\x01\n\t"',
     "duplicates": b'{"a": 1, "a": NaN}',
 }
