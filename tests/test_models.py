@@ -224,6 +224,11 @@ def test_a_model_becomes_a_document_in_the_spelling_of_the_api(model: Any, docum
     assert "<" not in repr(made)
 
 
+def test_a_time_without_zone_is_taken_as_utc() -> None:
+    naive = attrs.evolve(SAMPLER, created_at=datetime(2026, 11, 1, 12))  # noqa: DTZ001 -- that is the point
+    assert to_dict(naive)["created_at"] == "2026-11-01T12:00:00Z"
+
+
 @pytest.mark.parametrize("value", [None, "smp1", {"id": "smp1"}, Sampler, PollPolicy()])
 def test_only_a_model_becomes_a_document(value: Any) -> None:
     with pytest.raises(TypeError, match="to_dict needs a model"):

@@ -321,8 +321,12 @@ def _array_hook(shape: Any, converter: cattrs.Converter) -> Callable[[object, ob
 def _string(value: object, _: object) -> str:
     if not isinstance(value, str):
         raise _Fault(f"expected a string, not {_kind_of(value)}")
-    # A lone surrogate could not be printed, logged or sent.
-    return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+    return printable(value)
+
+
+def printable(text: str) -> str:
+    """Return *text* with U+FFFD for lone surrogates, which cannot be printed, logged or sent."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")

@@ -158,7 +158,7 @@ def _lenient_row(item: msgspec.Raw | object) -> Row | None:
         return None
     status = item.get("status")
     name = status.get("name") if isinstance(status, dict) else None
-    return Row(sampler_id, RowStatus(name if isinstance(name, str) else ""))
+    return Row(sampler_id, RowStatus(codec.printable(name) if isinstance(name, str) else ""))
 
 
 class _Slices:
