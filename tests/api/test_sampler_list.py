@@ -91,6 +91,14 @@ async def test_a_list_is_read_whatever_is_in_its_ignored_members(place: str, val
     assert samplers[0] == codec.decode_sampler(body({"sampler": ITEM}), "GET /x")
 
 
+@pytest.mark.parametrize("odd", [b"1", b"NaN"], ids=["in one item", "in the document"])
+async def test_a_row_shows_the_status_that_the_sampler_has(odd: bytes) -> None:
+    item = {**ITEM, "status": {"name": "cut \ud83d"}, "note": "@@"}
+    listed = await scanned(body({"samplers": [item]}).replace(b'"@@"', odd))
+    assert rows_of(listed) == [("smp1", "cut \ufffd")]
+    assert listed.sampler(0).status == "cut \ufffd"
+
+
 @pytest.mark.parametrize("odd", [b'"ok"', b"NaN"], ids=["plain", "lenient"])
 async def test_a_list_of_ten_thousand_leaves_the_event_loop_its_turns(odd: bytes) -> None:
     items = [{**ITEM, "id": f"smp{number}", "note": "@@"} for number in range(10_000)]
