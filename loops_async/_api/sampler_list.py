@@ -8,6 +8,7 @@ between which the event loop gets its turn.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -162,13 +163,16 @@ def _lenient_row(item: msgspec.Raw | object) -> Row | None:
 
 
 class _Slices:
-    """Work in slices of `SLICE_S`: `next()` lets the event loop have its turn at the end of each."""
+    """Work in slices of `SLICE_S`: `next()` lets the event loop have its turn at the end of each.
+
+    It has one at the first call, too, since what came before was a scan of the whole body.
+    """
 
     __slots__ = ("_end", "_time")
 
     def __init__(self) -> None:
         self._time = asyncio.get_running_loop().time
-        self._end = self._time() + SLICE_S
+        self._end = -math.inf
 
     async def next(self) -> None:
         if self._time() > self._end:
