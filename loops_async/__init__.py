@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Session,
         StatusChange,
         SupportedModel,
+        to_dict,
     )
 
     __version__: str
@@ -85,6 +86,7 @@ __all__ = [
     "TransportError",
     "WaitTimeout",
     "launch",
+    "to_dict",
     "wait_until_active",
     "watch",
 ]
@@ -133,6 +135,7 @@ _NAMES = {
         "Session",
         "StatusChange",
         "SupportedModel",
+        "to_dict",
     ),
 }
 """Public names by the module that has them. They are imported when they are first used: the command line and the pytest

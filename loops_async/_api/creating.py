@@ -44,7 +44,7 @@ from .._http.retry import with_retries
 from .._http.transport import Response, Transport
 from ..errors import CreateOutcomeUnknown, DecodeError, LoopsError, TeardownError, TransportError
 from ..models import Sampler, SamplerSpec
-from . import codec
+from . import codec, sampler_list
 from .deactivating import Deactivator
 from .registry import SamplerRegistry
 from .unknown_creates import Moment, UnknownCreate, candidates_for_each, shows_too_few
@@ -335,7 +335,7 @@ class SamplerCreator:
         return candidates_for_each(creates, own, self._registry, self._transport.service_time)
 
     async def _read_list(self, body: bytes) -> tuple[Sampler, ...]:
-        listed = codec.decode_readable_samplers(body, str(self._list_request))
+        listed = await sampler_list.decode_readable_samplers(body, str(self._list_request))
         self._registry.mark_seen(*(sampler.id for sampler in listed))
         return listed
 

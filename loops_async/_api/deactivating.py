@@ -32,22 +32,13 @@ from .._http.requests import Request, deactivation, sampler_request
 from .._http.retry import RetryPolicy, with_retries
 from .._http.transport import Transport
 from ..errors import LoopsError
-from ..models import DeploymentStatus
+from ..models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS
 from . import codec
 from .registry import SamplerRegistry
 
 logger = logging.getLogger("loops_async")
 
-DEACTIVATED: Final = frozenset(
-    {
-        DeploymentStatus.DEACTIVATING,
-        DeploymentStatus.INACTIVE,
-        DeploymentStatus.FAILED,
-        DeploymentStatus.BUILD_FAILED,
-        DeploymentStatus.DEPLOY_FAILED,
-        DeploymentStatus.BUILD_STOPPED,
-    }
-)
+DEACTIVATED: Final = TEARDOWN_IN_PROGRESS | TEARDOWN_DONE
 """Statuses of samplers that nothing more has to be done about."""
 
 FINAL_ATTEMPT_SHARE: Final = 0.2

@@ -11,7 +11,7 @@ from .._http.requests import Request, encode_query, join_path, may_receive_key, 
 from .._http.transport import Transport
 from ..errors import LoopsError
 from ..models import CheckpointPath, Sampler, SamplerSpec
-from . import codec
+from . import codec, sampler_list
 from .sampler_service import SamplerService
 
 
@@ -98,7 +98,7 @@ class Samplers:
         """
         query = encode_query(scope=_validate.optional_str("scope", scope))
         request = Request("GET", self._service.collection, query)
-        samplers = codec.decode_samplers(await self._transport.send_with_retries(request), str(request))
+        samplers = await sampler_list.decode_samplers(await self._transport.send_with_retries(request), str(request))
         self._service.registry.mark_seen(*(sampler.id for sampler in samplers))
         return samplers
 

@@ -9,6 +9,7 @@ from .._http.requests import Request, sampler_request
 from .._http.transport import Transport
 from ..models import Sampler
 from . import codec
+from .sampler_list import SamplerList
 from .samplers import Samplers
 
 
@@ -26,13 +27,13 @@ class ApiStatusReader:
         body, seconds = await self._transport.send_timed(request, _priority(final))
         return codec.decode_sampler(body, str(request), sampler_id), len(body), seconds
 
-    async def all(self, *, final: bool, limit: float) -> tuple[codec.Listing, float]:
+    async def all(self, *, final: bool, limit: float) -> tuple[SamplerList, float]:
         """Ask for all of the caller's samplers, once, for *limit* seconds; return them and the seconds that it took."""
         body, seconds = await self._transport.send_timed(self._list_request, _priority(final), limit=limit)
         # Reading five megabytes, scanning them and telling the waits each take some milliseconds: one turn of the
         # event loop for each.
         await asyncio.sleep(0)
-        listing = codec.Listing(body, str(self._list_request))
+        listing = await SamplerList.scan(body, str(self._list_request))
         await asyncio.sleep(0)
         return listing, seconds
 

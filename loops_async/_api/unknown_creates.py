@@ -15,7 +15,7 @@ from typing import Final
 from attrs import field, frozen
 
 from ..errors import CreateOutcomeUnknown
-from ..models import DeploymentStatus, Sampler, SamplerSpec
+from ..models import ONLY_BY_DEACTIVATION, Sampler, SamplerSpec
 from .registry import SamplerRegistry
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=1)
@@ -23,9 +23,6 @@ CLOCK_TOLERANCE: Final = timedelta(minutes=1)
 
 UNKNOWN_CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 """The same by our clock, where the service does not tell its own."""
-
-SHUT_DOWN: Final = frozenset({DeploymentStatus.DEACTIVATING, DeploymentStatus.INACTIVE})
-"""Samplers in these states cost nothing and cannot be the one just created."""
 
 ServiceClock = Callable[[float], datetime | None]
 """Returns the time by the service's clock at a time of `time.monotonic()`; None while it is unknown."""
@@ -79,7 +76,11 @@ class UnknownCreate:
 
     def may_have_made(self, sampler: Sampler, registry: SamplerRegistry, window: tuple[datetime, datetime]) -> bool:
         """Return True if *sampler* may be the result of this create, which has that `window()`."""
-        if sampler.base_model != self.spec.base_model or sampler.status in SHUT_DOWN or registry.was_made(sampler.id):
+        if (
+            sampler.base_model != self.spec.base_model
+            or sampler.status in ONLY_BY_DEACTIVATION
+            or registry.was_made(sampler.id)
+        ):
             return False
         seen_at = registry.seen_at(sampler.id)
         if seen_at is not None and self.began.monotonic is not None and seen_at < self.began.monotonic:

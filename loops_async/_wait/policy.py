@@ -11,26 +11,7 @@ from attrs import field, frozen
 from tenacity import RetryCallState, wait_exponential
 
 from .. import _validate
-from ..models import DeploymentStatus
-
-READY: Final = frozenset({DeploymentStatus.ACTIVE})
-
-FAILED: Final = frozenset(
-    {
-        DeploymentStatus.UNHEALTHY,
-        DeploymentStatus.DEACTIVATING,
-        DeploymentStatus.INACTIVE,
-        DeploymentStatus.FAILED,
-        DeploymentStatus.BUILD_FAILED,
-        DeploymentStatus.DEPLOY_FAILED,
-        DeploymentStatus.BUILD_STOPPED,
-    }
-)
-
-PERMANENT: Final = frozenset(
-    {DeploymentStatus.BUILD_FAILED, DeploymentStatus.DEPLOY_FAILED, DeploymentStatus.BUILD_STOPPED}
-)
-"""Failed statuses out of which no sampler comes up again."""
+from ..models import FAILED, READY, DeploymentStatus
 
 MULTIPLES: Final[Mapping[str, float]] = MappingProxyType(
     {

@@ -22,9 +22,9 @@ from ..errors import (
     SamplerFailed,
     WaitTimeout,
 )
-from ..models import Sampler, StatusChange, status_of
+from ..models import PERMANENT, Sampler, StatusChange, status_of
 from .interfaces import StatusReader
-from .policy import PERMANENT, PollPolicy
+from .policy import PollPolicy
 from .poller import UNHEALTHY, StatusPoller
 
 FINAL_POLL_GRACE_S: Final = (3.0, 10.0)
