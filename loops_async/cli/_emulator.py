@@ -47,6 +47,12 @@ def _lifecycles(_ctx: click.Context, _param: click.Parameter, value: str | None)
     "--inference-api-key", callback=_key, metavar="KEY", help="A key for the data plane alone; the rest answers 403."
 )
 @speed_option
+@click.option(
+    "--rate-limit",
+    type=click.FloatRange(min=1),
+    metavar="N",
+    help="Requests of one route and key in a second, above which the answer is 429; the service has 100.",
+)
 @click.option("--seed", default=0, show_default=True, help="What ids and chances are drawn from.")
 @click.option(
     "--lifecycle",

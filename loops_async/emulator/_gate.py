@@ -11,8 +11,9 @@ from email.utils import formatdate
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import ContentEncodingError
 
-from ._answers import Problems, changed, cut, cut_short
+from ._answers import Problems, answer, changed, cut, cut_short
 from ._faults import Fault, FaultPlan
+from ._rate_limit import RateLimit
 from ._received import ReceivedRequest
 from ._refused import BrokenSchema, Refused
 from ._site import FAULT, Site
@@ -26,6 +27,9 @@ SPEC_PATH = "/v1/spec"
 
 # A key that is for inference only can sample and wake, but not read a status.
 INFERENCE_ROUTES = "/models/"
+
+# The published limits are those of the management API.
+_LIMITED_ROUTES = "/v1/"
 
 
 def _is_own(path: str) -> bool:
@@ -52,6 +56,7 @@ class Gate:
         self._site = site
         self._settings = site.settings
         self._problems = Problems(site.settings.error_shape)
+        self._rate_limit = RateLimit(site.settings.rate_limit)
         self._closing = asyncio.Event()
 
     def close(self) -> None:
@@ -92,7 +97,7 @@ class Gate:
         refusal = await self._record(request, route)
         if request.transport is None:
             return web.Response()
-        refusal = refusal or self._refusal(request, route)
+        refusal = refusal or self._refusal(request, route) or self._throttled(request, route)
         if refusal is not None:
             return self._numbered(refusal)
         fault = self._faults.draw(request.method, route)
@@ -144,6 +149,17 @@ class Gate:
                 return None
             return self._problems.answer(403, "FORBIDDEN", "The API key is for inference only.")
         return self._problems.answer(401, "UNAUTHORIZED", "The API key is missing or wrong.")
+
+    def _throttled(self, request: web.Request, route: str | None) -> web.Response | None:
+        """Answer a request beyond the rate limit, as documented: the time to wait is in the body, not in a header."""
+        if route is None or not route.startswith(_LIMITED_ROUTES):
+            return None
+        key = request.headers.get("Authorization", "").partition(" ")[2].strip()
+        seconds = self._rate_limit.retry_after(key, request.method, route, self._site.now())
+        if seconds is None:
+            return None
+        message = "Rate limit exceeded. Please try again later."
+        return answer({"error": message, "retry_after": seconds}, status=429)
 
     def _sent(self, request: web.Request, expected: str) -> bool:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")

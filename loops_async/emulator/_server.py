@@ -43,6 +43,8 @@ class Emulator:
         api_key: The one key that is let in, as `Bearer` or `Api-Key`; `None` asks for none.
         inference_api_key: A second key, which the data plane lets in and the control plane answers with 403.
         speed: By what the durations of all lifecycles are divided.
+        rate_limit: How many requests of one route (`/v1/...`) and key are answered in a window of one second, at any
+            speed; those beyond get the documented 429. The service publishes 100. `None` limits nothing.
         lifecycles: The stages of a sampler, or a name out of `COURSES`, by base model; `"*"` for the models not
             named.
         user_email: The owner of every sampler.
@@ -69,6 +71,7 @@ class Emulator:
         api_key: str | None = None,
         inference_api_key: str | None = None,
         speed: float = 1.0,
+        rate_limit: float | None = None,
         lifecycles: Mapping[str, str | Sequence[Stage | tuple[str, float | None]]] | None = None,
         user_email: str | None = "developer@example.com",
         teams: Mapping[str, str] | None = None,
@@ -94,6 +97,7 @@ class Emulator:
             list_lag=list_lag,
             error_shape=error_shape,
             invalid_status=invalid_status,
+            rate_limit=rate_limit,
             keep_body=keep_body,
         )
         self._plane = ControlPlane(Lifecycles.of(lifecycles, speed=speed), seed=seed, teams=teams)

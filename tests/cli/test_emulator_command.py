@@ -10,6 +10,7 @@ import socket
 import time
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -142,6 +143,21 @@ def test_lifecycles_faults_and_lag_come_from_the_command_line(tmp_path: Path) ->
     assert counts["samplers"] == {"total": 2, "billed": 1, "by_status": {"BUILD_FAILED": 1, "ACTIVE": 1}}
 
 
+def test_a_rate_limit_comes_from_the_command_line() -> None:
+    def status(url: str) -> int:
+        try:
+            with urlopen(f"{url}/v1/loops/samplers", timeout=SECONDS) as response:  # noqa: S310 -- loopback
+                return int(response.status)
+        except HTTPError as error:
+            with error:
+                return error.code
+
+    with started("emulator", "--rate-limit", "1") as process:
+        url = first_line(process)
+        # Were a window to end between them, the next one begins; two in one window are found soon.
+        assert 429 in {status(url) for _ in range(20)}
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -152,6 +168,7 @@ def test_lifecycles_faults_and_lag_come_from_the_command_line(tmp_path: Path) ->
         (["--fault-script", "{wrong}"], "a fault must be an object"),
         (["--list-lag", "-1"], "list_lag must be finite and not negative"),
         (["--clock-skew", "nan"], "clock_skew must be finite"),
+        (["--rate-limit", "nan"], "rate_limit must be at least 1"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_a_wrong_use(options: list[str], complaint: str, tmp_path: Path) -> None:
