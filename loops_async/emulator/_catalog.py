@@ -10,6 +10,8 @@ from typing import Any
 
 from attrs import field, frozen
 
+from ._language_model import DEFAULT_END
+
 
 @frozen
 class CatalogModel:
@@ -55,6 +57,25 @@ MODELS: tuple[CatalogModel, ...] = (
     CatalogModel("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16", 262_144),
     CatalogModel("zai-org/GLM-5.2-FP8", 131_072, approved=False),
 )
+
+_END_IDS: tuple[tuple[str, int], ...] = (
+    ("Qwen/Qwen3.", 248_046),
+    ("Qwen/Qwen", 151_645),
+    ("moonshotai/Kimi-K2", 163_586),
+    ("zai-org/GLM-5", 154_827),
+    ("nvidia/NVIDIA-Nemotron-3", 11),
+    ("deepseek-ai/DeepSeek-V", 1),
+)
+"""The id of the token that ends a turn, by how the names of the models begin; the first that fits counts.
+
+These are `<|im_end|>`, or what the chat template of the model has in its place: real renderers stop there.
+"""
+
+
+def end_id(base_model: str) -> int:
+    """Return the id of the end token of a base model."""
+    return next((token for start, token in _END_IDS if base_model.startswith(start)), DEFAULT_END)
+
 
 MAX_LENGTHS: Mapping[str, int] = MappingProxyType({model.name: model.max_seq_len for model in MODELS})
 """Tokens."""

@@ -13,8 +13,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from ._answers import cut, text_answer
-from ._catalog import MAX_LENGTH_OF_OTHERS, MAX_LENGTHS
-from ._language_model import Distribution, Ending, LanguageModel, piece
+from ._catalog import MAX_LENGTH_OF_OTHERS, MAX_LENGTHS, end_id
+from ._language_model import Distribution, Ending, LanguageModel
 from ._lifecycle import ACTIVE
 from ._records import Sampler
 from ._refused import Refused
@@ -85,7 +85,9 @@ class DataPlane:
                 return _error(408, "RequestTimeoutError", message, None)
             if wanted.model not in {None, sampler.base_model}:
                 return _error(404, "NotFoundError", f"The model {wanted.model!r} does not exist.", "model")
-            text = await self._answer(request, LanguageModel(weights), wanted, sampler.base_model)
+            text = await self._answer(
+                request, LanguageModel(weights, end_id(sampler.base_model)), wanted, sampler.base_model
+            )
         except BadSample as bad:
             return _error(400, "BadRequestError", bad.message, bad.param)
         except Gone:
@@ -236,13 +238,13 @@ async def _choice(
         if wanted.logprobs is not None:
             logprobs.append(distribution.logprob(token))
             near = _with_top(distribution, token, wanted.logprobs)
-            top.append(json.dumps({_name(each, wanted): distribution.logprob(each) for each in near}))
+            top.append(json.dumps({_name(model, each, wanted): distribution.logprob(each) for each in near}))
             turns.reserve(len(top[-1]) + _BYTES_OF_LOGPROB, "logprobs")
         turns.reserve(_BYTES_OF_TOKEN, "max_tokens")
         await turns.step()
     members = {
         "text": json.dumps(ending.text),
-        "logprobs": "null" if wanted.logprobs is None else _logprobs(tokens, logprobs, top, wanted),
+        "logprobs": "null" if wanted.logprobs is None else _logprobs(model, tokens, logprobs, top, wanted),
         "finish_reason": json.dumps(ending.finish_reason),
         "stop_reason": json.dumps(ending.stop_reason),
         "token_ids": json.dumps(tokens if wanted.token_ids else None),
@@ -252,20 +254,22 @@ async def _choice(
     return members, len(tokens)
 
 
-def _name(token: int, wanted: SampleRequest) -> str:
-    return f"token_id:{token}" if wanted.tokens_as_ids else piece(token)
+def _name(model: LanguageModel, token: int, wanted: SampleRequest) -> str:
+    return f"token_id:{token}" if wanted.tokens_as_ids else model.piece(token)
 
 
-def _logprobs(tokens: list[int], logprobs: list[float], top: list[str], wanted: SampleRequest) -> str:
+def _logprobs(
+    model: LanguageModel, tokens: list[int], logprobs: list[float], top: list[str], wanted: SampleRequest
+) -> str:
     offsets, at = [], 0
     for token in tokens:
         offsets.append(at)
-        at += len(piece(token))
+        at += len(model.piece(token))
     return _object(
         {
             "text_offset": json.dumps(offsets),
             "token_logprobs": json.dumps(logprobs),
-            "tokens": json.dumps([_name(token, wanted) for token in tokens]),
+            "tokens": json.dumps([_name(model, token, wanted) for token in tokens]),
             "top_logprobs": _array(top),
         }
     )
@@ -282,7 +286,7 @@ async def _scores(model: LanguageModel, wanted: SampleRequest, turns: _Turns) ->
             str(each): {
                 "logprob": distribution.logprob(each),
                 "rank": distribution.rank(each),
-                "decoded_token": piece(each),
+                "decoded_token": model.piece(each),
             }
             for each in _with_top(distribution, token, wanted.prompt_logprobs)
         }

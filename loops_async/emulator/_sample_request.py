@@ -95,7 +95,7 @@ def sample_request(document: dict[str, Any], max_length: int, longest_prompt: in
     stops = Stops(
         max_tokens=max_tokens,
         strings=_strings(document.get("stop")),
-        tokens=frozenset(_ids("stop_token_ids", document.get("stop_token_ids"))),
+        tokens=_ids("stop_token_ids", document.get("stop_token_ids")),
         ignore_end=_flag(document, "ignore_eos"),
     )
     model = document.get("model")
