@@ -1,27 +1,11 @@
-"""What exists from the start: base models, an instance type and one run with checkpoints.
+"""What exists from the start beside the base models: an instance type and one run with checkpoints.
 
-Model names and lengths are those of Baseten's page of supported models; the rest is
-made up, in the shapes of the OpenAPI document.
+All of it is made up, in the shapes of the OpenAPI document.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from attrs import field, frozen
-
-from ._language_model import DEFAULT_END
-
-
-@frozen
-class CatalogModel:
-    """A base model that the capabilities route knows."""
-
-    name: str
-    max_seq_len: int
-    """Tokens."""
-    vision: bool = False
-    approved: bool = True
 
 
 @frozen
@@ -46,42 +30,6 @@ class Checkpoint:
     def path(self) -> str:
         folder = "sampler_weights" if self.target == "sampler" else "weights"
         return f"bt://loops:{self.run_id}/{folder}/{self.name}"
-
-
-MODELS: tuple[CatalogModel, ...] = (
-    CatalogModel("Qwen/Qwen3-0.6B", 8_192),
-    CatalogModel("Qwen/Qwen3-4B-Instruct-2507", 40_960),
-    CatalogModel("Qwen/Qwen3-8B", 40_960),
-    CatalogModel("Qwen/Qwen3.5-9B", 65_536, vision=True),
-    CatalogModel("moonshotai/Kimi-K2.6", 131_072),
-    CatalogModel("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16", 262_144),
-    CatalogModel("zai-org/GLM-5.2-FP8", 131_072, approved=False),
-)
-
-_END_IDS: tuple[tuple[str, int], ...] = (
-    ("Qwen/Qwen3.", 248_046),
-    ("Qwen/Qwen", 151_645),
-    ("moonshotai/Kimi-K2", 163_586),
-    ("zai-org/GLM-5", 154_827),
-    ("nvidia/NVIDIA-Nemotron-3", 11),
-    ("deepseek-ai/DeepSeek-V", 1),
-)
-"""The id of the token that ends a turn, by how the names of the models begin; the first that fits counts.
-
-These are `<|im_end|>`, or what the chat template of the model has in its place: real renderers stop there.
-"""
-
-
-def end_id(base_model: str) -> int:
-    """Return the id of the end token of a base model."""
-    return next((token for start, token in _END_IDS if base_model.startswith(start)), DEFAULT_END)
-
-
-MAX_LENGTHS: Mapping[str, int] = MappingProxyType({model.name: model.max_seq_len for model in MODELS})
-"""Tokens."""
-
-MAX_LENGTH_OF_OTHERS = 131_072
-"""Tokens of a base model that is not in the catalogue."""
 
 
 @frozen

@@ -13,7 +13,6 @@ from typing import Any, Final
 from aiohttp import web
 
 from ._answers import cut, text_answer
-from ._catalog import MAX_LENGTH_OF_OTHERS, MAX_LENGTHS, end_id
 from ._language_model import Distribution, Ending, LanguageModel
 from ._lifecycle import ACTIVE
 from ._records import Sampler
@@ -68,7 +67,7 @@ class DataPlane:
             "created": int(sampler.created_at.timestamp()),
             "owned_by": "baseten",
             "parent": None,
-            "max_model_len": _max_length(sampler),
+            "max_model_len": self._plane.catalog.model(sampler.base_model).max_seq_len,
         }
         return web.json_response({"object": "list", "data": [model]})
 
@@ -78,16 +77,15 @@ class DataPlane:
         if isinstance(sampler, web.Response):
             return sampler
         try:
-            wanted = sample_request(_document(await request.read()), _max_length(sampler), sampler.max_seq_length)
+            model = self._plane.catalog.model(sampler.base_model)
+            wanted = sample_request(_document(await request.read()), model.max_seq_len, sampler.max_seq_length)
             weights = self._weights(request, sampler)
             if _minimum_version(request) > POLICY_VERSION:
                 message = f"The policy version is {POLICY_VERSION}, and stays behind the one asked for."
                 return _error(408, "RequestTimeoutError", message, None)
             if wanted.model not in {None, sampler.base_model}:
                 return _error(404, "NotFoundError", f"The model {wanted.model!r} does not exist.", "model")
-            text = await self._answer(
-                request, LanguageModel(weights, end_id(sampler.base_model)), wanted, sampler.base_model
-            )
+            text = await self._answer(request, LanguageModel(weights, model.end_id), wanted, sampler.base_model)
         except BadSample as bad:
             return _error(400, "BadRequestError", bad.message, bad.param)
         except Gone:
@@ -154,10 +152,6 @@ class DataPlane:
                 raise BadSample("X-Checkpoint-Path", refused.message) from None
         path = path or sampler.model_path
         return sampler.base_model if path is None else f"{sampler.base_model} {path}"
-
-
-def _max_length(sampler: Sampler) -> int:
-    return MAX_LENGTHS.get(sampler.base_model, MAX_LENGTH_OF_OTHERS)
 
 
 def _document(body: bytes) -> dict[str, Any]:

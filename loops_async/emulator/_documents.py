@@ -4,8 +4,9 @@ import json
 from datetime import datetime
 from typing import Any
 
-from ._catalog import INSTANCE_TYPE, LORA_CONFIG, TEAMS_SINCE, CatalogModel, Checkpoint
+from ._catalog import INSTANCE_TYPE, LORA_CONFIG, TEAMS_SINCE, Checkpoint
 from ._lifecycle import ACTIVE
+from ._models import CatalogModel
 from ._records import Run, Sampler
 
 
@@ -114,7 +115,7 @@ def _trainer_url(record: Run, origin: str) -> str:
 def supported_model(model: CatalogModel, max_seq_len: int | None) -> dict[str, Any]:
     """Write what a base model can do, for a caller who needs *max_seq_len* tokens."""
     reason = None
-    if not model.approved:
+    if not model.enabled:
         reason = ("needs_approval", "The workspace is not approved for this model.", "Ask for access.")
     elif max_seq_len is not None and max_seq_len > model.max_seq_len:
         reason = (
@@ -125,7 +126,7 @@ def supported_model(model: CatalogModel, max_seq_len: int | None) -> dict[str, A
     return {
         "model_name": model.name,
         "max_seq_len": model.max_seq_len,
-        "max_enabled_seq_len": model.max_seq_len if model.approved else 0,
+        "max_enabled_seq_len": model.max_seq_len if model.enabled else 0,
         "max_context_length": model.max_seq_len,
         "supports_vision_language": model.vision,
         "enabled": reason is None,

@@ -15,6 +15,7 @@ from ._app import application
 from ._faults import Fault, FaultPlan
 from ._gate import Gate, emulated_routes
 from ._lifecycle import Lifecycles, Stage
+from ._models import Catalog, CatalogModel
 from ._received import ReceivedRequest
 from ._records import SamplerView
 from ._refused import Refused
@@ -47,6 +48,8 @@ class Emulator:
             speed; those beyond get the documented 429. The service publishes 100. `None` limits nothing.
         lifecycles: The stages of a sampler, or a name out of `COURSES`, by base model; `"*"` for the models not
             named.
+        models: The base models that there are, each a `CatalogModel` or a name; a create of any other, or of one that
+            is not enabled, is refused. `None` stands for those that Baseten publishes, beside which any name will do.
         user_email: The owner of every sampler.
         teams: The names of the teams by id, all others being 404; `None` takes any id for a team.
         seed: What ids, samples without a seed, and the chances of lifecycles and faults are drawn from.
@@ -73,6 +76,7 @@ class Emulator:
         speed: float = 1.0,
         rate_limit: float | None = None,
         lifecycles: Mapping[str, str | Sequence[Stage | tuple[str, float | None]]] | None = None,
+        models: Iterable[CatalogModel | str] | None = None,
         user_email: str | None = "developer@example.com",
         teams: Mapping[str, str] | None = None,
         seed: int = 0,
@@ -100,7 +104,9 @@ class Emulator:
             rate_limit=rate_limit,
             keep_body=keep_body,
         )
-        self._plane = ControlPlane(Lifecycles.of(lifecycles, speed=speed), seed=seed, teams=teams)
+        self._plane = ControlPlane(
+            Lifecycles.of(lifecycles, speed=speed), seed=seed, teams=teams, catalog=Catalog(models)
+        )
         self._site = Site(self._plane, self._settings, Random(seed))  # noqa: S311 -- repeatable chance, no secrets
         self._faults = FaultPlan(seed, self._route_methods)
         self._methods: dict[str, frozenset[str]] | None = None

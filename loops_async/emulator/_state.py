@@ -13,9 +13,10 @@ from typing import TypeVar
 
 from attrs import evolve
 
-from ._catalog import MAX_LENGTH_OF_OTHERS, MAX_LENGTHS, RUNS, CatalogRun
+from ._catalog import RUNS, CatalogRun
 from ._checkpoints import Checkpoints
 from ._lifecycle import INACTIVE, Lifecycles
+from ._models import Catalog
 from ._progress import Progress
 from ._records import Run, Sampler, SamplerView
 from ._refused import conflict, not_found, unacceptable
@@ -33,9 +34,15 @@ class ControlPlane(Checkpoints):
     """Sessions, samplers, runs and checkpoints of one organisation with one user."""
 
     def __init__(
-        self, lifecycles: Lifecycles | None = None, *, seed: int = 0, teams: Mapping[str, str] | None = None
+        self,
+        lifecycles: Lifecycles | None = None,
+        *,
+        seed: int = 0,
+        teams: Mapping[str, str] | None = None,
+        catalog: Catalog | None = None,
     ) -> None:
         super().__init__()
+        self.catalog = Catalog() if catalog is None else catalog
         self._lifecycles = Lifecycles.of() if lifecycles is None else lifecycles
         self._random = Random(seed)  # noqa: S311 -- ids that a seed repeats, no secrets
         self._seed = seed
@@ -127,7 +134,8 @@ class ControlPlane(Checkpoints):
 
         Raises:
             Refused: with 404 if the session, the team or the run is unknown; 409 if the run is deactivated;
-                400 if it has another base model or availability model, or if there are no such weights.
+                400 if it has another base model or availability model, if there are no such weights, or if the
+                base model cannot run.
         """
         self.team(team_id)
         self.session(request.session_id)
@@ -185,7 +193,9 @@ class ControlPlane(Checkpoints):
             base_model, model_path = found.base_model, found.path
         if base_model is None:
             raise unacceptable("base_model: required unless run_id or model_path is given.")
-        longest = MAX_LENGTHS.get(base_model, MAX_LENGTH_OF_OTHERS)
+        if run is None:
+            self.catalog.check(base_model)
+        longest = self.catalog.model(base_model).max_seq_len
         if request.max_seq_length is not None and request.max_seq_length > longest:
             raise unacceptable(f"max_seq_length: {base_model} takes at most {longest} tokens.")
         return base_model, model_path
@@ -280,7 +290,7 @@ class ControlPlane(Checkpoints):
         """Start a run and the sampler that is paired to it.
 
         Raises:
-            Refused: with 404 if the session or the team is unknown, 400 if the model is too short for it.
+            Refused: with 404 if the session or the team is unknown, 400 if the model cannot run or is too short.
         """
         self.team(team_id)
         self.session(request.session_id)

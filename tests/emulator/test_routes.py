@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from loops_async.emulator import Emulator, Fault, Stage
+from loops_async.emulator import CatalogModel, Emulator, Fault, Stage
 
 from .support import FAST, ONE, SAMPLERS, SESSIONS, Client, until
 
@@ -126,6 +126,74 @@ async def test_capabilities_say_what_can_run(client: Client) -> None:
     assert (one["enabled"], one["enablement_details"]["reason"]) == (False, "sequence_length_unsupported")
     assert await models("?model=nobody/nothing") == []
     await client.get("/v1/loops/capabilities?max_seq_len=0", 400)
+
+
+async def test_a_model_that_cannot_run_is_refused(client: Client) -> None:
+    for model in (await client.get("/v1/loops/capabilities"))["supported_models"]:
+        body = {"session_id": await client.session_id(), "base_model": model["model_name"]}
+        if model["enabled"]:
+            assert model["max_seq_len"] == model["max_enabled_seq_len"] == model["max_context_length"]
+            await client.post(SAMPLERS, json=body)
+        else:
+            assert model["max_enabled_seq_len"] == 0
+            for path in (SAMPLERS, "/v1/loops/runs"):
+                assert "is not enabled" in (await client.post(path, 400, json=body))["message"]
+    assert len(client.emulator.samplers) == 19
+
+
+async def test_the_catalogue_can_be_set() -> None:
+    models: list[CatalogModel | str] = [
+        "my/model",
+        CatalogModel("short/model", max_seq_len=10, end_id=7),
+        CatalogModel("no/model", enabled=False),
+    ]
+    lifecycles = {"*": [Stage("ACTIVE")]}
+    async with Emulator(models=models, lifecycles=lifecycles) as emulator, aiohttp.ClientSession() as http:
+        client = Client(emulator, http)
+        told = (await client.get("/v1/loops/capabilities"))["supported_models"]
+        assert {each["model_name"]: each["max_enabled_seq_len"] for each in told} == {
+            "my/model": 131_072,
+            "short/model": 10,
+            "no/model": 0,
+        }
+        await client.create("my/model")
+        session_id = await client.session_id()
+        for body, complaint in (
+            ({"base_model": "no/model"}, "not enabled"),
+            ({"base_model": "other/model"}, "not a supported model"),
+            ({"base_model": "short/model", "max_seq_length": 11}, "at most 10"),
+            ({"model_path": "bt://loops:k4q95w5/sampler_weights/step-100"}, "not a supported model"),
+        ):
+            answer = await client.post(SAMPLERS, 400, json={"session_id": session_id} | body)
+            assert complaint in answer["message"]
+        assert len(emulator.samplers) == 1
+        # A run that is there shows that its model runs.
+        await client.create("run/model", run_id=emulator.add_run("run/model"))
+        sample = (await client.create("short/model"))["base_url"] + "/sample"
+        choice = await client.post(sample, json={"prompt": [1], "max_tokens": 9, "stop_token_ids": [7], "seed": 3})
+        assert choice["usage"]["total_tokens"] <= 10
+        await client.post(sample, 400, json={"prompt": [1], "max_tokens": 10})
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        *("m", 7, [7], [""], ["m", "m"], {"m": 1, 7: 1}),
+        *([("m", 8192)], [None]),
+    ],
+)
+def test_a_catalogue_that_makes_no_sense_is_refused(models: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="model"):
+        Emulator(models=models)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"max_seq_len": 0}, {"max_seq_len": 1.5}, {"end_id": -1}, {"end_id": 10**6}, {"enabled": None}, {"vision": 1}],
+)
+def test_a_model_that_makes_no_sense_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=next(iter(settings))):
+        CatalogModel("m", **settings)
 
 
 async def test_checkpoints_can_be_listed_validated_and_fetched(client: Client) -> None:
