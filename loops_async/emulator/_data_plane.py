@@ -20,6 +20,7 @@ from ._refused import Refused
 from ._requests import json_object
 from ._sample_request import BadSample, SampleRequest, sample_request
 from ._site import Site
+from ._state import ControlPlane
 
 POLICY_VERSION: Final = 0
 """No trainer ever publishes weights here, so that all is sampled from those that were deployed."""
@@ -143,15 +144,28 @@ class DataPlane:
         return sampler
 
     def _weights(self, request: web.Request, sampler: Sampler) -> str:
-        """Name the weights that a request is for; another checkpoint samples otherwise."""
+        """Name the weights that a request is for; other weights sample otherwise.
+
+        A request chooses a checkpoint by its `X-Checkpoint-Path`. Without that header it gets the base model, even
+        from a sampler that was made for a checkpoint.
+        """
         path = request.headers.get("X-Checkpoint-Path")
-        if path is not None:
-            try:
-                path = self._plane.sampler_checkpoint(path).path
-            except Refused as refused:
-                raise BadSample("X-Checkpoint-Path", refused.message) from None
-        path = path or sampler.model_path
-        return sampler.base_model if path is None else f"{sampler.base_model} {path}"
+        return sampler.base_model if path is None else checkpoint_weights(self._plane, path, sampler.base_model)
+
+
+def checkpoint_weights(plane: ControlPlane, path: str, base_model: str) -> str:
+    """Name the weights of a checkpoint of a base model.
+
+    Raises:
+        BadSample: there is no such checkpoint, or it is one of another base model.
+    """
+    try:
+        found = plane.sampler_checkpoint(path)
+    except Refused as refused:
+        raise BadSample("X-Checkpoint-Path", refused.message) from None
+    if found.base_model != base_model:
+        raise BadSample("X-Checkpoint-Path", f"{path!r} is a checkpoint of {found.base_model}, not of {base_model}.")
+    return f"{base_model} {found.path}"
 
 
 def _document(body: bytes) -> dict[str, Any]:
