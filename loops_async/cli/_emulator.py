@@ -69,6 +69,7 @@ def _lifecycles(_ctx: click.Context, _param: click.Parameter, value: str | None)
     help="Switch a fault on, such as 'POST /v1/loops/samplers status=503 rate=0.1'; may be repeated.",
 )
 @click.option("--fault-script", metavar="FILE", help="Faults that are met one after another: a JSON array.")
+@click.option("--serverless", is_flag=True, help="Make samplers serverless that do not ask for something else.")
 @click.option("--list-lag", type=float, default=0.0, metavar="SECONDS", help="How far lists lag behind.")
 @click.option("--clock-skew", type=float, default=0.0, metavar="SECONDS", help="How far the service's clock is ahead.")
 @click.option(

@@ -2,12 +2,15 @@
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from ._catalog import INSTANCE_TYPE, LORA_CONFIG, TEAMS_SINCE, Checkpoint
 from ._lifecycle import ACTIVE
 from ._models import CatalogModel
 from ._records import Run, Sampler
+
+SERVERLESS_PREFIX: Final = "/serverless"
+"""Where the gateway of all serverless samplers is."""
 
 
 def user(email: str | None) -> dict[str, Any]:
@@ -24,16 +27,22 @@ def sampler(record: Sampler, origin: str, email: str | None, status: str | None 
     """Write a sampler, by default as it is; *origin* is where its `base_url` leads."""
     return {
         "id": record.id,
-        "base_url": f"{origin}/models/{record.model_id}/deployment/{record.deployment_id}/sync",
+        "base_url": f"{origin}{_place(record)}",
         "base_model": record.base_model,
         "created_at": timestamp(record.created_at),
-        "model_id": record.model_id,
-        "deployment_id": record.deployment_id,
+        "model_id": None if record.serverless else record.model_id,
+        "deployment_id": None if record.serverless else record.deployment_id,
         "status": {"name": record.progress.status if status is None else status},
         "user": user(email),
-        "instance_type": INSTANCE_TYPE,
+        "instance_type": None if record.serverless else INSTANCE_TYPE,
         "node_count": 1,
     }
+
+
+def _place(record: Sampler) -> str:
+    if record.serverless:
+        return SERVERLESS_PREFIX
+    return f"/models/{record.model_id}/deployment/{record.deployment_id}/sync"
 
 
 def sampler_text(record: Sampler, origin: str, email: str | None, status: str | None = None) -> str:

@@ -26,7 +26,7 @@ ADMIN_PATH = "/_emulator"
 SPEC_PATH = "/v1/spec"
 
 # A key that is for inference only can sample and wake, but not read a status.
-INFERENCE_ROUTES = "/models/"
+INFERENCE_ROUTES = ("/models/", "/serverless/")
 
 # The published limits are those of the management API.
 _LIMITED_ROUTES = "/v1/"

@@ -22,6 +22,8 @@ class Sampler:
     team_id: str | None
     created_at: datetime
     timeline: Timeline
+    serverless: bool = False
+    """It runs on shared capacity: nobody is told of a model and a deployment, and there are none."""
     num_replicas: int | None = None
     model_path: str | None = None
     """The checkpoint that it loads instead of the base model's own weights."""

@@ -50,6 +50,8 @@ class Emulator:
             named.
         models: The base models that there are, each a `CatalogModel` or a name; a create of any other, or of one that
             is not enabled, is refused. `None` stands for those that Baseten publishes, beside which any name will do.
+        serverless: Whether the organisation prefers shared capacity: creates that do not ask for `"spot"`, replicas or
+            a run then return a serverless sampler.
         user_email: The owner of every sampler.
         teams: The names of the teams by id, all others being 404; `None` takes any id for a team.
         seed: What ids, samples without a seed, and the chances of lifecycles and faults are drawn from.
@@ -77,6 +79,7 @@ class Emulator:
         rate_limit: float | None = None,
         lifecycles: Mapping[str, str | Sequence[Stage | tuple[str, float | None]]] | None = None,
         models: Iterable[CatalogModel | str] | None = None,
+        serverless: bool = False,
         user_email: str | None = "developer@example.com",
         teams: Mapping[str, str] | None = None,
         seed: int = 0,
@@ -105,7 +108,11 @@ class Emulator:
             keep_body=keep_body,
         )
         self._plane = ControlPlane(
-            Lifecycles.of(lifecycles, speed=speed), seed=seed, teams=teams, catalog=Catalog(models)
+            Lifecycles.of(lifecycles, speed=speed),
+            seed=seed,
+            teams=teams,
+            catalog=Catalog(models),
+            serverless=serverless,
         )
         self._site = Site(self._plane, self._settings, Random(seed))  # noqa: S311 -- repeatable chance, no secrets
         self._faults = FaultPlan(seed, self._route_methods)

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from attrs import define
+from attrs import Factory, define
 
 from ._documents import sampler_text
 from ._faults import Fault
+from ._operations import Operations
 from ._records import Sampler
 from ._settings import Settings
 from ._state import ControlPlane
@@ -30,6 +31,8 @@ class Site:
     """Where the server listens, known once it does."""
     closed: bool = False
     """No long answer is worked on any further."""
+    operations: Operations = Factory(Operations)
+    """What was accepted for serverless samplers."""
     answers: int = 0
     """How many there were so far, whichever server gave them."""
 

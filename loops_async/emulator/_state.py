@@ -15,7 +15,7 @@ from attrs import evolve
 
 from ._catalog import RUNS, CatalogRun
 from ._checkpoints import Checkpoints
-from ._lifecycle import INACTIVE, Lifecycles
+from ._lifecycle import INACTIVE, SERVERLESS_LIFECYCLE, Lifecycles
 from ._models import Catalog
 from ._progress import Progress
 from ._records import Run, Sampler, SamplerView
@@ -26,6 +26,9 @@ from ._timeline import Timeline
 # No vowels and no look-alikes, so that ids read like Baseten's and spell nothing.
 _ID_ALPHABET = "13456789bcdfghjkmnpqrstvwxyz"
 
+
+SERVERLESS = "serverless"
+"""The availability model of samplers on shared capacity."""
 
 _Record = TypeVar("_Record", Sampler, Run)
 
@@ -40,8 +43,10 @@ class ControlPlane(Checkpoints):
         seed: int = 0,
         teams: Mapping[str, str] | None = None,
         catalog: Catalog | None = None,
+        serverless: bool = False,
     ) -> None:
         super().__init__()
+        self._serverless = serverless
         self.catalog = Catalog() if catalog is None else catalog
         self._lifecycles = Lifecycles.of() if lifecycles is None else lifecycles
         self._random = Random(seed)  # noqa: S311 -- ids that a seed repeats, no secrets
@@ -151,8 +156,12 @@ class ControlPlane(Checkpoints):
             if paired is not None and paired.timeline.advance(now).billed:
                 return paired
             availability = run.availability_model
+        serverless = availability == SERVERLESS or (
+            # Loops' own client says "dedicated" always, and leaves the choice to the organisation.
+            self._serverless and run is None and availability in {None, "dedicated"} and request.num_replicas is None
+        )
         progress = Progress(
-            self._lifecycles.of_model(base_model),
+            SERVERLESS_LIFECYCLE if serverless else self._lifecycles.of_model(base_model),
             self._lifecycles.release_seconds,
             since=now,
             seed=self._seed * 1_000_003 + len(self._samplers),
@@ -169,12 +178,14 @@ class ControlPlane(Checkpoints):
             team_id=team_id,
             created_at=wall.astimezone(UTC),
             timeline=Timeline(progress),
+            serverless=serverless,
             num_replicas=request.num_replicas,
             model_path=model_path,
             max_seq_length=request.max_seq_length,
         )
         self._samplers[sampler.id] = sampler
-        self._by_deployment[sampler.model_id, sampler.deployment_id] = sampler
+        if not serverless:
+            self._by_deployment[sampler.model_id, sampler.deployment_id] = sampler
         if request.run_id is not None:
             self._by_run[request.run_id] = sampler
         return sampler
