@@ -28,6 +28,9 @@ SPEC_PATH = "/v1/spec"
 # A key that is for inference only can sample and wake, but not read a status.
 INFERENCE_ROUTES = ("/models/", "/serverless/")
 
+MAX_BODY = 1024 * 1024
+"""Bytes of a body, far above any create. Prompts may be longer: the data plane takes what a model can take."""
+
 # The published limits are those of the management API.
 _LIMITED_ROUTES = "/v1/"
 
@@ -127,7 +130,10 @@ class Gate:
         if not request.can_read_body:
             return b"", None
         try:
-            return await request.read(), None
+            body = await request.read()
+            if len(body) > MAX_BODY and not request.path.startswith(INFERENCE_ROUTES):
+                raise web.HTTPRequestEntityTooLarge(MAX_BODY, len(body))
+            return body, None
         except web.HTTPRequestEntityTooLarge as error:
             return b"", self._problems.answer(413, "CONTENT_TOO_LARGE", error.text or "The body is too large.")
         except (ConnectionError, web.RequestPayloadError) as error:

@@ -1,6 +1,7 @@
 """Sampling under a sampler's `base_url`, over real sockets."""
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
 from math import exp
@@ -293,6 +294,19 @@ async def test_what_asks_for_nothing_is_no_reason_to_refuse(sampler: Sampler) ->
 async def test_the_longest_prompt_leaves_room_for_one_token(sampler: Sampler) -> None:
     choice = await sampler.choice(prompt=[7] * 40_959, ignore_eos=True, return_token_ids=True)
     assert len(choice["token_ids"]) == 1
+
+
+async def test_a_model_takes_the_longest_prompt_that_it_says(emulator: Emulator, http: aiohttp.ClientSession) -> None:
+    async with http.get(f"{emulator.url}/v1/loops/capabilities") as answer:
+        models = {each["model_name"]: each["max_seq_len"] for each in (await answer.json())["supported_models"]}
+    name = max(models, key=models.__getitem__)
+    sampler = await sampler_of(emulator, http, name)
+    # As json.dumps() writes it, with ids of six digits.
+    body = json.dumps({"prompt": [150_000] * (models[name] - 1), "max_tokens": 1, "return_token_ids": False})
+    assert len(body) > 1_800_000
+    status, answer, _ = await sampler.send("POST", "/sample", data=io.BytesIO(body.encode()))
+    assert (status, answer["usage"]["prompt_tokens"]) == (200, 262_143)
+    assert (await sampler.refused(data=io.BytesIO(b" " * 8_000_000)))[0] == 413
 
 
 async def test_headers_and_names_that_do_not_fit_are_refused(sampler: Sampler) -> None:
