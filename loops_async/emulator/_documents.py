@@ -47,7 +47,14 @@ def _place(record: Sampler) -> str:
 
 def sampler_text(record: Sampler, origin: str, email: str | None, status: str | None = None) -> str:
     """Write a sampler as JSON text, again only when its status has changed."""
-    status = record.progress.status if status is None else status
+    if status is None:
+        progress = record.timeline.progress
+        # The usual case, thousands of times in a list: nothing happened to the sampler.
+        if record.shown is progress and record.rendered is not None:
+            return record.rendered[1]
+        record.shown, status = progress, progress.status
+    else:
+        record.shown = None
     if record.rendered is None or record.rendered[0] != status:
         record.rendered = status, json.dumps(sampler(record, origin, email, status))
     return record.rendered[1]

@@ -31,6 +31,8 @@ class Sampler:
     """The longest prompt, in tokens, if less than what the base model takes."""
     rendered: tuple[str, str] | None = field(default=None, repr=False)
     """A status and the JSON of this sampler in it: only the status of a document ever changes."""
+    shown: Progress | None = field(default=None, repr=False)
+    """The progress that `rendered` shows, if it shows the sampler as it stands and not as it stood once."""
 
     @property
     def progress(self) -> Progress:
