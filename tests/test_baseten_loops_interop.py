@@ -8,6 +8,7 @@ pytest-asyncio in a fresh one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,6 +123,20 @@ def test_it_samples_from_a_serverless_sampler(service: Any, loops_emulator: Emul
     }
     assert len(loops_emulator.requests("GET", "/serverless/operations/{operation_id}")) == len(posts) == 2
     serverless.close()
+
+
+def test_it_finds_its_team_and_downloads_a_checkpoint(
+    loops_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LOOPS_TEAM", "Research")
+    service = loops.ServiceClient(base_url=loops_emulator.url)
+    service.create_sampling_client(base_model=MODEL, ready_timeout=10).close()
+    assert len(loops_emulator.requests("POST", "/v1/teams/{team_id}/loops/samplers")) == 1
+    (checkpoint,) = [each for each in service.list_checkpoints("k4q95w5") if each.checkpoint_id == "step-200"]
+    service.download_checkpoint(checkpoint.id, dest_dir=str(tmp_path))
+    sizes = {path.name: path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()}
+    assert sizes.keys() >= {"adapter_config.json", "adapter_model.safetensors"}
+    assert sum(sizes.values()) == checkpoint.size_bytes
 
 
 def test_it_tells_the_alternatives_in_the_prompt(client: Any) -> None:

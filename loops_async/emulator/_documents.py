@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 from typing import Any, Final
 
-from ._catalog import INSTANCE_TYPE, LORA_CONFIG, TEAMS_SINCE, Checkpoint
+from ._catalog import INSTANCE_TYPE, LORA_CONFIG, LORA_RANK, TEAMS_SINCE, Checkpoint
 from ._lifecycle import ACTIVE
 from ._models import CatalogModel
 from ._records import Run, Sampler
@@ -164,23 +164,23 @@ def checkpoint(record: Checkpoint) -> dict[str, Any]:
         "size_bytes": record.size_bytes,
         "sync_status": "COMPLETE",
         "lora_config": LORA_CONFIG,
-        "lora_adapter_config": {"r": 64},
+        "lora_adapter_config": {"r": LORA_RANK},
     }
 
 
 def checkpoint_files(record: Checkpoint, origin: str, *, offset: int, limit: int) -> dict[str, Any]:
-    """Write one page of the files of a checkpoint; their links lead nowhere."""
-    page = record.files[offset : offset + limit]
+    """Write one page of the files of a checkpoint, with the address of each."""
+    page = list(record.files.items())[offset : offset + limit]
     return {
         "presigned_urls": [
             {
                 "url": f"{origin}/checkpoint-files/{record.id}/{name}",
                 "relative_file_name": name,
                 "node_rank": 0,
-                "size_bytes": size,
+                "size_bytes": len(content),
                 "last_modified": record.created_at,
             }
-            for name, size in page
+            for name, content in page
         ],
         "next_page_token": offset + limit if offset + limit < len(record.files) else None,
         "total_count": len(record.files),

@@ -4,7 +4,6 @@ import asyncio
 import hmac
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
@@ -14,7 +13,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 from ._answers import Problems, answer, changed, cut, cut_short
 from ._faults import Fault, FaultPlan
 from ._rate_limit import RateLimit
-from ._received import ReceivedRequest
+from ._received import Key, ReceivedRequest, Record, public_headers
 from ._refused import BrokenSchema, Refused
 from ._site import FAULT, Site
 
@@ -30,6 +29,14 @@ INFERENCE_ROUTES = ("/models/", "/serverless/")
 
 MAX_BODY = 1024 * 1024
 """Bytes of a body, far above any create. Prompts may be longer: the data plane takes what a model can take."""
+
+PRESIGNED_ROUTE = "/checkpoint-files/{checkpoint_id}/{name}"
+"""Whoever has the address may read what is there, as with any presigned URL."""
+
+_KEY_SCHEMES = frozenset({"bearer", "api-key"})
+
+# The first word of what makes no sense may be a part of a key, so that only these are written down.
+_SCHEMES = _KEY_SCHEMES | {"basic", "token"}
 
 # The published limits are those of the management API.
 _LIMITED_ROUTES = "/v1/"
@@ -53,7 +60,7 @@ def emulated_routes(app: web.Application) -> dict[str, frozenset[str]]:
 class Gate:
     """Write a request down, check its key, let it meet a fault, and number the answer."""
 
-    def __init__(self, faults: FaultPlan, received: deque[ReceivedRequest], site: Site) -> None:
+    def __init__(self, faults: FaultPlan, received: Record, site: Site) -> None:
         self._faults = faults
         self._received = received
         self._site = site
@@ -112,15 +119,18 @@ class Gate:
         """Write the request down, and answer it if its body cannot be had."""
         at = time.monotonic()
         body, refusal = await self._read(request)
+        scheme, key = _credentials(request)
         self._received.append(
             ReceivedRequest(
                 method=request.method,
                 path=request.raw_path.partition("?")[0],
                 route=route,
                 query=dict(request.query) if request.query_string else {},
-                headers=request.headers,
+                headers=public_headers(request.headers),
                 body=body[: self._settings.keep_body],
                 at=at,
+                scheme=scheme if scheme.lower() in _SCHEMES else None,
+                key=self._key(scheme, key),
             )
         )
         return refusal
@@ -147,31 +157,39 @@ class Gate:
 
     def _refusal(self, request: web.Request, route: str | None) -> web.Response | None:
         """Answer a request that has not the key, or not the right one for the route."""
-        settings = self._settings
-        if settings.api_key is None or self._sent(request, settings.api_key):
+        if self._settings.api_key is None or route == PRESIGNED_ROUTE:
             return None
-        if settings.inference_api_key is not None and self._sent(request, settings.inference_api_key):
-            if route is not None and route.startswith(INFERENCE_ROUTES):
+        match self._key(*_credentials(request)):
+            case "right":
                 return None
-            return self._problems.answer(403, "FORBIDDEN", "The API key is for inference only.")
+            case "inference":
+                if route is not None and route.startswith(INFERENCE_ROUTES):
+                    return None
+                return self._problems.answer(403, "FORBIDDEN", "The API key is for inference only.")
         return self._problems.answer(401, "UNAUTHORIZED", "The API key is missing or wrong.")
 
     def _throttled(self, request: web.Request, route: str | None) -> web.Response | None:
         """Answer a request beyond the rate limit, as documented: the time to wait is in the body, not in a header."""
         if route is None or not route.startswith(_LIMITED_ROUTES):
             return None
-        key = request.headers.get("Authorization", "").partition(" ")[2].strip()
+        _, key = _credentials(request)
         seconds = self._rate_limit.retry_after(key, request.method, route, self._site.now())
         if seconds is None:
             return None
         message = "Rate limit exceeded. Please try again later."
         return answer({"error": message, "retry_after": seconds}, status=429)
 
-    def _sent(self, request: web.Request, expected: str) -> bool:
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        # The header may hold any byte, which compare_digest refuses in a str.
-        sent = key.strip().encode(errors="surrogateescape")
-        return scheme.lower() in {"bearer", "api-key"} and hmac.compare_digest(sent, expected.encode())
+    def _key(self, scheme: str, key: str) -> Key | None:
+        """Judge the key that a request came with."""
+        if not key:
+            return None
+        settings = self._settings
+        if scheme.lower() in _KEY_SCHEMES:
+            if settings.api_key is None or _same(key, settings.api_key):
+                return "right"
+            if settings.inference_api_key is not None and _same(key, settings.inference_api_key):
+                return "inference"
+        return "wrong"
 
     async def _misbehave(self, fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not await self._pause(fault.delay) or fault.cut == "before":
@@ -224,3 +242,15 @@ class Gate:
             return answer
         assert isinstance(response, web.Response)  # noqa: S101 -- all handlers are ours
         return response
+
+
+def _credentials(request: web.Request) -> tuple[str, str]:
+    """Split the `Authorization` header into its scheme and the key; a single word is a key without a scheme."""
+    header = request.headers.get("Authorization", "").strip()
+    scheme, blank, key = header.partition(" ")
+    return (scheme, key.strip()) if blank else ("", header)
+
+
+def _same(key: str, expected: str) -> bool:
+    # The header may hold any byte, which compare_digest refuses in a str.
+    return hmac.compare_digest(key.encode(errors="surrogateescape"), expected.encode())

@@ -10,6 +10,9 @@ from attrs import frozen
 from ._refused import invalid, unacceptable
 
 _CHECKPOINT_PATH = re.compile(r"bt://loops:([^/\s]+)/(weights|sampler_weights)/([^/\s]+)/?")
+LARGEST = 10**18 - 1
+"""What an integer of a request may be at most: more than all that is counted, and less than 64 bits."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -145,9 +148,12 @@ def whole_number(query: Mapping[str, str], name: str, *, default: int | None, mi
     if text is None:
         return default
     # int() alone would take "1_0" and " 1 ", and gives up on thousands of digits.
-    if not re.fullmatch(r"-?[0-9]{1,18}", text) or int(text) < minimum:
+    match = re.fullmatch(r"(-?)0*([0-9]+)", text)
+    if match is not None and not match[1] and len(match[2]) > len(str(LARGEST)):
+        raise invalid(f"{name}: must be an integer of at most {LARGEST}.")
+    if match is None or match[1] or int(match[2]) < minimum:
         raise invalid(f"{name}: must be an integer of at least {minimum}.")
-    return int(text)
+    return int(match[2])
 
 
 def status_request(body: bytes) -> str:
@@ -184,6 +190,8 @@ def _positive(document: dict[str, Any], name: str) -> int | None:
     number = _integer(document[name])
     if number is None or number < 1:
         raise invalid(f"{name}: must be an integer of at least 1.")
+    if number > LARGEST:
+        raise invalid(f"{name}: must be an integer of at most {LARGEST}.")
     return number
 
 

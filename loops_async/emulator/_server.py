@@ -1,7 +1,6 @@
 """The emulator: an application of the control plane on a socket of this machine."""
 
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
@@ -16,11 +15,11 @@ from ._faults import Fault, FaultPlan
 from ._gate import Gate, emulated_routes
 from ._lifecycle import Lifecycles, Stage
 from ._models import Catalog, CatalogModel
-from ._received import ReceivedRequest
+from ._received import ReceivedRequest, Record
 from ._records import SamplerView
 from ._refused import Refused
 from ._routes.admin import Desk
-from ._settings import ErrorShape, Settings, check_lag, check_seed, check_teams
+from ._settings import ErrorShape, Settings, check_count, check_lag, check_seed, check_teams
 from ._site import Site
 from ._state import ControlPlane
 
@@ -53,14 +52,16 @@ class Emulator:
         serverless: Whether the organisation prefers shared capacity: creates that do not ask for `"spot"`, replicas or
             a run then return a serverless sampler.
         user_email: The owner of every sampler.
-        teams: The names of the teams by id, all others being 404; `None` takes any id for a team.
+        teams: The names of the teams by id, all others being 404; `None` takes any id for a team, and there is one of
+            the name in `LOOPS_TEAM` as well.
         seed: What ids, samples without a seed, and the chances of lifecycles and faults are drawn from.
         clock_skew: Seconds by which `created_at` and `Date` run ahead of the true time.
         list_lag: Seconds, at any speed, by which lists lag behind; also an attribute, to be set at any time.
         error_shape: How errors are written: `"code"` for `{code, message}`, `"error"` for
             `{error, message, details}`, `"detail"` for `{detail}`.
         invalid_status: What a request that breaks its schema is answered with: 400 or 422.
-        keep_received: How many of the requests received are kept, the last ones; `None` keeps all.
+        keep_received: How many of the requests received are kept, the last ones; `None` keeps as many as there is
+            room for. Of all bodies together, 256 MiB are kept at most.
         keep_body: How many bytes of the body of each are kept, the first ones; `None` keeps all.
 
     Raises:
@@ -87,13 +88,14 @@ class Emulator:
         list_lag: float = 0.0,
         error_shape: ErrorShape = "code",
         invalid_status: int = 400,
-        keep_received: int | None = None,
+        keep_received: int | None = 10_000,
         keep_body: int | None = None,
     ) -> None:
         if not host:
             raise ValueError("host must not be empty; 0.0.0.0 stands for all addresses")
         check_seed(seed)
         check_teams(teams)
+        check_count("keep_received", keep_received)
         self._host = host
         self._port = port
         self._settings = Settings(
@@ -117,7 +119,7 @@ class Emulator:
         self._site = Site(self._plane, self._settings, Random(seed))  # noqa: S311 -- repeatable chance, no secrets
         self._faults = FaultPlan(seed, self._route_methods)
         self._methods: dict[str, frozenset[str]] | None = None
-        self._received: deque[ReceivedRequest] = deque(maxlen=keep_received)
+        self._received = Record(keep_received)
         self._url: str | None = None
         self._running: tuple[web.AppRunner, Gate] | None = None
 
@@ -207,7 +209,7 @@ class Emulator:
 
     def requests(self, method: str | None = None, route: str | None = None) -> list[ReceivedRequest]:
         """Give the requests of a method and a route template, such as `/v1/loops/samplers/{sampler_id}`."""
-        return [each for each in self._received if method in {None, each.method} and route in {None, each.route}]
+        return self._received.select(method, route)
 
     def clear_received(self) -> None:
         """Forget the requests that arrived so far."""

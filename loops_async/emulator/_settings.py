@@ -33,8 +33,7 @@ class Settings:
             raise ValueError(f"error_shape must be one of {', '.join(get_args(ErrorShape))}")
         if self.invalid_status not in {400, 422}:
             raise ValueError("invalid_status must be 400 or 422")
-        if self.keep_body is not None and self.keep_body < 0:
-            raise ValueError("keep_body must not be negative")
+        check_count("keep_body", self.keep_body)
         check_rate_limit(self.rate_limit)
         check_skew(self.clock_skew)
         check_lag(self.list_lag)
@@ -66,6 +65,21 @@ def check_rate_limit(limit: float | None) -> None:
         raise TypeError(f"rate_limit must be a number or None, not {limit!r}")
     if not (finite(limit) and limit >= 1):
         raise ValueError("rate_limit must be at least 1; None limits nothing")
+
+
+def check_count(name: str, count: int | None) -> None:
+    """Check a number of things that are kept.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is negative.
+    """
+    if count is None:
+        return
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise TypeError(f"{name} must be an integer or None, not {count!r}")
+    if count < 0:
+        raise ValueError(f"{name} must not be negative")
 
 
 def check_seed(seed: int) -> None:

@@ -5,6 +5,7 @@ that new samplers get as their creation time. What looks as of an earlier `now` 
 what was there then.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from math import inf
@@ -19,7 +20,7 @@ from ._lifecycle import INACTIVE, SERVERLESS_LIFECYCLE, Lifecycles
 from ._models import Catalog
 from ._progress import Progress
 from ._records import Run, Sampler, SamplerView
-from ._refused import conflict, not_found, unacceptable
+from ._refused import Refused, conflict, not_found, unacceptable
 from ._requests import RunRequest, SamplerRequest
 from ._timeline import Timeline
 
@@ -98,6 +99,11 @@ class ControlPlane(Checkpoints):
         """The teams by id, with their names; without given ones, those that were named so far."""
         return self._seen_teams if self._teams is None else self._teams
 
+    def add_team(self, name: str) -> None:
+        """Let a team exist that is known by its name, unless the teams are given."""
+        if self._teams is None and name not in self._seen_teams.values():
+            self._seen_teams[hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:7]] = name
+
     def team(self, team_id: str | None) -> str | None:
         """Return the id of a team, or `None` for none.
 
@@ -132,18 +138,30 @@ class ControlPlane(Checkpoints):
             raise not_found("Loops session", session_id)
         return session_id
 
+    def _check_session(self, session_id: str, team_id: str | None) -> None:
+        """Check that a session can hold something of a team (`None`: of no team).
+
+        A session that belongs to no team is one's own, and fits everywhere.
+
+        Raises:
+            Refused: with 404 if there is none, 403 if it is another team's.
+        """
+        self.team(team_id)
+        team_of_session = self._sessions[self.session(session_id)]
+        if team_of_session not in {None, team_id}:
+            raise Refused(403, "FORBIDDEN", f"Loops session {session_id!r} belongs to another team.")
+
     def create_sampler(
         self, request: SamplerRequest, now: float, wall: datetime, team_id: str | None = None
     ) -> Sampler:
         """Start a sampler; for a run that has a live one already, return that one.
 
         Raises:
-            Refused: with 404 if the session, the team or the run is unknown; 409 if the run is deactivated;
-                400 if it has another base model or availability model, if there are no such weights, or if the
-                base model cannot run.
+            Refused: with 404 if the session, the team or the run is unknown; 403 if the session is another team's;
+                409 if the run is deactivated; 400 if it has another base model or availability model, if there are no
+                such weights, or if the base model cannot run.
         """
-        self.team(team_id)
-        self.session(request.session_id)
+        self._check_session(request.session_id, team_id)
         run = None if request.run_id is None else self.run(request.run_id)
         if run is not None and not run.active(now):
             raise conflict(f"Run {run.id} is deactivated.")
@@ -304,10 +322,10 @@ class ControlPlane(Checkpoints):
         """Start a run and the sampler that is paired to it.
 
         Raises:
-            Refused: with 404 if the session or the team is unknown, 400 if the model cannot run or is too short.
+            Refused: with 404 if the session or the team is unknown, 403 if the session is another team's, 400 if the
+                model cannot run or is too short.
         """
-        self.team(team_id)
-        self.session(request.session_id)
+        self._check_session(request.session_id, team_id)
         paired = SamplerRequest(
             session_id=request.session_id,
             base_model=request.base_model,

@@ -70,6 +70,30 @@ def test_a_checkpoint_uri_has_three_parts(path: str, key: tuple[str, str, str]) 
     assert checkpoint_key(path) == key
 
 
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("9" * 19, "at most 9{18}"),
+        ("9" * 5000, "at most 9{18}"),
+        ("-" + "9" * 5000, "at least 1"),
+        ("0" * 30, "at least 1"),
+        ("x", "at least 1"),
+    ],
+)
+def test_a_number_that_is_too_large_is_told_so(text: str, complaint: str) -> None:
+    with pytest.raises(Refused, match=complaint):
+        whole_number({"n": text}, "n", default=None, minimum=1)
+    assert whole_number({"n": "0" * 30 + "5"}, "n", default=None, minimum=1) == 5
+    assert whole_number({"n": "9" * 18}, "n", default=None, minimum=1) == 10**18 - 1
+
+
+@pytest.mark.parametrize("value", [10**18, 10**400, 1e300])
+def test_so_is_one_in_a_body(value: float) -> None:
+    for field in ("max_seq_length", "num_replicas"):
+        with pytest.raises(Refused, match=f"{field}: .*at most 9{{18}}"):
+            parse(LEAST | {field: value})
+
+
 @pytest.mark.parametrize("text", ["", "0", "-3", "x", "1_0", " 5", "1.0", "9" * 5000])
 def test_a_number_in_a_query_is_plain_digits(text: str) -> None:
     with pytest.raises(Refused):

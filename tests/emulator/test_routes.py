@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import logging
 import time
 from datetime import UTC, datetime, timedelta
@@ -221,7 +222,7 @@ async def test_checkpoint_files_come_in_pages(client: Client) -> None:
         page = await client.get(f"{path}?page_size=2&page_token={token}")
         names += [file["relative_file_name"] for file in page["presigned_urls"]]
         token = page["next_page_token"]
-    assert len(names) == page["total_count"] == 3
+    assert len(names) == page["total_count"] == 3 == len(set(names))
     assert (await client.get(path))["next_page_token"] is None
     await client.get(f"{path}?page_size=0", 400)
     await client.get(f"{path}?page_token=-1", 400)
@@ -266,6 +267,28 @@ async def test_a_body_that_is_too_large_is_refused_as_json(client: Client) -> No
     assert len(client.emulator.received) == 1
 
 
+async def test_checkpoint_files_can_be_downloaded_without_a_key() -> None:
+    async with Emulator(api_key="key") as emulator, aiohttp.ClientSession() as http:
+        client = Client(emulator, http)
+        headers = {"Authorization": "Bearer key"}
+        base, contents = "/v1/loops/checkpoints", {}
+        for found in (await client.get(f"{base}?run_id=k4q95w5", headers=headers))["checkpoints"]:
+            files = (await client.get(f"{base}/{found['id']}/files", headers=headers))["presigned_urls"]
+            for file in files:
+                async with http.get(file["url"]) as response:
+                    assert response.status == 200
+                    content = contents[file["relative_file_name"]] = await response.read()
+                assert len(content) == file["size_bytes"]
+            assert sum(file["size_bytes"] for file in files) == found["size_bytes"] < 10_000
+        assert json.loads(contents["adapter_config.json"])["r"] == 64
+        tensors = contents["adapter_model.safetensors"]
+        length = int.from_bytes(tensors[:8], "little")
+        (tensor,) = json.loads(tensors[8 : 8 + length]).values()
+        assert tensor["data_offsets"] == [0, len(tensors) - 8 - length]
+        await client.get("/checkpoint-files/nobody/adapter_config.json", 404)
+        await client.get(f"/checkpoint-files/{found['id']}/nothing", 404)
+
+
 @pytest.mark.parametrize("header", ["Bearer key", "Api-Key key", "bearer key", "api-key  key"])
 async def test_both_schemes_let_the_key_in(header: str) -> None:
     async with Emulator(api_key="key") as emulator, aiohttp.ClientSession() as http:
@@ -295,6 +318,21 @@ async def test_requests_are_kept_as_they_were_sent(client: Client) -> None:
     assert client.emulator.requests("GET") == client.emulator.requests(route=SAMPLERS) == [second]
     client.emulator.clear_received()
     assert client.emulator.received == ()
+
+
+async def test_requests_are_not_kept_for_ever_by_default(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = client.emulator._received
+    assert record.limit == 10_000
+    monkeypatch.setattr("loops_async.emulator._received._BYTES_KEPT", 1000)
+    for number in range(5):
+        await client.post(f"{SESSIONS}?number={number}", data=b"x" * 400)
+    assert [each.query["number"] for each in client.emulator.received] == ["3", "4"]
+    # One that is too large alone is kept all the same.
+    await client.post(SESSIONS, data=b"x" * 2000)
+    assert [len(each.body) for each in client.emulator.received] == [2000]
+    await client.post(SESSIONS)
+    client.emulator.clear_received()
+    assert (client.emulator.received, record._bytes) == ((), 0)
 
 
 async def test_only_so_many_requests_are_kept_as_was_asked_for() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from loops_async.emulator import Emulator
 
-from .support import FAST, SAMPLERS, Client, until
+from .support import FAST, SAMPLERS, SESSIONS, Client, until
 
 RUNS = "/v1/loops/runs"
 DEPLOYMENTS = "/v1/loops/deployments"
@@ -176,3 +176,34 @@ async def test_teams_are_those_that_were_named_or_given() -> None:
             await client.post(f"/v1/teams/t3/loops/{resource}", 404, json=body)
             await client.get(f"/v1/teams/t3/loops/{resource}", 404)
         assert emulator.samplers == ()
+
+
+async def test_the_team_of_the_environment_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Emulator() as emulator, aiohttp.ClientSession() as http:
+        client = Client(emulator, http)
+        monkeypatch.setenv("LOOPS_TEAM", "Research & more")
+        for _ in range(2):
+            (team,) = (await client.get("/v1/teams"))["teams"]
+            assert team["name"] == "Research & more"
+        assert team["id"].isalnum()
+        session_id = (await client.post(f"/v1/teams/{team['id']}/loops/sessions"))["session"]["id"]
+        assert (await client.get(f"{SESSIONS}/{session_id}"))["session"]["id"] == session_id
+        assert (await client.get("/v1/teams?name=Research%20%26%20more"))["teams"] == [team]
+    async with Emulator(teams={"t1": "One"}) as emulator, aiohttp.ClientSession() as http:
+        assert [each["id"] for each in (await Client(emulator, http).get("/v1/teams"))["teams"]] == ["t1"]
+
+
+async def test_a_session_of_another_team_is_refused(client: Client) -> None:
+    async def session_of(team: str) -> str:
+        return str((await client.post(f"/v1/teams/{team}/loops/sessions"))["session"]["id"])
+
+    mine, other = await session_of("t1"), await session_of("t2")
+    for resource in ("samplers", "runs"):
+        body = {"base_model": "m", "session_id": mine}
+        for path in (f"/v1/teams/t2/loops/{resource}", f"/v1/loops/{resource}"):
+            assert (await client.post(path, 403, json=body))["code"] == "FORBIDDEN"
+        await client.post(f"/v1/teams/t1/loops/{resource}", 403, json=body | {"session_id": other})
+        await client.post(f"/v1/teams/t1/loops/{resource}", json=body)
+        # A session that belongs to no team is the caller's own.
+        await client.post(f"/v1/teams/t1/loops/{resource}", json=body | {"session_id": await client.session_id()})
+    assert len(client.emulator.samplers) == 4

@@ -3,7 +3,7 @@
 None of these requests is among those received, and none meets a fault.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from .._answers import answer
 from .._fault_text import fault_document, parse_faults
 from .._faults import FaultPlan
 from .._gate import emulated_routes
-from .._received import ReceivedRequest, redacted
+from .._received import Record, document
 from .._refused import invalid, not_found
 from .._requests import status_request, whole_number
 from .._site import Site
@@ -27,7 +27,7 @@ class Desk:
     """What the administration works on beside the control plane."""
 
     faults: FaultPlan
-    received: deque[ReceivedRequest]
+    received: Record
 
 
 def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
@@ -48,13 +48,10 @@ def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
         )
 
     async def requests(request: web.Request) -> web.Response:
-        method, route = request.query.get("method"), request.query.get("route")
-        settings = site.settings
-        keys = [key for key in (settings.api_key, settings.inference_api_key) if key]
-        found = [each for each in desk.received if method in {None, each.method} and route in {None, each.route}]
+        found = desk.received.select(request.query.get("method"), request.query.get("route"))
         limit = whole_number(request.query, "limit", default=None, minimum=0)
         kept = found if limit is None else found[max(0, len(found) - limit) :]
-        return answer({"requests": [redacted(each, keys) for each in kept]})
+        return answer({"requests": [document(each) for each in kept]})
 
     async def forget_requests(_request: web.Request) -> web.Response:
         desk.received.clear()
