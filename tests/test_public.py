@@ -96,8 +96,7 @@ LAYERS = {
     "_schedule": {"_policy", "_watching"},
     "_poller": {"_alarm", "_prices", "_schedule", "_shield", "_watching", "errors", "models"},
     "_waiter": {"_checks", "_policy", "_poller", "_watching", "errors", "models"},
-    "_loop_end": {"_client"},
-    "pytest_plugin": {"_client", "_loop_end", "_retry", "emulator._background"},
+    "pytest_plugin": {"emulator._background"},
 }
 
 

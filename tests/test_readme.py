@@ -94,10 +94,15 @@ def test_an_emulator_for_a_session_takes_the_place_of_the_fixture(pytester: pyte
         """
         import asyncio
         import pytest
+        from loops_async import LoopsClient
+
+        async def create():
+            async with LoopsClient() as loops:
+                await loops.sessions.create()
 
         @pytest.mark.parametrize("turn", range(2))
-        def test_it(turn, loops_client, loops_emulator):
-            asyncio.run(loops_client.sessions.create())
+        def test_it(turn, loops_emulator):
+            asyncio.run(create())
             assert len(loops_emulator.received) == turn + 1
         """
     )
