@@ -94,6 +94,8 @@ class DataPlane:
         try:
             sampler = self._plane.deployment(model_id, deployment_id, time.monotonic())
         except Refused as refused:
+            if self._plane.is_trainer(model_id, deployment_id):
+                raise
             headers = _DEACTIVATED if request.headers.get("X-Baseten-Accept-Error") == "1" else None
             problem = {"code": refused.code, "message": refused.message, "error": refused.message}
             return web.json_response(problem, status=refused.status, headers=headers)

@@ -16,6 +16,7 @@ from ._rate_limit import RateLimit
 from ._received import Key, ReceivedRequest, Record, public_headers
 from ._refused import BrokenSchema, Refused
 from ._site import FAULT, Site
+from ._trainers import trainer_message
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -232,16 +233,20 @@ class Gate:
             response = await handler(request)
         except Refused as refused:
             status = self._settings.invalid_status if isinstance(refused, BrokenSchema) else refused.status
-            return self._problems.answer(status, refused.code, refused.message)
+            trainer = self._trainer(request) if status == 404 else None
+            return self._problems.answer(status, refused.code, trainer or refused.message)
         except web.HTTPException as error:
             # aiohttp's own, for a path or method that has no route, and for a body that is too large.
-            missing = f"{request.method} {request.path} is not a route."
+            missing = self._trainer(request) or f"{request.method} {request.path} is not a route."
             answer = self._problems.of_status(error.status, missing if error.status in {404, 405} else error.text)
             if "Allow" in error.headers:
                 answer.headers["Allow"] = error.headers["Allow"]
             return answer
         assert isinstance(response, web.Response)  # noqa: S101 -- all handlers are ours
         return response
+
+    def _trainer(self, request: web.Request) -> str | None:
+        return trainer_message(request.method, request.path, self._site.plane)
 
 
 def _credentials(request: web.Request) -> tuple[str, str]:

@@ -377,6 +377,10 @@ class ControlPlane(Checkpoints):
                 return run
         raise not_found("Loops deployment", deployment_id)
 
+    def is_trainer(self, model_id: str, deployment_id: str) -> bool:
+        """Tell whether the trainer of a run has this deployment."""
+        return any((run.model_id, run.deployment_id) == (model_id, deployment_id) for run in self._runs.values())
+
     def runs(
         self,
         moment: float,

@@ -207,3 +207,29 @@ async def test_a_session_of_another_team_is_refused(client: Client) -> None:
         # A session that belongs to no team is the caller's own.
         await client.post(f"/v1/teams/t1/loops/{resource}", json=body | {"session_id": await client.session_id()})
     assert len(client.emulator.samplers) == 4
+
+
+async def test_what_belongs_to_trainers_says_that_it_is_not_emulated(client: Client) -> None:
+    body = {"session_id": await client.session_id(), "base_model": "m"}
+    run = (await client.post("/v1/loops/runs", json=body))["run"]
+    deployment = f"/v1/loops/deployments/{run['deployment_id']}"
+    for method, path in (
+        ("POST", "/v1/loops/trainers"),
+        ("POST", "/v1/teams/t1/loops/trainers"),
+        ("POST", "/v1/loops/debug/trainers"),
+        ("GET", f"/v1/loops/trainers/{run['id']}"),
+        ("POST", f"{deployment}/metrics"),
+        ("GET", f"{deployment}/logs"),
+        ("GET", f"{deployment}/debug_archive/files"),
+        ("POST", "/v1/loops/checkpoints/deploy"),
+        ("GET", f"{run['base_url']}/health"),
+        ("POST", f"{run['base_url']}/forward_backward"),
+        ("POST", f"{run['base_url']}/sample"),
+        ("GET", f"{run['base_url']}/v1/models"),
+        ("POST", f"{run['base_url'].removesuffix('/sync')}/wake"),
+    ):
+        answer, _ = await client.send(method, path, 404)
+        assert answer["code"] == "NOT_FOUND"
+        assert answer["message"].startswith(f"Trainers are not emulated, so there is no {method} /")
+    for path in ("/v1/loops/trainer", "/models/a/deployment/b/sync/v1/models", "/v1/loops/deployments/nobody"):
+        assert "Trainers" not in (await client.get(path, 404))["message"]
