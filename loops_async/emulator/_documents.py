@@ -45,6 +45,11 @@ def _place(record: Sampler) -> str:
     return f"/models/{record.model_id}/deployment/{record.deployment_id}/sync"
 
 
+def base_url(origin: str) -> str:
+    """Write how the address of a sampler begins in JSON; no string of a caller can look like it, for its quotes."""
+    return f'"base_url": {json.dumps(origin)[:-1]}/'
+
+
 def sampler_text(record: Sampler, origin: str, email: str | None, status: str | None = None) -> str:
     """Write a sampler as JSON text, again only when its status has changed."""
     if status is None:

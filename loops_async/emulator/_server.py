@@ -30,6 +30,10 @@ _SHUTDOWN_SECONDS = 0.25
 _BACKLOG = 4096
 
 
+# Nobody can connect to "all addresses", and clients accept plain http on loopback.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- the names of the addresses, not a socket
+
+
 class Emulator:
     """A control plane of Loops on loopback, for tests and for trying things without an account.
 
@@ -38,7 +42,8 @@ class Emulator:
     on the same port, with time having gone on: so an outage is an `aclose()` and a `start()`.
 
     Args:
-        host: The address to listen on.
+        host: The address to listen on; `0.0.0.0` or `::` for all of this machine, so that other containers can reach
+            it. Then `url` is that of loopback, and a sampler's `base_url` has the address that the request came to.
         port: The port; 0 takes a free one.
         api_key: The one key that is let in, as `Bearer` or `Api-Key`; `None` asks for none.
         inference_api_key: A second key, which the data plane lets in and the control plane answers with 403.
@@ -163,8 +168,10 @@ class Emulator:
             await runner.cleanup()
             raise
         self._port = runner.addresses[0][1]
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host = _LOOPBACK.get(self._host, self._host)
+        host = f"[{host}]" if ":" in host else host
         self._url = self._site.origin = f"http://{host}:{self._port}"
+        self._site.everywhere = self._host in _LOOPBACK
 
     async def aclose(self) -> None:
         """Stop listening and drop all connections, idle ones and those in a delay included.
@@ -180,7 +187,7 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """The origin that it listens on, or last did: `http://127.0.0.1:<port>`.
+        """The origin that it listens on, or last did: `http://127.0.0.1:<port>`, also if it listens everywhere.
 
         Raises:
             RuntimeError: it was never started.

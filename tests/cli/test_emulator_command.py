@@ -43,6 +43,19 @@ def test_first_line_is_the_url_and_sigterm_ends_it_well() -> None:
     assert errors == f"export LOOPS_BASE_URL={url}\nexport BASETEN_API_KEY=any-key-will-do  # or any other key\n"
 
 
+def test_it_can_be_reached_from_elsewhere_and_says_how() -> None:
+    with started("emulator", "--host", "0.0.0.0") as process:  # noqa: S104 -- this is what is tried
+        url = first_line(process)
+        port = url.rpartition(":")[2]
+        assert url == f"http://127.0.0.1:{port}"
+        assert models_at(url, "any-key") > 0
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=SECONDS)
+    hint = f"export LOOPS_ALLOW_HTTP=1 LOOPS_BASE_URL=http://NAME-OF-THIS-MACHINE:{port}"
+    assert errors.splitlines()[-1] == f"# from other containers: {hint}"
+    assert errors.startswith(f"export LOOPS_BASE_URL={url}\n")
+
+
 def test_lets_in_the_given_key_alone() -> None:
     with started("emulator", "--api-key", "it's-mine") as process:
         url = first_line(process)

@@ -30,7 +30,9 @@ def routes(site: Site) -> list[web.RouteDef]:
         checkpoint = plane.checkpoint(request.match_info["checkpoint_id"])
         limit = whole_number(request.query, "page_size", default=1000, minimum=1)
         offset = whole_number(request.query, "page_token", default=0, minimum=0)
-        return answer(documents.checkpoint_files(checkpoint, site.origin, offset=offset or 0, limit=limit or 1000))
+        return answer(
+            documents.checkpoint_files(checkpoint, site.reached(request), offset=offset or 0, limit=limit or 1000)
+        )
 
     async def download(request: web.Request) -> web.Response:
         content = plane.checkpoint_file(request.match_info["checkpoint_id"], request.match_info["name"])

@@ -15,22 +15,23 @@ def routes(site: Site) -> list[web.RouteDef]:
     """Create, get, list and deactivate."""
     plane = site.plane
 
-    def document(run: Run, moment: float) -> dict[str, Any]:
+    def document(run: Run, moment: float, request: web.Request) -> dict[str, Any]:
+        origin = site.reached(request)
         return documents.run(
             run,
-            site.origin,
+            origin,
             site.settings.user_email,
             active=run.active(moment),
-            paired=paired_document(site, run, moment),
+            paired=paired_document(site, run, moment, origin),
         )
 
     async def create(request: web.Request) -> web.Response:
         wanted, team_id = run_request(await request.read()), request.match_info.get("team_id")
         now = site.now()
-        return answer({"run": document(plane.create_run(wanted, now, site.wall(), team_id), now)})
+        return answer({"run": document(plane.create_run(wanted, now, site.wall(), team_id), now, request)})
 
     async def get(request: web.Request) -> web.Response:
-        return answer({"run": document(plane.run(request.match_info["run_id"]), site.now())})
+        return answer({"run": document(plane.run(request.match_info["run_id"]), site.now(), request)})
 
     async def list_(request: web.Request) -> web.Response:
         query, team_id = request.query, request.match_info.get("team_id")
@@ -42,7 +43,7 @@ def routes(site: Site) -> list[web.RouteDef]:
             team_id=team_id,
             everyone=team_id is None and query.get("scope") == "org",
         )
-        return answer({"runs": [document(run, moment) for run in found]})
+        return answer({"runs": [document(run, moment, request) for run in found]})
 
     async def deactivate(request: web.Request) -> web.Response:
         run = plane.run(request.match_info["run_id"])
@@ -59,7 +60,7 @@ def routes(site: Site) -> list[web.RouteDef]:
     ]
 
 
-def paired_document(site: Site, run: Run, moment: float) -> dict[str, Any] | None:
+def paired_document(site: Site, run: Run, moment: float, origin: str) -> dict[str, Any] | None:
     """Write the sampler of a run, if there is one."""
     paired = site.plane.paired_sampler(run, moment)
-    return paired and documents.sampler(paired[0], site.origin, site.settings.user_email, paired[1])
+    return paired and documents.sampler(paired[0], origin, site.settings.user_email, paired[1])

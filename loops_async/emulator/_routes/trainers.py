@@ -15,26 +15,27 @@ def routes(site: Site) -> list[web.RouteDef]:
     """Get, list and deactivate."""
     plane = site.plane
 
-    def document(run: Run, moment: float) -> dict[str, Any]:
+    def document(run: Run, moment: float, request: web.Request) -> dict[str, Any]:
+        origin = site.reached(request)
         progress, active = run.trainer.at(moment), run.active(moment)
         return documents.trainer_deployment(
             run,
-            site.origin,
+            origin,
             site.settings.user_email,
             status=progress.status if progress is not None and active else "STOPPED",
             active=active,
-            paired=paired_document(site, run, moment),
+            paired=paired_document(site, run, moment, origin),
         )
 
     async def get(request: web.Request) -> web.Response:
         return answer(
-            {"deployment": document(plane.run_of_deployment(request.match_info["deployment_id"]), site.now())}
+            {"deployment": document(plane.run_of_deployment(request.match_info["deployment_id"]), site.now(), request)}
         )
 
     async def list_(request: web.Request) -> web.Response:
         moment = site.now() - site.lag()
         found = plane.runs(moment, everyone=request.query.get("scope") == "org")
-        return answer({"deployments": [document(run, moment) for run in found if run.active(moment)]})
+        return answer({"deployments": [document(run, moment, request) for run in found if run.active(moment)]})
 
     async def deactivate(request: web.Request) -> web.Response:
         run = plane.run_of_deployment(request.match_info["deployment_id"])
