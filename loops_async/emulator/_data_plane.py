@@ -13,8 +13,9 @@ from ._completions import Completions, Gone
 from ._lifecycle import ACTIVE
 from ._records import Sampler
 from ._refused import Refused
-from ._requests import LARGEST, json_object
+from ._requests import json_object
 from ._sample_request import BadSample, sample_request
+from ._shapes import LARGEST
 from ._site import Site
 from ._state import ControlPlane
 
@@ -137,7 +138,7 @@ def sample_document(body: bytes) -> dict[str, Any]:
         BadSample: it is anything else.
     """
     try:
-        return json_object(body)
+        return json_object(body, integral=False)
     except Refused as refused:
         raise BadSample("body", refused.message) from None
 

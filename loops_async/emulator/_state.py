@@ -12,7 +12,7 @@ from math import inf
 from random import Random
 from typing import TypeVar
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from ._catalog import RUNS, CatalogRun
 from ._checkpoints import Checkpoints
@@ -21,7 +21,7 @@ from ._models import Catalog
 from ._progress import Progress
 from ._records import Run, Sampler, SamplerView
 from ._refused import Refused, conflict, not_found, unacceptable
-from ._requests import RunRequest, SamplerRequest
+from ._shapes import CreateRun, CreateSampler
 from ._timeline import Timeline
 
 # No vowels and no look-alikes, so that ids read like Baseten's and spell nothing.
@@ -151,9 +151,7 @@ class ControlPlane(Checkpoints):
         if team_of_session not in {None, team_id}:
             raise Refused(403, "FORBIDDEN", f"Loops session {session_id!r} belongs to another team.")
 
-    def create_sampler(
-        self, request: SamplerRequest, now: float, wall: datetime, team_id: str | None = None
-    ) -> Sampler:
+    def create_sampler(self, request: CreateSampler, now: float, wall: datetime, team_id: str | None = None) -> Sampler:
         """Start a sampler; for a run that has a live one already, return that one.
 
         Raises:
@@ -208,7 +206,7 @@ class ControlPlane(Checkpoints):
             self._by_run[request.run_id] = sampler
         return sampler
 
-    def _weights(self, request: SamplerRequest, run: Run | None) -> tuple[str, str | None]:
+    def _weights(self, request: CreateSampler, run: Run | None) -> tuple[str, str | None]:
         """Give the base model of a new sampler, and the path of its checkpoint if it is to load one."""
         base_model, model_path = request.base_model, None
         if run is not None:
@@ -318,7 +316,7 @@ class ControlPlane(Checkpoints):
         sampler = self.deployment(model_id, deployment_id, now)
         sampler.timeline.act(sampler.progress.woken(now), now)
 
-    def create_run(self, request: RunRequest, now: float, wall: datetime, team_id: str | None = None) -> Run:
+    def create_run(self, request: CreateRun, now: float, wall: datetime, team_id: str | None = None) -> Run:
         """Start a run and the sampler that is paired to it.
 
         Raises:
@@ -326,15 +324,12 @@ class ControlPlane(Checkpoints):
                 model cannot run or is too short.
         """
         self._check_session(request.session_id, team_id)
-        paired = SamplerRequest(
+        paired = CreateSampler(
             session_id=request.session_id,
             base_model=request.base_model,
-            run_id=None,
-            model_path=None,
             max_seq_length=request.max_seq_len,
             num_replicas=request.sampler_num_replicas,
             availability_model=request.availability_model,
-            reuse_from_session_id=None,
         )
         # Before there is a run whose sampler is then refused.
         self._weights(paired, None)
@@ -352,7 +347,7 @@ class ControlPlane(Checkpoints):
             trainer=Timeline(Progress(self._lifecycles.trainer, self._lifecycles.release_seconds, since=now)),
         )
         self._runs[run_id] = run
-        self.create_sampler(evolve(paired, run_id=run_id), now, wall, team_id)
+        self.create_sampler(replace(paired, run_id=run_id), now, wall, team_id)
         return run
 
     def run(self, run_id: str) -> Run:

@@ -9,7 +9,7 @@ import pytest
 from loops_async.emulator import Emulator
 from loops_async.emulator._lifecycle import Lifecycles
 from loops_async.emulator._progress import Due, Progress
-from loops_async.emulator._requests import SamplerRequest
+from loops_async.emulator._shapes import CreateSampler
 from loops_async.emulator._site import Site
 from loops_async.emulator._state import ControlPlane
 
@@ -37,7 +37,7 @@ def plane_of(count: int) -> ControlPlane:
     plane = ControlPlane(Lifecycles.of({"*": COURSE}))
     session_id = plane.create_session()
     for _ in range(count):
-        plane.create_sampler(SamplerRequest(session_id, "m", None, None, None, None, None, None), 0.0, WALL)
+        plane.create_sampler(CreateSampler(session_id, "m", None, None, None, None, None, None), 0.0, WALL)
     return plane
 
 

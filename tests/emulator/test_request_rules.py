@@ -103,3 +103,26 @@ def test_a_number_in_a_query_is_plain_digits(text: str) -> None:
 def test_a_number_that_is_left_out_is_its_default() -> None:
     assert whole_number({}, "n", default=7, minimum=1) == 7
     assert whole_number({"n": "12"}, "n", default=7, minimum=1) == 12
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"base_model": "m"}, "session_id: field required."),
+        (LEAST | {"session_id": ""}, "session_id: must have at least 1 characters."),
+        (LEAST | {"num_replicas": 0}, "num_replicas: must be an integer of at least 1."),
+        (LEAST | {"num_replicas": "1"}, "num_replicas: must be integer or null, not string."),
+        (LEAST | {"run_id": "\ud800"}, "run_id: must be valid Unicode."),
+    ],
+)
+def test_the_words_are_those_of_json(document: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refused) as caught:
+        parse(document)
+    assert caught.value.message == words
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    body = b'{"session_id": "s", "base_model": "m", "num_replicas": 2.0, "max_seq_length": 1e3}'
+    request = sampler_request(body)
+    assert (request.num_replicas, request.max_seq_length) == (2, 1000)
+    assert type(request.max_seq_length) is int

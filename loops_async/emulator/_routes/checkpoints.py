@@ -23,7 +23,8 @@ def routes(site: Site) -> list[web.RouteDef]:
         return answer({"checkpoints": [documents.checkpoint(each) for each in found]})
 
     async def validate(request: web.Request) -> web.Response:
-        plane.validate_checkpoint(*checkpoint_query(await request.read()))
+        wanted = checkpoint_query(await request.read())
+        plane.validate_checkpoint(wanted.checkpoint_path, wanted.run_id)
         return answer({})
 
     async def files(request: web.Request) -> web.Response:
