@@ -24,10 +24,17 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class Misfit(Exception):
     """A document that has not the shape that it should have: *field* is the one at fault."""
 
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(field, problem)
+    def __init__(self, field: str, problem: str, *, unknown: bool = False) -> None:
+        super().__init__(field, problem, unknown)
         self.field = field
         self.problem = problem
+        self.unknown = unknown
+
+    def of(self, what: str) -> str:
+        """Say what is wrong with a setting of something."""
+        if self.unknown:
+            return f"{self.field!r} is no setting of {what}"
+        return f"{self.field or 'it'} of {what}: {self.problem}"
 
     def __str__(self) -> str:
         return f"{self.field}: {self.problem}" if self.field else self.problem
@@ -80,7 +87,7 @@ def _misfit(words: str) -> Misfit:
     if (missing := _MISSING.fullmatch(problem)) is not None:
         return Misfit(field or missing["field"], "field required.")
     if (unknown := _UNKNOWN.fullmatch(problem)) is not None:
-        return Misfit(field or unknown["field"], "is not known.")
+        return Misfit(unknown["field"], "is not known.", unknown=True)
     return Misfit(field, _plain(problem))
 
 

@@ -36,6 +36,8 @@ Moment: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"
 Url: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
 _Deprecated: TypeAlias = Annotated[Text, Meta(extra_json_schema={"deprecated": True})]
 _Availability: TypeAlias = Annotated[Text, Meta(examples=_AVAILABILITY)]
+# `Fault` checks it, and names both limits.
+_Status: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 200, "maximum": 599})]
 # Anything printable of ASCII.
 _Header: TypeAlias = Annotated[str, Meta(extra_json_schema={"pattern": "^[ -~]*$"})]
 
@@ -162,8 +164,8 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delay_after: Annotated[float, Meta(ge=0)] = 0.0
     cut: Literal["before", "after"] | None = None
     partial: Number | None = None
-    status: Annotated[int, Meta(ge=200, le=599)] | None = None
-    status_after: Annotated[int, Meta(ge=200, le=599)] | None = None
+    status: _Status | None = None
+    status_after: _Status | None = None
     retry_after: _Header | None = None
     body: str | None = None
     list_lag: Annotated[float, Meta(ge=0)] | None = None
