@@ -5,9 +5,11 @@ All of it is made up, in the shapes of the OpenAPI document.
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Literal
 
 from attrs import field, frozen
+
+from ._shapes import InstanceType, LoraConfig
 
 
 @frozen
@@ -18,8 +20,7 @@ class Checkpoint:
     run_id: str
     name: str
     base_model: str
-    target: str
-    """`"sampler"` or `"trainer"`."""
+    target: Literal["sampler", "trainer"]
     created_at: str
     files: Mapping[str, bytes] = field(factory=dict, repr=False)
     """What is in each file, by its name: small files, which can be downloaded and read."""
@@ -49,12 +50,7 @@ RUNS: tuple[CatalogRun, ...] = (
     CatalogRun("k4q95w5", "s7d4k9x", "t6w3g8m", "Qwen/Qwen3-8B", "2026-03-02T09:00:00+00:00"),
 )
 
-LORA_CONFIG: dict[str, Any] = {
-    "config_version": "v1",
-    "targets": ["q_proj", "k_proj", "v_proj", "o_proj"],
-    "expert_layout": None,
-}
-
+LORA_CONFIG = LoraConfig(config_version="v1", targets=["q_proj", "k_proj", "v_proj", "o_proj"], expert_layout=None)
 LORA_RANK = 64
 
 
@@ -70,7 +66,7 @@ def _lora_files(base_model: str) -> dict[str, bytes]:
         "base_model_name_or_path": base_model,
         "peft_type": "LORA",
         "r": LORA_RANK,
-        "target_modules": LORA_CONFIG["targets"],
+        "target_modules": LORA_CONFIG.targets,
     }
     tensor = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     return {
@@ -95,15 +91,15 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     Checkpoint("c9r4k6b", "k4q95w5", "step-200", "Qwen/Qwen3-8B", "sampler", "2026-03-02T10:10:00Z", _LORA_FILES),
 )
 
-INSTANCE_TYPE: dict[str, Any] = {
-    "id": "h100-1x26x234",
-    "name": "H100:1x26x234",
-    "memory_limit_mib": 239_616,
-    "millicpu_limit": 26_000,
-    "gpu_count": 1,
-    "gpu_type": "H100",
-    "gpu_memory_limit_mib": 81_920,
-}
+INSTANCE_TYPE = InstanceType(
+    id="h100-1x26x234",
+    name="H100:1x26x234",
+    memory_limit_mib=239_616,
+    millicpu_limit=26_000,
+    gpu_count=1,
+    gpu_type="H100",
+    gpu_memory_limit_mib=81_920,
+)
 
 TEAMS_SINCE = "2026-01-05T08:00:00Z"
 """When every team was created."""

@@ -5,14 +5,12 @@
 
 import inspect
 import json
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from . import _shapes as shapes
-
-SPEC_FILE: Final = Path(__file__).with_name("openapi.json")
+from ._routes.admin import SPEC_FILE
 
 _REF: Final = "#/components/schemas/{name}"
 _SCHEMAS: Final = '    "schemas": {\n'

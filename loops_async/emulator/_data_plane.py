@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from ._answers import cut, text_answer
+from . import _shapes as shapes
+from ._answers import answer, cut, text_answer
 from ._completions import Completions, Gone
 from ._lifecycle import ACTIVE
 from ._records import Sampler
 from ._refused import Refused
 from ._requests import json_object
 from ._sample_request import BadSample, sample_request
-from ._shapes import LARGEST
 from ._site import Site
 from ._state import ControlPlane
 
@@ -45,15 +45,15 @@ class DataPlane:
         sampler = self._deployment(request)
         if isinstance(sampler, web.Response):
             return sampler
-        model = {
-            "id": sampler.base_model,
-            "object": "model",
-            "created": int(sampler.created_at.timestamp()),
-            "owned_by": "baseten",
-            "parent": None,
-            "max_model_len": self._plane.catalog.model(sampler.base_model).max_seq_len,
-        }
-        return web.json_response({"object": "list", "data": [model]})
+        model = shapes.ServedModel(
+            id=sampler.base_model,
+            object="model",
+            created=int(sampler.created_at.timestamp()),
+            owned_by="baseten",
+            parent=None,
+            max_model_len=self._plane.catalog.model(sampler.base_model).max_seq_len,
+        )
+        return answer(shapes.ServedModels(object="list", data=[model]))
 
     async def sample(self, request: web.Request) -> web.Response:
         """Complete a prompt."""
@@ -98,8 +98,10 @@ class DataPlane:
             if self._plane.is_trainer(model_id, deployment_id):
                 raise
             headers = _DEACTIVATED if request.headers.get("X-Baseten-Accept-Error") == "1" else None
-            problem = {"code": refused.code, "message": refused.message, "error": refused.message}
-            return web.json_response(problem, status=refused.status, headers=headers)
+            problem = shapes.GoneError(code=refused.code, message=refused.message, error=refused.message)
+            response = answer(problem, status=refused.status)
+            response.headers.update(headers or {})
+            return response
         status = sampler.progress.status
         self._plane.use(sampler, time.monotonic())
         if status != ACTIVE:
@@ -148,10 +150,10 @@ def _minimum_version(request: web.Request) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise BadSample("X-Min-Policy-Version", "must be an integer of at least 0.")
     # Any number this long is ahead, and int() gives up on thousands of digits.
-    return int(text) if len(text) < 19 else LARGEST
+    return int(text) if len(text) < 19 else shapes.LARGEST
 
 
 def sample_error(status: int, kind: str, message: str, param: str | None) -> web.Response:
     """Answer with an error as vLLM writes it."""
-    error = {"message": message, "type": kind, "param": param, "code": status}
-    return web.json_response({"error": error}, status=status)
+    error = shapes.VllmError(message=message, type=kind, param=param, code=status)
+    return answer(shapes.SampleError(error=error), status=status)

@@ -10,6 +10,7 @@ from email.utils import formatdate
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import ContentEncodingError
 
+from . import _shapes as shapes
 from ._answers import Problems, answer, changed, cut, cut_short
 from ._faults import Fault, FaultPlan
 from ._rate_limit import RateLimit
@@ -178,7 +179,7 @@ class Gate:
         if seconds is None:
             return None
         message = "Rate limit exceeded. Please try again later."
-        return answer({"error": message, "retry_after": seconds}, status=429)
+        return answer(shapes.RateLimitExceeded(error=message, retry_after=seconds), status=429)
 
     def _key(self, scheme: str, key: str) -> Key | None:
         """Judge the key that a request came with."""

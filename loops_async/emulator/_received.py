@@ -8,6 +8,8 @@ from typing import Any, Final, Literal
 from attrs import define, field, frozen
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from . import _shapes as shapes
+
 _SECRET_HEADERS: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "api-key", "x-api-key", "x-auth-token"},
 )
@@ -87,16 +89,16 @@ class Record:
         return [each for each in self if method in {None, each.method} and route in {None, each.route}]
 
 
-def document(request: ReceivedRequest) -> dict[str, Any]:
-    """Write a request as JSON."""
-    return {
-        "method": request.method,
-        "path": request.path,
-        "route": request.route,
-        "query": request.query,
-        "headers": {name.lower(): value for name, value in request.headers.items()},
-        "body": request.body.decode(errors="replace"),
-        "at": request.at,
-        "scheme": request.scheme,
-        "key": request.key,
-    }
+def document(request: ReceivedRequest) -> shapes.ReceivedRequest:
+    """Write a request."""
+    return shapes.ReceivedRequest(
+        method=request.method,
+        path=request.path,
+        route=request.route,
+        query=request.query,
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=request.body.decode(errors="replace"),
+        at=request.at,
+        scheme=request.scheme,
+        key=request.key,
+    )

@@ -59,7 +59,9 @@ class SampleRequest:
     """Tell the ids of the prompt and of each choice."""
 
 
-def sample_request(document: dict[str, Any], max_length: int, longest_prompt: int | None = None) -> SampleRequest:
+def sample_request(
+    document: dict[str, Any], max_length: int, longest_prompt: int | None = None, kind: type[Sample] = Sample
+) -> SampleRequest:
     """Read a request for a model of *max_length* tokens; keys that vLLM does not have are ignored.
 
     The prompt may have *longest_prompt* tokens, if that is given and less.
@@ -71,7 +73,7 @@ def sample_request(document: dict[str, Any], max_length: int, longest_prompt: in
         if document.get(name) not in (None, neutral):
             raise BadSample(name, "is not emulated.")
     try:
-        body = read(document, Sample)
+        body = read(document, kind)
     except Misfit as misfit:
         raise BadSample(misfit.field or "body", misfit.problem) from None
     prompt = _known("prompt", body.prompt)

@@ -7,6 +7,7 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 from aiohttp import web
 
 from . import _documents as documents
@@ -312,4 +313,5 @@ class Emulator:
             sampler = self._plane.sampler(sampler_id, time.monotonic())
         except Refused as refused:
             raise KeyError(sampler_id) from refused
-        return documents.sampler(sampler, self.url, self._settings.user_email)
+        document = documents.sampler(sampler, self.url, self._settings.user_email)
+        return dict(msgspec.to_builtins(document))

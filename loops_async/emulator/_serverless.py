@@ -9,6 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
+from . import _shapes as shapes
 from ._answers import answer, cut, text_answer
 from ._completions import Completions, Gone
 from ._data_plane import checkpoint_weights, sample_document, sample_error
@@ -68,7 +69,7 @@ class Serverless:
             return _rejection(request, rejected)
         except BadSample as bad:
             return sample_error(400, "BadRequestError", bad.message, bad.param)
-        response = answer({"operation_id": operation.id, "schema_version": 1}, status=202)
+        response = answer(shapes.OperationAccepted(operation_id=operation.id, schema_version=1), status=202)
         response.headers["Location"] = f"{PREFIX}/operations/{operation.id}"
         return response
 
@@ -97,7 +98,7 @@ class Serverless:
         except _Rejected as rejected:
             return _rejection(request, rejected)
         operation.cancelled = True
-        return answer({"operation_id": operation.id})
+        return answer(shapes.OperationCancelled(operation_id=operation.id))
 
     def _operation(self, request: web.Request) -> Operation:
         self._authorized(request)
@@ -110,9 +111,7 @@ class Serverless:
     async def _completions(self, request: web.Request, base_model: str, sampler: Sampler | None) -> Completions:
         document = sample_document(await request.read())
         model, longest = self._plane.catalog.model(base_model), None if sampler is None else sampler.max_seq_length
-        wanted = sample_request(document, model.max_seq_len, longest)
-        if wanted.model is None:
-            raise BadSample("model", "field required.")
+        wanted = sample_request(document, model.max_seq_len, longest, shapes.ServerlessSample)
         if wanted.model != base_model:
             raise BadSample("model", f"the sampler is of {base_model}, not of {wanted.model}.")
         path, weights = request.headers.get(_CHECKPOINT), base_model
@@ -160,11 +159,11 @@ class Serverless:
 
 
 def _failed(error_class: str, message: str) -> web.Response:
-    return answer({"status": "error", "error": message, "error_class": error_class})
+    return answer(shapes.OperationFailed(status="error", error=message, error_class=error_class))
 
 
 def _rejection(request: web.Request, rejected: _Rejected) -> web.Response:
-    response = answer({"error": rejected.code, "message": rejected.message}, status=rejected.status)
+    response = answer(shapes.Rejection(error=rejected.code, message=rejected.message), status=rejected.status)
     if request.headers.get("X-Baseten-Accept-Error") == "1":
         response.headers["X-Baseten-Error-Source"] = _GATEWAY_SOURCE
         response.headers["X-Baseten-Error-Code"] = rejected.code

@@ -441,7 +441,7 @@ class RunList(Answer, frozen=True):
 class TrainerStatus(Answer, frozen=True):
     """The status of a trainer deployment, which is another one than a sampler's."""
 
-    name: Literal["CREATED", "DEPLOYING", "RUNNING", "STOPPED"]
+    name: Annotated[str, Meta(extra_json_schema={"enum": ["CREATED", "DEPLOYING", "RUNNING", "STOPPED"]})]
 
 
 class TrainerDeployment(Answer, frozen=True):

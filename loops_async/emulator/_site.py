@@ -5,7 +5,6 @@ import time
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
 
 from aiohttp import web
 from attrs import Factory, define
@@ -15,6 +14,7 @@ from ._faults import Fault
 from ._operations import Operations
 from ._records import Sampler
 from ._settings import Settings
+from ._shapes import User
 from ._state import ControlPlane
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -66,9 +66,9 @@ class Site:
         return datetime.now(UTC) + timedelta(seconds=self.skew())
 
     @property
-    def user(self) -> dict[str, Any]:
+    def user(self) -> User:
         """Write the owner of everything."""
-        return {"email": self.settings.user_email}
+        return User(email=self.settings.user_email)
 
     def text(self, sampler: Sampler, status: str | None = None) -> str:
         """Write a sampler as JSON, by default as it is."""

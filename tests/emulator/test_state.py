@@ -218,7 +218,7 @@ def test_creation_time_is_utc_whatever_zone_it_was_given_in() -> None:
     plane = ControlPlane()
     wall = datetime(2026, 5, 1, 14, 0, 0, 5, tzinfo=timezone(timedelta(hours=2)))
     sampler = plane.create_sampler(request(plane.create_session()), 0.0, wall)
-    assert document(sampler, "http://x", None)["created_at"] == "2026-05-01T12:00:00.000005Z"
+    assert document(sampler, "http://x", None).created_at == "2026-05-01T12:00:00.000005Z"
 
 
 def test_the_kept_text_follows_the_status() -> None:

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from .. import _documents as documents
+from .. import _shapes as shapes
 from .._answers import answer
 from .._gate import PRESIGNED_ROUTE
 from .._requests import checkpoint_query, whole_number
@@ -20,12 +21,12 @@ def routes(site: Site) -> list[web.RouteDef]:
             base_model=query.get("base_model"),
             checkpoint_path=query.get("checkpoint_path"),
         )
-        return answer({"checkpoints": [documents.checkpoint(each) for each in found]})
+        return answer(shapes.CheckpointList(checkpoints=[documents.checkpoint(each) for each in found]))
 
     async def validate(request: web.Request) -> web.Response:
         wanted = checkpoint_query(await request.read())
         plane.validate_checkpoint(wanted.checkpoint_path, wanted.run_id)
-        return answer({})
+        return answer(shapes.Empty())
 
     async def files(request: web.Request) -> web.Response:
         checkpoint = plane.checkpoint(request.match_info["checkpoint_id"])
@@ -41,7 +42,7 @@ def routes(site: Site) -> list[web.RouteDef]:
 
     async def source(request: web.Request) -> web.Response:
         plane.checkpoint(request.match_info["checkpoint_id"])
-        return answer({"source": {"kind": "s3"}})
+        return answer(shapes.CheckpointSource(source=shapes.Source(kind="s3")))
 
     return [
         web.get("/v1/loops/checkpoints", list_, allow_head=False),

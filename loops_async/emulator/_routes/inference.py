@@ -5,6 +5,7 @@ from aiohttp import web
 from .._answers import answer
 from .._data_plane import DataPlane
 from .._serverless import Serverless
+from .._shapes import Empty
 from .._site import Site
 
 DEPLOYMENT = "/models/{model_id}/deployment/{deployment_id}"
@@ -16,7 +17,7 @@ def routes(site: Site) -> list[web.RouteDef]:
 
     async def wake(request: web.Request) -> web.Response:
         plane.wake(request.match_info["model_id"], request.match_info["deployment_id"], site.now())
-        return answer({}, status=202)
+        return answer(Empty(), status=202)
 
     return [
         web.post(f"{DEPLOYMENT}/wake", wake),

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from .. import _documents as documents
 from .._answers import answer
+from .._shapes import TeamList
 from .._site import Site
 
 
@@ -19,7 +20,7 @@ def routes(site: Site) -> list[web.RouteDef]:
             plane.add_team(own)
         wanted = request.query.get("name")
         found = [documents.team(team_id, name) for team_id, name in plane.teams.items() if wanted in {None, name}]
-        return answer({"teams": found})
+        return answer(TeamList(teams=found))
 
     async def deployment(request: web.Request) -> web.Response:
         sampler = plane.deployed(request.match_info["model_id"], request.match_info["deployment_id"], site.now())

@@ -5,6 +5,7 @@ from aiohttp import web
 from .._answers import answer, text_answer
 from .._records import Sampler
 from .._requests import sampler_request
+from .._shapes import Gone
 from .._site import Site
 
 
@@ -35,7 +36,7 @@ def routes(site: Site) -> list[web.RouteDef]:
 
     async def deactivate(request: web.Request) -> web.Response:
         sampler = plane.deactivate(request.match_info["sampler_id"], site.now())
-        return answer({"id": sampler.id, "base_model": sampler.base_model, "user": site.user})
+        return answer(Gone(id=sampler.id, base_model=sampler.base_model, user=site.user))
 
     return [
         web.post("/v1/loops/samplers", create),
