@@ -156,6 +156,18 @@ def test_lifecycles_faults_and_lag_come_from_the_command_line(tmp_path: Path) ->
     assert counts["samplers"] == {"total": 2, "billed": 1, "by_status": {"BUILD_FAILED": 1, "ACTIVE": 1}}
 
 
+def test_samplers_are_serverless_if_that_is_asked_for() -> None:
+    def post(url: str, body: object) -> Any:
+        with urlopen(Request(url, json.dumps(body).encode()), timeout=SECONDS) as response:  # noqa: S310 -- loopback
+            return json.load(response)
+
+    with started("emulator", "--serverless") as process:
+        url = first_line(process)
+        session_id = post(f"{url}/v1/loops/sessions", {})["session"]["id"]
+        sampler = post(f"{url}/v1/loops/samplers", {"session_id": session_id, "base_model": "m"})["sampler"]
+    assert (sampler["model_id"], sampler["deployment_id"]) == (None, None)
+
+
 def test_a_rate_limit_comes_from_the_command_line() -> None:
     def status(url: str) -> int:
         try:
