@@ -125,8 +125,6 @@ class Transport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
         self._date: tuple[str, float] | None = None
-        self.on_open: Callable[[], None] | None = None
-        """Called in the event loop, when a session was opened that has to be closed in it."""
 
     def service_time(self, monotonic: float) -> datetime | None:
         """Return the time by the service's clock at *monotonic* (of `time.monotonic()`); None while it is unknown.
@@ -334,8 +332,6 @@ class Transport:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = self._new_session(force_close=False)
-            if self.on_open is not None:
-                self.on_open()
         elif self._session.closed:
             raise RuntimeError("the aiohttp session that LoopsClient was given is closed")
         elif not self._owns_session and (connector := self._session.connector) is not None:

@@ -110,7 +110,7 @@ def test_a_sampler_is_read_whatever_is_in_fields_that_nothing_depends_on(place: 
     assert (read.id, read.status, read.base_model) == ("smp1", DeploymentStatus.ACTIVE, "m")
     # What was read can be printed, logged, and written again.
     assert str(to_dict(read)).encode()
-    codec.check_released(written.replace(b'{"sampler"', b'{"id": "smp1", "sampler"'), "POST /x", "smp1")
+    codec.check_deactivated(written.replace(b'{"sampler"', b'{"id": "smp1", "sampler"'), "POST /x", "smp1")
 
 
 @pytest.mark.parametrize("value", ODD_VALUES.values(), ids=ODD_VALUES)
@@ -186,10 +186,10 @@ def test_what_cannot_be_asked_for_is_no_id(sampler_id: object) -> None:
 @pytest.mark.parametrize(
     ("written", "error"),
     [
-        (b"", None),
-        (b" \n", None),
-        (b"{}", None),
-        (b'{"id": null}', None),
+        (b"", "not JSON"),
+        (b" \n", "not JSON"),
+        (b"{}", "got None"),
+        (b'{"id": null}', "got None"),
         (b'{"id": "smp1", "user": NaN}', None),
         (b'\xef\xbb\xbf{"id": "smp1"}', None),
         (b'{"id": "smp2"}', "got 'smp2'"),
@@ -201,10 +201,10 @@ def test_what_cannot_be_asked_for_is_no_id(sampler_id: object) -> None:
 )
 def test_the_response_to_a_deactivation_is_about_that_sampler(written: bytes, error: str | None) -> None:
     if error is None:
-        codec.check_released(written, "POST /x", "smp1")
+        codec.check_deactivated(written, "POST /x", "smp1")
     else:
         with pytest.raises(DecodeError, match=error):
-            codec.check_released(written, "POST /x", "smp1")
+            codec.check_deactivated(written, "POST /x", "smp1")
 
 
 def test_an_unknown_status_stays_its_name() -> None:
@@ -378,7 +378,7 @@ def test_any_document_is_a_model_or_a_decode_error(document: object) -> None:
         codec.decode_session,
         codec.decode_supported_models,
         codec.decode_checkpoints,
-        lambda written, request: codec.check_released(written, request, "smp1"),
+        lambda written, request: codec.check_deactivated(written, request, "smp1"),
     ):
         with suppress(DecodeError):
             decode(written, "GET /x")
