@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from .. import _validate
@@ -24,7 +24,7 @@ REPEATABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which a request that is safe to repeat is repeated."""
 
 
-@frozen
+@frozen(repr=False)
 class RetryPolicy:
     """How often and how soon a failed request is repeated: exponential backoff with full jitter.
 
@@ -44,6 +44,12 @@ class RetryPolicy:
     """Seconds since the first failure after which nothing is repeated any more."""
     retry_after_maximum: float = field(default=60.0)
     """Seconds: a longer `Retry-After` is cut to this."""
+
+    def __repr__(self) -> str:
+        # Short, since the policy is a default argument, which `help()` shows.
+        default = {each.name: each.default for each in fields(RetryPolicy)}
+        changed = (f"{name}={getattr(self, name)!r}" for name in default if getattr(self, name) != default[name])
+        return f"RetryPolicy({', '.join(changed)})"
 
     def __attrs_post_init__(self) -> None:
         if _validate.optional_positive_int("attempts", self.attempts) is None:

@@ -20,6 +20,7 @@ from yarl import URL
 from ..errors import APIError, LoopsError, TransportError
 from .error_bodies import api_error, http_date
 from .limiter import Priority, RequestLimiter
+from .proxies import Proxies, ProxyConnector, TunnelError
 from .requests import Request
 from .retry import REPEATABLE_STATUSES, RetryPolicy, may_be_repeated, with_retries
 
@@ -41,10 +42,11 @@ SHORT_KEY: Final = 16
 class ApiKey:
     """The key, where neither `vars()`, `repr()` nor pickling finds it."""
 
-    __slots__ = ("_reveal",)
+    __slots__ = ("_reveal", "_reveal_others")
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, others: frozenset[str] = frozenset()) -> None:
         self._reveal: Callable[[], str] = lambda: key
+        self._reveal_others: Callable[[], frozenset[str]] = lambda: others
 
     def __repr__(self) -> str:
         return "ApiKey(***)"
@@ -57,8 +59,10 @@ class ApiKey:
         return f"{scheme} {self._reveal()}"
 
     def scrub(self, text: str) -> str:
-        """Take the key out of *text*: some services repeat in their errors what they were sent."""
+        """Remove the key and the *others* from *text*: some services repeat in their errors what they received."""
         key = self._reveal()
+        for other in self._reveal_others():
+            text = text.replace(other, "***")
         if len(key) >= SHORT_KEY:
             return text.replace(key, "***")
         return re.sub(rf"(?<![A-Za-z0-9]){re.escape(key)}(?![A-Za-z0-9])", "***", text)
@@ -86,8 +90,10 @@ class Transport:
         max_connections: int,
         retry: RetryPolicy,
         user_agent: str,
+        proxies: Proxies,
     ) -> None:
         self._key = key
+        self._proxies = proxies
         self.base_url = base_url
         self.retry = retry
         self.limiter = RequestLimiter(max_connections)
@@ -182,15 +188,16 @@ class Transport:
     async def exchange(self, request: Request, timeout: aiohttp.ClientTimeout, *, url: str | None = None) -> Response:
         """Send a request and read its answer. Raises as `read` does, but hands on a 2xx that was cut short."""
         session = self._open_session()
+        target = URL(url or self.base_url + request.target, encoded=True)
         failure: LoopsError
         try:
             # What is sent and received is kept out of this frame's locals, since some tools print those with a
             # traceback: the headers hold the key, and some services repeat it in theirs.
             async with session.request(
                 request.method,
-                URL(url or self.base_url + request.target, encoded=True),
+                target,
                 data=request.body,
-                headers=self._headers(request, "Bearer" if url is None else "Api-Key"),
+                **self._proxies.route(target, self._headers(request, "Bearer" if url is None else "Api-Key")),
                 timeout=timeout,
                 allow_redirects=False,
                 raise_for_status=False,
@@ -241,7 +248,7 @@ class Transport:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # The governor sets the limit; a last look goes beyond it, and must not queue up here.
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=ProxyConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
             if self.on_open is not None:
@@ -277,6 +284,7 @@ NEVER_SENT: Final[tuple[type[BaseException], ...]] = (
     aiohttp.ClientConnectorError,  # refused, unreachable, unknown host, TLS: all before the first byte
     aiohttp.ConnectionTimeoutError,
     aiohttp.ClientHttpProxyError,  # the proxy did not open the tunnel
+    TunnelError,
     aiohttp.ServerFingerprintMismatch,
     aiohttp.InvalidURL,
     aiohttp.NonHttpUrlClientError,
@@ -290,6 +298,8 @@ def transport_error(request: Request, exc: BaseException, scrub: Callable[[str],
     if isinstance(exc, aiohttp.ClientResponseError):
         # Its repr holds the request's headers, and with them the key: it is named, but never chained.
         words = f"{type(exc).__name__}: {scrub(exc.message)}"
+        if isinstance(exc, aiohttp.ClientHttpProxyError):
+            words = f"the proxy opened no tunnel: {exc.status} {scrub(exc.message)}"
         return TransportError(words, request.method, request.path, sent)
     if isinstance(exc, TimeoutError):
         words = "no answer in time" if sent else "no connection in time"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from attrs import frozen
 from loops_async.emulator import Emulator, Stage
 
 from ..support import KEY
-from .command_process import INTERRUPTIBLE, ROOT, SECONDS, UNSET
+from .command_process import INTERRUPTIBLE, ROOT, SECONDS, clean_environment
 
 GOOD, SLOW, BAD = "Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B", "Qwen/Qwen3-4B-Instruct-2507"
 """Base models by what becomes of their samplers."""
@@ -61,8 +60,7 @@ async def starting(
     stderr: int = asyncio.subprocess.PIPE,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start the command as a process that knows the emulator and its key, and runs other code *before*."""
-    environment = {name: value for name, value in os.environ.items() if name not in UNSET}
-    environment |= {"TERM": "xterm-256color", "XDG_CACHE_HOME": "/dev/null/none"}
+    environment = {**clean_environment(), "TERM": "xterm-256color", "XDG_CACHE_HOME": "/dev/null/none"}
     if emulator is not None:
         environment["LOOPS_BASE_URL"] = emulator if isinstance(emulator, str) else emulator.url
     if key is not None:
