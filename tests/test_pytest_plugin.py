@@ -237,6 +237,32 @@ def test_in_workers_beside_each_other(project: pytest.Pytester) -> None:
     passed(project, 22, "-n", "2", "--dist", "loadfile", "--asyncio-mode=auto")
 
 
+def test_no_proxy_of_the_environment_comes_between(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Port 9 discards what comes, where anything listens on it at all.
+    for name in ("ALL_PROXY", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "intranet.example")
+    project.makepyfile(
+        """
+        import asyncio
+        import os
+        from training import train, use
+
+        def test_a_client_of_the_code(loops_emulator):
+            asyncio.run(train())
+            assert os.environ["NO_PROXY"].startswith("intranet.example,")
+
+        def test_the_client_of_the_fixture(loops_client):
+            asyncio.run(use(loops_client))
+
+        def test_the_environment_is_as_it_was():
+            assert os.environ["NO_PROXY"] == "intranet.example"
+            assert "no_proxy" not in os.environ
+        """
+    )
+    passed(project, 3)
+
+
 def test_a_client_that_nobody_closes_is_not_silenced(project: pytest.Pytester) -> None:
     """The fixture closes its own client only: those of the code under test are that code's matter."""
     project.makepyfile(

@@ -71,7 +71,7 @@ async def _demo(count: int, speed: float) -> int:
     models = tuple(islice(cycle(LIFECYCLES), count))
     async with (
         Emulator(api_key=API_KEY, speed=speed, lifecycles=LIFECYCLES) as emulator,
-        LoopsClient(API_KEY, base_url=emulator.url) as client,
+        LoopsClient(API_KEY, base_url=emulator.url, trust_env=False) as client,
     ):
         click.echo(f"Launching {_samplers(count)} on an emulated control plane at {emulator.url}")
         try:
