@@ -40,7 +40,9 @@ def clean_environment() -> dict[str, str]:
 
 
 @contextmanager
-def started(*arguments: str, code: str | None = None, terminal: int | None = None) -> Iterator[subprocess.Popen[str]]:
+def started(
+    *arguments: str, code: str | None = None, terminal: int | None = None, encoding: str = "utf-8"
+) -> Iterator[subprocess.Popen[str]]:
     """Start the command, or *code* in its place; pipe its output unless it gets *terminal*, a file descriptor."""
     what = ["-m", "loops_async.cli"] if code is None else ["-c", code]
     environment = {**clean_environment(), "TERM": "xterm-256color"}
@@ -52,6 +54,7 @@ def started(*arguments: str, code: str | None = None, terminal: int | None = Non
         stdout=subprocess.PIPE if terminal is None else terminal,
         stderr=subprocess.PIPE if terminal is None else terminal,
         text=True,
+        encoding=encoding,
     )
     with process:
         try:
@@ -60,9 +63,9 @@ def started(*arguments: str, code: str | None = None, terminal: int | None = Non
             process.kill()
 
 
-def finished(*arguments: str, code: str | None = None) -> tuple[int, str, str]:
+def finished(*arguments: str, code: str | None = None, encoding: str = "utf-8") -> tuple[int, str, str]:
     """Run the command to its end and return its exit code, stdout and stderr."""
-    with started(*arguments, code=code) as process:
+    with started(*arguments, code=code, encoding=encoding) as process:
         output, errors = process.communicate(timeout=SECONDS)
         return process.returncode, output, errors
 
