@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 import click
 
 from loops_async import DeploymentStatus, LoopsClient
@@ -15,6 +17,17 @@ from ._statuses import GONE
 from ._words import counted, write_out
 
 
+def _statuses(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> frozenset[str]:
+    """Check the names, in whatever case they are; click's own Choice would write them in lower case."""
+    known = [status.value for status in DeploymentStatus]
+    for value in values:
+        if value.upper() not in known:
+            near = difflib.get_close_matches(value.upper(), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
+            raise click.BadParameter(f"{value!r} is not a status; {hint}", param=param)
+    return frozenset(value.upper() for value in values)
+
+
 @click.command(
     "list",
     epilog=f"{HELP} JSON: samplers, newest first, each with the fields of the API.",
@@ -23,7 +36,7 @@ from ._words import counted, write_out
 @click.option(
     "--status",
     "statuses",
-    type=click.Choice([status.value for status in DeploymentStatus], case_sensitive=False),
+    callback=_statuses,
     multiple=True,
     metavar="STATUS",
     help="Only samplers with this status; may be repeated.",
@@ -32,7 +45,7 @@ from ._words import counted, write_out
 @click.option("--scope", type=click.Choice(["org"]), help="Samplers of the whole organisation, not only your own.")
 @format_option
 @common_options
-def list_(common: Common, statuses: tuple[str, ...], everything: bool, scope: str | None, form: str) -> int:
+def list_(common: Common, statuses: frozenset[str], everything: bool, scope: str | None, form: str) -> int:
     """List samplers, newest first: those that are billed or coming up, unless --all or --status asks for others."""
 
     async def command(client: LoopsClient, _: Interrupts) -> int:
