@@ -46,7 +46,7 @@ class Account:
             return code_of_all(self.failed.values())
         return FAILED if self.unknown or self.missing else DONE
 
-    def tell(self, common: Common) -> None:
+    def report(self, common: Common) -> None:
         """Write it as JSON to stdout if the user wants that, and as text to stderr."""
         if common.as_json:
             common.write(
@@ -108,18 +108,18 @@ async def _of_journal(common: Common, journal: Path, client: LoopsClient, _: Int
             account.deactivated = list(left.released)
         else:
             account.deactivated, account.unknown, account.missing = list(done.released), done.unknown, done.missing
-    account.tell(common)
+    account.report(common)
     return account.code()
 
 
 async def _all_mine(common: Common, yes: bool, client: LoopsClient, _: Interrupts) -> int:
-    alive = [sampler for sampler in await client.samplers.list() if is_alive(sampler)]
-    if alive and not yes:
-        await _ask(alive)
-    return await _deactivate_all(common, client, [sampler.id for sampler in alive])
+    found = [sampler for sampler in await client.samplers.list() if is_alive(sampler)]
+    if found and not yes:
+        await _ask(found)
+    return await _deactivate_all(common, client, [sampler.id for sampler in found])
 
 
-async def _ask(alive: Sequence[Sampler]) -> None:
+async def _ask(found: Sequence[Sampler]) -> None:
     """Return if the user says yes.
 
     Raises:
@@ -128,10 +128,10 @@ async def _ask(alive: Sequence[Sampler]) -> None:
     """
     if not sys.stdin.isatty():
         raise click.UsageError(
-            f"{counted(len(alive))} would be deactivated, and stdin is no terminal to ask at: give --yes"
+            f"{counted(len(found))} would be deactivated, and stdin is no terminal to ask at: give --yes"
         )
-    say("\n".join(table_lines(alive)))
-    click.echo(f"Deactivate {counted(len(alive))}? [y/N] ", file=sys.stderr, nl=False)
+    say("\n".join(table_lines(found)))
+    click.echo(f"Deactivate {counted(len(found))}? [y/N] ", file=sys.stderr, nl=False)
     if (await _line_of_stdin()).strip().lower() not in {"y", "yes"}:
         say("Nothing was deactivated.")
         raise click.Abort
@@ -157,10 +157,10 @@ async def _deactivate_all(common: Common, client: LoopsClient, sampler_ids: Sequ
         for task in tasks.values():
             task.cancel()
         await asyncio.wait(tasks.values())
-        _account(tasks).tell(common)
+        _account(tasks).report(common)
         raise
     account = _account(tasks)
-    account.tell(common)
+    account.report(common)
     return account.code()
 
 
