@@ -21,6 +21,7 @@ UNSET = frozenset(
         "NO_COLOR",
         "PYTHONIOENCODING",
         "PYTHONPATH",
+        "PYTHONUNBUFFERED",
     }
 )
 """Variables that would change what a command does."""

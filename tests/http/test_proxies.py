@@ -188,6 +188,13 @@ def test_a_proxy_that_cannot_be_used_is_refused_by_the_constructor(
     LoopsClient(KEY, trust_env=False)
 
 
+def test_a_proxy_that_only_wakes_and_probes_would_take_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://proxy.example:1080")
+    monkeypatch.setenv("NO_PROXY", "gateway.example")
+    with pytest.raises(ValueError, match="socks5"):
+        LoopsClient(KEY, base_url="https://gateway.example")
+
+
 @pytest.mark.parametrize(
     "environment",
     [
