@@ -49,39 +49,55 @@ async def plane_with_letters() -> AsyncIterator[tuple[Emulator, Sampler]]:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_names_that_a_pipe_cannot_encode_are_escaped(encoding: str, tmp_path: Path) -> None:
-    name, journal = ESCAPED[encoding], str(tmp_path / "é.jsonl")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list",),
+        ("models",),
+        ("get", "{id}", "--format", "csv"),
+        ("wait", "{id}", "--format", "env", *QUICK),
+        ("watch", "{id}", *QUICK),
+        ("launch", NAME, *QUICK),
+    ],
+    ids=" ".join,
+)
+async def test_a_name_that_a_pipe_cannot_encode_is_escaped(encoding: str, arguments: tuple[str, ...]) -> None:
     async with plane_with_letters() as (emulator, sampler):
-        listed, models, got, waited, as_json = await asyncio.gather(
-            run(emulator, "list", encoding=encoding),
-            run(emulator, "models", encoding=encoding),
-            run(emulator, "get", sampler.id, "--format", "csv", encoding=encoding),
-            run(emulator, "wait", sampler.id, "--format", "env", *QUICK, encoding=encoding),
-            run(emulator, "get", sampler.id, "--json", encoding=encoding),
+        ended = await run(emulator, *(each.format(id=sampler.id) for each in arguments), encoding=encoding)
+        assert len(emulator.billed) == (2 if arguments[0] == "launch" else 1)
+    assert ended.code == 0
+    assert ESCAPED[encoding] in ended.output
+    if arguments[0] == "launch":
+        assert ESCAPED[encoding] in ended.errors
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_json_is_the_same_in_every_encoding(encoding: str) -> None:
+    async with plane_with_letters() as (emulator, sampler):
+        got = await run(emulator, "get", sampler.id, "--json", encoding=encoding)
+        launched = await run(emulator, "launch", NAME, "--json", *QUICK, encoding=encoding)
+    assert (got.code, got.json["sampler"]["base_model"]) == (0, NAME)
+    assert (launched.code, launched.json["samplers"][0]["base_model"]) == (0, NAME)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_errors_and_file_names_are_escaped_too(encoding: str, tmp_path: Path) -> None:
+    journal = tmp_path / "é.jsonl"
+    letter = "é" if encoding == "cp1252" else r"\xe9"
+    async with plane_with_letters() as (emulator, _):
+        async with (
+            LoopsClient(KEY, base_url=emulator.url) as client,
+            launch(client, [NAME], policy=QUICK_POLL, teardown="never", journal=journal) as fleet,
+        ):
+            await fleet.active()
+        refused, orphans, drawn = await asyncio.gather(
+            run(emulator, "launch", "模é", *QUICK, encoding=encoding),
+            run(emulator, "orphans", str(journal), encoding=encoding),
+            run(emulator, "timeline", str(journal), encoding=encoding),
         )
-        watched, table, document, refused = await asyncio.gather(
-            run(emulator, "watch", sampler.id, *QUICK, encoding=encoding),
-            run(emulator, "launch", NAME, "--journal", journal, *QUICK, encoding=encoding),
-            run(emulator, "launch", NAME, "--json", *QUICK, encoding=encoding),
-            run(emulator, "launch", "模", *QUICK, encoding=encoding),
-        )
-        assert len(emulator.billed) == 3
-        orphans, deactivated, drawn = await asyncio.gather(
-            run(emulator, "orphans", journal, encoding=encoding),
-            run(emulator, "deactivate", sampler.id, "é", encoding=encoding),
-            run(emulator, "timeline", journal, encoding=encoding),
-        )
-    for each in (listed, models, got, waited, watched, table):
-        assert each.code == 0
-        assert name in each.output
-    assert (as_json.code, as_json.json["sampler"]["base_model"]) == (0, NAME)
-    assert (document.code, document.json["samplers"][0]["base_model"]) == (0, NAME)
-    assert name in table.errors
-    assert refused.code == 2
-    assert r"\u6a21" in refused.errors
-    assert (orphans.code, deactivated.code) == (0, 4)
-    # A file name is escaped as a name is.
-    assert ("é" if encoding == "cp1252" else r"\xe9") in orphans.errors + deactivated.errors
+    assert (refused.code, orphans.code, drawn.code) == (2, 0, 0)
+    assert rf"\u6a21{letter}" in refused.errors
+    assert f"{letter}.jsonl" in orphans.errors
     # An SVG file has escapes of its own.
     assert drawn.output.isascii()
     assert NAME in "".join(ET.fromstring(drawn.output).itertext())  # noqa: S314 -- our own
