@@ -65,14 +65,21 @@ def loops_emulator(
     """Run an emulator, 200 times faster than it would be, that lets in the key in `BASETEN_API_KEY` only.
 
     It runs in a thread of its own, so that `asyncio.run()` in the code under test reaches it as well. Its methods may
-    be called from any thread. `LOOPS_BASE_URL` and `BASETEN_API_KEY` are set for the test.
+    be called from any thread. `LOOPS_BASE_URL` and `BASETEN_API_KEY` are set for the test, and `NO_PROXY` names the
+    emulator's host in addition, since a proxy cannot reach it.
     """
+    import os
+    from urllib.parse import urlsplit
+
     from .emulator._background import BackgroundEmulator
 
     options = {"speed": SPEED, "api_key": API_KEY, **loops_emulator_options}
     with BackgroundEmulator(**options) as emulator:
         monkeypatch.setenv("LOOPS_BASE_URL", emulator.url)
         monkeypatch.setenv("BASETEN_API_KEY", options["api_key"] or "any-key")
+        exceptions = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, f"{exceptions},{urlsplit(emulator.url).hostname}".lstrip(","))
         yield emulator
         # By now, the fixtures that use the emulator are done, so that one of them may have deactivated the samplers.
         billed = [sampler for sampler in emulator.samplers if sampler.billed] if loops_fail_billed else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,8 +19,11 @@ from .support import KEY, QUICK_RETRY, ClientMaker
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("BASETEN_API_KEY", raising=False)
-    monkeypatch.delenv("LOOPS_BASE_URL", raising=False)
+    for name in ("BASETEN_API_KEY", "LOOPS_ALLOW_HTTP", "LOOPS_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    # A proxy of the machine that runs the tests cannot reach the servers that they start.
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
 
 
 class Tasks:

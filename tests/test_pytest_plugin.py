@@ -280,6 +280,32 @@ def test_code_that_forgets_the_header_of_its_checkpoint_fails(project: pytest.Py
     result.stdout.fnmatch_lines(["FAILED test_checkpoint.py::test_that_forgets_the_header*"])
 
 
+def test_no_proxy_of_the_environment_comes_between(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Port 9 discards what comes, where anything listens on it at all.
+    for name in ("ALL_PROXY", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "intranet.example")
+    project.makepyfile(
+        """
+        import asyncio
+        import os
+        from training import train, use
+
+        def test_a_client_of_the_code(loops_emulator):
+            asyncio.run(train())
+            assert os.environ["NO_PROXY"].startswith("intranet.example,")
+
+        def test_the_client_of_the_fixture(loops_client):
+            asyncio.run(use(loops_client))
+
+        def test_the_environment_is_as_it_was():
+            assert os.environ["NO_PROXY"] == "intranet.example"
+            assert "no_proxy" not in os.environ
+        """
+    )
+    passed(project, 3)
+
+
 def test_a_client_that_nobody_closes_is_not_silenced(project: pytest.Pytester) -> None:
     """Clients are the matter of the code under test."""
     project.makepyfile(

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from .. import _validate
@@ -22,7 +22,7 @@ from .failures import names_pause
 T = TypeVar("T")
 
 
-@frozen
+@frozen(repr=False)
 class RetryPolicy:
     """How often and how soon a failed request is sent again: exponential backoff with full jitter.
 
@@ -45,6 +45,12 @@ class RetryPolicy:
     """Seconds since the first failure after which nothing is sent again."""
     retry_after_maximum: float = field(default=60.0)
     """Seconds: a longer pause that the service names is cut to this."""
+
+    def __repr__(self) -> str:
+        # Short, since the policy is a default argument, which `help()` shows.
+        default = {each.name: each.default for each in fields(RetryPolicy)}
+        changed = (f"{name}={getattr(self, name)!r}" for name in default if getattr(self, name) != default[name])
+        return f"RetryPolicy({', '.join(changed)})"
 
     def __attrs_post_init__(self) -> None:
         if _validate.optional_positive_int("attempts", self.attempts) is None:

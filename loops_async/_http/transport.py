@@ -27,6 +27,7 @@ from ..errors import APIError, DecodeError, LoopsError, TransportError
 from .error_bodies import http_date, read_error
 from .failures import READ, Action, action_for, names_pause
 from .limiter import Priority, RequestLimiter, Slot
+from .proxies import Proxies, ProxyConnector, TunnelError
 from .requests import Request
 from .retry import RetryPolicy, with_retries
 
@@ -59,10 +60,11 @@ SHORT_KEY: Final = 16
 class ApiKey:
     """The key, where neither `vars()`, `repr()` nor pickling finds it."""
 
-    __slots__ = ("_reveal",)
+    __slots__ = ("_reveal", "_reveal_others")
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, others: frozenset[str] = frozenset()) -> None:
         self._reveal: Callable[[], str] = lambda: key
+        self._reveal_others: Callable[[], frozenset[str]] = lambda: others
 
     def __repr__(self) -> str:
         return "ApiKey(***)"
@@ -75,8 +77,10 @@ class ApiKey:
         return f"{scheme} {self._reveal()}"
 
     def scrub(self, text: str) -> str:
-        """Take the key out of *text*: some services repeat in their errors what they were sent."""
+        """Remove the key and the *others* from *text*: some services repeat in their errors what they received."""
         key = self._reveal()
+        for other in self._reveal_others():
+            text = text.replace(other, "***")
         if len(key) >= SHORT_KEY:
             return text.replace(key, "***")
         return re.sub(rf"(?<![A-Za-z0-9]){re.escape(key)}(?![A-Za-z0-9])", "***", text)
@@ -109,8 +113,10 @@ class Transport:
         rate_limit: float | None,
         retry: RetryPolicy,
         user_agent: str,
+        proxies: Proxies,
     ) -> None:
         self._key = key
+        self._proxies = proxies
         self.base_url = base_url
         self.retry = retry
         self.limiter = RequestLimiter(max_connections, rate_limit)
@@ -250,6 +256,7 @@ class Transport:
     ) -> Response:
         """Send a request and read its response. Raises as `send` does, but returns a 2xx that was cut short."""
         session = self._open_create_session() if create else self._open_session()
+        target = URL(url or self.base_url + request.target, encoded=True)
         limit = _Limit(self._create_seconds) if create else None
         failure: LoopsError
         try:
@@ -258,9 +265,9 @@ class Transport:
             async with _within(limit):
                 response = await session.request(
                     request.method,
-                    URL(url or self.base_url + request.target, encoded=True),
+                    target,
                     data=request.body,
-                    headers=self._headers(request, "Bearer" if url is None else "Api-Key"),
+                    **self._proxies.route(target, self._headers(request, "Bearer" if url is None else "Api-Key")),
                     timeout=timeout,
                     allow_redirects=False,
                     raise_for_status=False,
@@ -350,7 +357,7 @@ class Transport:
 
     def _new_session(self, *, force_close: bool) -> aiohttp.ClientSession:
         # The limiter bounds the requests; a final poll goes beyond its limit, and must not queue up here.
-        connector = aiohttp.TCPConnector(limit=0, force_close=force_close)
+        connector = ProxyConnector(limit=0, force_close=force_close)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
     def begin_close(self) -> None:
@@ -403,6 +410,7 @@ NEVER_SENT: Final[tuple[type[BaseException], ...]] = (
     aiohttp.ClientConnectorError,  # refused, unreachable, unknown host, TLS: all before the first byte
     aiohttp.ConnectionTimeoutError,
     aiohttp.ClientHttpProxyError,  # the proxy did not open the tunnel
+    TunnelError,
     aiohttp.ServerFingerprintMismatch,
     aiohttp.InvalidURL,
     aiohttp.NonHttpUrlClientError,
@@ -416,6 +424,8 @@ def transport_error(request: Request, exc: BaseException, scrub: Callable[[str],
     if isinstance(exc, aiohttp.ClientResponseError):
         # Its repr holds the request's headers, and with them the key: it is named, but never chained.
         words = f"{type(exc).__name__}: {scrub(exc.message)}"
+        if isinstance(exc, aiohttp.ClientHttpProxyError):
+            words = f"the proxy opened no tunnel: {exc.status} {scrub(exc.message)}"
         return TransportError(words, request.method, request.path, sent)
     if isinstance(exc, TimeoutError):
         words = "no answer in time" if sent else "no connection in time"
