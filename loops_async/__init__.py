@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ._http.retry import RetryPolicy
     from ._launch.fleet import Fleet
     from ._launch.launch import launch
-    from ._launch.member import Member
+    from ._launch.member import Member, MemberState
     from ._wait.policy import PollPolicy
     from ._wait.waiter import wait_until_active, wait_until_down, watch
     from .errors import (
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Session,
         StatusChange,
         SupportedModel,
+        to_dict,
     )
 
     __version__: str
@@ -68,6 +69,7 @@ __all__ = [
     "LoopsClient",
     "LoopsError",
     "Member",
+    "MemberState",
     "NotFoundError",
     "PermissionDeniedError",
     "PollPolicy",
@@ -84,6 +86,7 @@ __all__ = [
     "TransportError",
     "WaitTimeout",
     "launch",
+    "to_dict",
     "wait_until_active",
     "wait_until_down",
     "watch",
@@ -93,7 +96,10 @@ _NAMES = {
     "_client": ("LoopsClient",),
     "_launch.fleet": ("Fleet",),
     "_launch.launch": ("launch",),
-    "_launch.member": ("Member",),
+    "_launch.member": (
+        "Member",
+        "MemberState",
+    ),
     "_wait.policy": ("PollPolicy",),
     "_http.retry": ("RetryPolicy",),
     "_wait.waiter": (
@@ -131,6 +137,7 @@ _NAMES = {
         "Session",
         "StatusChange",
         "SupportedModel",
+        "to_dict",
     ),
 }
 """Public names by the module that has them. They are imported when they are first used: the command line and the pytest

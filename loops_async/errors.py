@@ -308,7 +308,8 @@ class WaitTimeout(LoopsError, TimeoutError):
         history: Every status that the wait saw, oldest first.
         sampler_id: Id of the sampler; None for a member of a launch that no sampler was created for in time.
         timeout: Seconds that the wait was given; None if that is not known.
-        last_error: The failure of the last poll; None if it succeeded.
+        last_error: The failure of the last poll; None if it succeeded. For a member that no sampler was created for in
+            time, what the last attempt came to; for one that was to be replaced, the `SamplerFailed`.
     """
 
     def __new__(cls, *_: object) -> Self:
@@ -332,7 +333,9 @@ class WaitTimeout(LoopsError, TimeoutError):
 
     def _sentence(self) -> str:
         after = f" after {self.timeout:g} s" if self.timeout is not None else ""
-        trouble = f" (last poll: {_quoted(self.last_error)})" if self.last_error is not None else ""
+        trouble = f" (last error: {_quoted(self.last_error)})" if self.last_error is not None else ""
+        if isinstance(self.last_error, SamplerFailed):
+            return f"no replacement was created{after}: {_quoted(self.last_error)}"
         if self.sampler_id is None:
             return f"no sampler was created{after}{trouble}"
         course = _course(self.history, self.sampler)

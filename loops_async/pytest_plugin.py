@@ -1,11 +1,11 @@
-"""Fixtures for those who test code that uses Loops; pytest finds them by itself.
+"""A fixture for those who test code that uses Loops; pytest finds it by itself.
 
-`loops_emulator` is a running `Emulator`, and while a test has it, `LOOPS_BASE_URL` and `BASETEN_API_KEY` lead to it.
-`loops_client` is a `LoopsClient` on it. Both are plain fixtures, so that they work in tests of any kind: without an
-event loop, under pytest-asyncio in either mode, under anyio, and in the workers of pytest-xdist.
+`loops_emulator` is a running `Emulator`, and while a test has it, `LOOPS_BASE_URL` and `BASETEN_API_KEY` lead to it, so
+that `LoopsClient()` needs no arguments. It is a plain fixture, which works in tests of any kind: without an event loop,
+under pytest-asyncio in either mode, under anyio, and in the workers of pytest-xdist.
 
-The settings are two fixtures that return those which are to be different. To change them for all tests of a file or a
-folder, define them there or in its `conftest.py`; for one test, parametrize them:
+Its settings are a fixture that returns those which are to be different. To change them for all tests of a file or a
+folder, define it there or in its `conftest.py`; for one test, parametrize it:
 
     @pytest.fixture
     def loops_emulator_options():
@@ -13,6 +13,9 @@ folder, define them there or in its `conftest.py`; for one test, parametrize the
 
     @pytest.mark.parametrize("loops_emulator_options", [{"speed": 1}])
     def test_something(loops_emulator): ...
+
+With `--loops-fail-billed`, or `loops_fail_billed = true` in the configuration of pytest, a test that leaves a sampler
+billed fails. The fixture `loops_fail_billed` returns that setting, and can be overridden in the same ways.
 """
 
 # Nothing but pytest is imported before a fixture is used: every start of pytest loads this module.
@@ -25,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ._client import LoopsClient
     from .emulator import Emulator
 
 SPEED = 200
@@ -33,6 +35,15 @@ SPEED = 200
 
 API_KEY = "key-of-the-emulator"
 """Only this key is let in, so that code which sends none, or another, is caught."""
+
+_FAIL_BILLED = "loops_fail_billed"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of the command line, and the one of the configuration."""
+    what = "fail a test that leaves a sampler of loops_emulator billed"
+    parser.getgroup("loops_async").addoption("--loops-fail-billed", action="store_true", help=what)
+    parser.addini(_FAIL_BILLED, what, type="bool", default=False)
 
 
 @pytest.fixture
@@ -42,39 +53,36 @@ def loops_emulator_options() -> Mapping[str, Any]:
 
 
 @pytest.fixture
-def loops_client_options() -> Mapping[str, Any]:
-    """Return arguments of `LoopsClient` that replace or extend those of `loops_client`; override this fixture."""
-    return {}
+def loops_fail_billed(pytestconfig: pytest.Config) -> bool:
+    """Return whether a test that leaves a sampler billed fails; by default, what the options of pytest say."""
+    return bool(pytestconfig.getoption("--loops-fail-billed") or pytestconfig.getini(_FAIL_BILLED))
 
 
 @pytest.fixture
-def loops_emulator(loops_emulator_options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+def loops_emulator(
+    loops_emulator_options: Mapping[str, Any], loops_fail_billed: bool, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Emulator]:
     """Run an emulator, 200 times faster than it would be, that lets in the key in `BASETEN_API_KEY` only.
 
     It runs in a thread of its own, so that `asyncio.run()` in the code under test reaches it as well. Its methods may
-    be called from any thread. `LOOPS_BASE_URL` and `BASETEN_API_KEY` are set for the test.
+    be called from any thread. `LOOPS_BASE_URL` and `BASETEN_API_KEY` are set for the test, and `NO_PROXY` names the
+    emulator's host in addition, since a proxy cannot reach it.
     """
+    import os
+    from urllib.parse import urlsplit
+
     from .emulator._background import BackgroundEmulator
 
     options = {"speed": SPEED, "api_key": API_KEY, **loops_emulator_options}
     with BackgroundEmulator(**options) as emulator:
         monkeypatch.setenv("LOOPS_BASE_URL", emulator.url)
         monkeypatch.setenv("BASETEN_API_KEY", options["api_key"] or "any-key")
+        exceptions = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, f"{exceptions},{urlsplit(emulator.url).hostname}".lstrip(","))
         yield emulator
-
-
-@pytest.fixture
-def loops_client(loops_emulator: Emulator, loops_client_options: Mapping[str, Any]) -> Iterator[LoopsClient]:
-    """Make a client of `loops_emulator` that repeats quickly what failed, and close it after the test.
-
-    It belongs to the event loop in which the test first uses it, and is closed with that loop, if that ends earlier.
-    """
-    from ._client import LoopsClient
-    from ._http.retry import RetryPolicy
-    from ._loop_end import LoopEnd
-
-    options = {"retry": RetryPolicy(initial=0.01, maximum=0.05), "request_timeout": 10.0, **loops_client_options}
-    client = LoopsClient(**options)
-    end = LoopEnd(client)
-    yield client
-    end.close()
+        # By now, the fixtures that use the emulator are done, so that one of them may have deactivated the samplers.
+        billed = [sampler for sampler in emulator.samplers if sampler.billed] if loops_fail_billed else []
+    if billed:
+        names = ", ".join(f"{each.id} ({each.base_model}, {each.status})" for each in billed)
+        pytest.fail(f"The test left {len(billed)} of {len(emulator.samplers)} samplers billed: {names}", pytrace=False)

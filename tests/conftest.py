@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,8 +19,11 @@ from .support import KEY, QUICK_RETRY, ClientMaker
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("BASETEN_API_KEY", raising=False)
-    monkeypatch.delenv("LOOPS_BASE_URL", raising=False)
+    for name in ("BASETEN_API_KEY", "LOOPS_ALLOW_HTTP", "LOOPS_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    # A proxy of the machine that runs the tests cannot reach the servers that they start.
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
 
 
 class Tasks:
@@ -65,7 +69,7 @@ async def make_client(emulator: Emulator) -> AsyncIterator[ClientMaker]:
     clients: list[LoopsClient] = []
 
     def make(**settings: Any) -> LoopsClient:
-        settings = {"base_url": emulator.url, "retry": QUICK_RETRY, **settings}
+        settings = {"base_url": emulator.url, "retry": QUICK_RETRY, "rate_limit": None, **settings}
         client = LoopsClient(settings.pop("api_key", KEY), **settings)
         clients.append(client)
         return client

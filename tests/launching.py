@@ -34,7 +34,7 @@ async def set_up() -> AsyncIterator[Setting]:
     """Set the stage for a launch."""
     async with (
         Emulator(api_key=KEY, lifecycles=LIFECYCLES) as emulator,
-        LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY) as client,
+        LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY, rate_limit=None) as client,
     ):
         yield emulator, client, partial(launch, client, policy=QUICK_POLL)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
+import traceback
 from typing import Any
 
 import aiohttp
@@ -14,6 +17,7 @@ from loops_async import (
     DeploymentStatus,
     LoopsClient,
     NotFoundError,
+    RetryPolicy,
     TransportError,
     wait_until_active,
 )
@@ -33,6 +37,23 @@ from .support import KEY, ClientMaker
         ({"api_key": "two words-secret"}, ValueError, "blanks"),
         ({"api_key": "Bearer key-secret"}, ValueError, "alone"),
         ({"api_key": b"key-secret"}, TypeError, "str"),
+        ({"api_key": '"key-secret"'}, ValueError, "quotes.*docker"),
+        ({"api_key": "'key-secret'"}, ValueError, "quotes"),
+        ({"api_key": '"key-secret'}, ValueError, "quotes"),
+        ({"api_key": "key-secret'"}, ValueError, "quotes"),
+        ({"api_key": ' "key-secret"\n'}, ValueError, "quotes"),
+        ({"api_key": '"two words-secret"'}, ValueError, "quotes"),
+        ({"api_key": "\u201ckey-secret\u201d"}, ValueError, "quotes"),
+        ({"api_key": "`key-secret`"}, ValueError, "quotes"),
+        ({"api_key": "BASETEN_API_KEY=key-secret"}, ValueError, "name"),
+        ({"api_key": "export BASETEN_API_KEY='key-secret'"}, ValueError, "quotes|name"),
+        ({"api_key": "api_key: secret"}, ValueError, "name"),
+        ({"api_key": "KEY=secret\n"}, ValueError, "name"),
+        ({"api_key": "Authorization: Api-Key secret"}, ValueError, "alone"),
+        ({"api_key": "${BASETEN_API_KEY}-secret"}, ValueError, "placeholder"),
+        ({"api_key": "<secret>"}, ValueError, "placeholder"),
+        ({"api_key": "\ufeffkey-secret"}, ValueError, "copied whole"),
+        ({"api_key": "key-secret\r\n"}, ValueError, "strip"),
         ({"base_url": "http://api.baseten.co"}, ValueError, "https"),
         ({"base_url": 5}, TypeError, "base_url"),
         ({"base_url": ""}, ValueError, "base_url"),
@@ -47,6 +68,15 @@ from .support import KEY, ClientMaker
         ({"max_connections": 0}, ValueError, "max_connections"),
         ({"max_connections": None}, TypeError, "max_connections"),
         ({"retry": 3}, TypeError, "RetryPolicy"),
+        ({"rate_limit": 0}, ValueError, "rate_limit"),
+        ({"rate_limit": -1.0}, ValueError, "rate_limit"),
+        ({"rate_limit": float("nan")}, ValueError, "rate_limit"),
+        ({"rate_limit": float("inf")}, ValueError, "rate_limit"),
+        ({"rate_limit": True}, TypeError, "rate_limit"),
+        ({"rate_limit": "100"}, TypeError, "rate_limit"),
+        ({"trust_env": None}, TypeError, "trust_env"),
+        ({"trust_env": "no"}, TypeError, "trust_env"),
+        ({"allow_http": 1}, TypeError, "allow_http"),
     ],
 )
 def test_a_bad_setting_is_told_before_anything_happens(
@@ -54,7 +84,71 @@ def test_a_bad_setting_is_told_before_anything_happens(
 ) -> None:
     with pytest.raises(error, match=words) as caught:
         LoopsClient(**{"api_key": "key", **settings})
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_key_of_the_environment_is_checked_and_called_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BASETEN_API_KEY", '"key-secret"')
+    with pytest.raises(ValueError, match="^BASETEN_API_KEY has quotes") as caught:
+        LoopsClient()
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["key", "a.B-c_d=", "abcdefgh.0123456789abcdefghijklmnopqrstuv", "tokenish+/=="])
+def test_a_key_may_have_any_other_form(key: str) -> None:
+    LoopsClient(key)
+
+
+async def test_a_key_of_another_type_of_string_is_taken_by_its_value(make_client: ClientMaker) -> None:
+    class Odd(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "something else"
+
+        def __format__(self, spec: str) -> str:
+            return "something else"
+
+    await make_client(api_key=Odd(KEY)).samplers.list()
+
+
+@pytest.mark.parametrize("url", ["http://emulator:8080", "http://10.0.0.5:8080/", "http://host.docker.internal"])
+def test_plain_http_to_another_machine_is_permitted_on_request(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    def refused() -> None:
+        with pytest.raises(ValueError, match=r"allow_http=True or set LOOPS_ALLOW_HTTP=1"):
+            LoopsClient("key", base_url=url)
+
+    refused()
+    assert LoopsClient("key", base_url=url, allow_http=True).base_url == url.rstrip("/")
+    for value in ("0", "", "false", "no"):
+        monkeypatch.setenv("LOOPS_ALLOW_HTTP", value)
+        refused()
+    for value in ("1", "true", "YES", " 1 "):
+        monkeypatch.setenv("LOOPS_ALLOW_HTTP", value)
+        assert LoopsClient("key", base_url=url).base_url == url.rstrip("/")
+    for other in ("ftp://emulator", "http://user:pass@emulator", "emulator:8080"):
+        with pytest.raises(ValueError, match="base_url"):
+            LoopsClient("key", base_url=other, allow_http=True)
+
+
+def test_the_url_of_the_environment_counts_without_trust_in_its_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOPS_BASE_URL", "http://localhost:1234")
+    assert LoopsClient("key", trust_env=False).base_url == "http://localhost:1234"
+
+
+def test_help_shows_the_signature_and_says_what_each_argument_is() -> None:
+    signature = inspect.signature(LoopsClient)
+    assert len(str(signature)) < 500
+    document = inspect.getdoc(LoopsClient) or ""
+    described = re.findall(r"^    (\w+): .*?(?=^    \w+: |^\w)", document.partition("Args:")[2], re.M | re.S)
+    assert described == list(signature.parameters)
+    arguments = re.split(r"^    \w+: ", document.partition("Args:")[2].partition("Raises:")[0], flags=re.M)[1:]
+    assert all("Default: " in argument for argument in arguments)
+
+
+def test_a_retry_policy_shows_what_is_not_the_default() -> None:
+    assert repr(RetryPolicy()) == "RetryPolicy()"
+    assert repr(RetryPolicy(attempts=2, total=5.0)) == "RetryPolicy(attempts=2, total=5.0)"
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "journal": LEAVES | {"_wait", "_launch", "_api"},
     "_client": LEAVES | {"_http", "_api", "_wait", "_launch"},
     "emulator": {"models"},
-    "_loop_end": {"_client"},
-    "pytest_plugin": {"emulator", "_client", "_loop_end", "_http"},
+    "pytest_plugin": {"emulator"},
 }
 
 

@@ -1,4 +1,4 @@
-"""The fixtures as a user's project gets them: in a pytest of its own, in every kind of test."""
+"""The fixture as a user's project gets it: in a pytest of its own, in every kind of test."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import re
 import pytest
 
 pytest_plugins = ["pytester"]
+
+# Each of these tests runs a pytest of its own, on a machine that may be busy with all the others.
+SECONDS = 80
+pytestmark = pytest.mark.timeout(SECONDS + 10)
 
 TRAINING = """
 import asyncio
@@ -43,7 +47,7 @@ def anyio_backend():
 ASYNC_TESTS = """
 import asyncio
 import pytest
-from loops_async import AuthenticationError, LoopsClient
+from loops_async import AuthenticationError, LoopsClient, RetryPolicy
 from loops_async.emulator import Fault
 from training import train, use
 
@@ -55,20 +59,11 @@ async def test_code_that_makes_its_own_client(loops_emulator):
 
 %s
 @pytest.mark.parametrize("turn", range(3))
-async def test_the_client_of_the_fixture(turn, loops_client, loops_emulator):
+async def test_a_client_of_ones_own(turn, loops_emulator):
     loops_emulator.add_fault(Fault(method="GET", status=503, times=2))
-    assert (await use(loops_client)).status == "ACTIVE"
+    async with LoopsClient(retry=RetryPolicy(initial=0.01, maximum=0.05)) as loops:
+        assert (await use(loops)).status == "ACTIVE"
     assert not loops_emulator.billed
-
-%s
-async def test_a_wait_that_is_left_behind(loops_client, loops_emulator):
-    from loops_async import wait_until_active
-    session = await loops_client.sessions.create()
-    sampler = await loops_client.samplers.create(session_id=session.id, base_model="m")
-    loops_emulator.set_status(sampler.id, "BUILDING")
-    task = asyncio.create_task(wait_until_active(loops_client, sampler))
-    await asyncio.sleep(0.01)
-    task.cancel()
 
 %s
 async def test_a_wrong_key_is_refused(loops_emulator):
@@ -77,71 +72,26 @@ async def test_a_wrong_key_is_refused(loops_emulator):
             await loops.samplers.list()
 
 %s
-async def test_an_outage(loops_client, loops_emulator):
-    await loops_emulator.aclose()
-    listing = asyncio.create_task(loops_client.samplers.list())
-    await asyncio.sleep(0.01)
-    await loops_emulator.start()
-    assert await listing == ()
-
-%s
-async def test_a_client_that_is_closed_already(loops_client):
-    await use(loops_client)
-    await loops_client.aclose()
+async def test_an_outage(loops_emulator):
+    async with LoopsClient(retry=RetryPolicy(initial=0.01, maximum=0.05)) as loops:
+        await loops_emulator.aclose()
+        listing = asyncio.create_task(loops.samplers.list())
+        await asyncio.sleep(0.01)
+        await loops_emulator.start()
+        assert await listing == ()
 """
 
 SYNC_TESTS = """
 import asyncio
-import gc
 import os
 import threading
-import pytest
-from training import train, use
+from training import train
 
 def test_code_that_makes_its_own_client(loops_emulator):
     for _ in range(2):
         assert asyncio.run(train()).base_url.startswith(loops_emulator.url)
     assert len(loops_emulator.samplers) == 2
     assert not loops_emulator.billed
-
-@pytest.mark.parametrize("turn", range(3))
-def test_the_client_of_the_fixture(turn, loops_client):
-    assert asyncio.run(use(loops_client)).status == "ACTIVE"
-    assert "closed" in repr(loops_client)
-
-def test_a_client_that_is_not_used(loops_client):
-    pass
-
-def test_a_loop_that_outlives_the_test(loops_client, request):
-    loop = asyncio.new_event_loop()
-    request.config.loop = loop
-    loop.run_until_complete(use(loops_client))
-
-def test_the_client_was_closed_in_it(request):
-    loop = request.config.loop
-    assert not asyncio.all_tasks(loop)
-    loop.close()
-
-def test_a_loop_in_another_thread(loops_client, request):
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(use(loops_client), loop).result(10)
-    request.config.loop, request.config.thread = loop, thread
-
-def test_the_client_was_closed_in_it_too(request):
-    loop = request.config.loop
-    loop.call_soon_threadsafe(loop.stop)
-    request.config.thread.join()
-    loop.close()
-
-def test_a_loop_that_is_closed_by_hand(loops_client):
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(use(loops_client))
-    loop.close()
-
-def test_nothing_of_that_is_left_to_this_one():
-    gc.collect()
 
 def test_the_environment_is_as_it_was():
     assert (os.environ.get("LOOPS_BASE_URL"), os.environ["BASETEN_API_KEY"]) == (None, "real")
@@ -166,10 +116,6 @@ from training import train
 def loops_emulator_options():
     return {"lifecycles": {"*": [("BUILD_FAILED", None)]}}
 
-@pytest.fixture
-def loops_client_options():
-    return {"team_id": "t1"}
-
 def test_for_a_file(loops_emulator):
     with pytest.raises(SamplerFailed):
         asyncio.run(train())
@@ -179,10 +125,6 @@ def test_for_a_file(loops_emulator):
 def test_for_one_test(loops_emulator, loops_emulator_options):
     assert asyncio.run(train()).status == "ACTIVE"
     assert os.environ["BASETEN_API_KEY"] == (loops_emulator_options["api_key"] or "any-key")
-
-def test_for_the_client(loops_client, loops_emulator):
-    asyncio.run(loops_client.samplers.list())
-    assert loops_emulator.received[-1].path == "/v1/teams/t1/loops/samplers"
 """
 
 
@@ -193,7 +135,8 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     pytester.makepyfile(training=TRAINING)
     pytester.makeconftest(CONFTEST)
     pytester.makeini(
-        "[pytest]\naddopts = --strict-markers -p no:hypothesispytest -p no:cacheprovider\n"
+        # What is of no use here takes each pytest seconds to load.
+        "[pytest]\naddopts = --strict-markers -p no:hypothesispytest -p no:schemathesis -p no:cacheprovider\n"
         # The second is about pytest-asyncio's own setting, which not every mode here can have.
         "filterwarnings =\n    error\n    ignore:The configuration option\n"
     )
@@ -201,7 +144,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 
 def passed(project: pytest.Pytester, count: int, *arguments: str) -> None:
-    result = project.runpytest_subprocess(*arguments, timeout=25)
+    result = project.runpytest_subprocess(*arguments, timeout=SECONDS)
     result.assert_outcomes(passed=count)
     assert result.ret == 0
     # What comes too late to fail a test.
@@ -210,7 +153,7 @@ def passed(project: pytest.Pytester, count: int, *arguments: str) -> None:
 
 def test_without_a_loop_and_with_other_settings(project: pytest.Pytester) -> None:
     project.makepyfile(test_a=SYNC_TESTS, test_b=OPTIONS_TESTS)
-    passed(project, 18, "-p", "no:asyncio", "-p", "no:anyio")
+    passed(project, 7, "-p", "no:asyncio", "-p", "no:anyio")
 
 
 def test_under_pytest_asyncio_in_strict_mode_with_anyio_beside_it(project: pytest.Pytester) -> None:
@@ -219,26 +162,152 @@ def test_under_pytest_asyncio_in_strict_mode_with_anyio_beside_it(project: pytes
         test_b=ASYNC_TESTS.replace("%s", "@pytest.mark.asyncio(loop_scope='module')"),
         test_c=ASYNC_TESTS.replace("%s", "@pytest.mark.anyio"),
     )
-    passed(project, 24, "--asyncio-mode=strict")
+    passed(project, 18, "--asyncio-mode=strict")
 
 
 def test_under_pytest_asyncio_in_auto_mode(project: pytest.Pytester) -> None:
     project.makepyfile(ASYNC_TESTS.replace("%s", ""))
-    passed(project, 8, "--asyncio-mode=auto", "-p", "no:anyio")
+    passed(project, 6, "--asyncio-mode=auto", "-p", "no:anyio")
 
 
 def test_under_anyio_alone(project: pytest.Pytester) -> None:
     project.makepyfile(ASYNC_TESTS.replace("%s", "@pytest.mark.anyio"))
-    passed(project, 8, "-p", "no:asyncio")
+    passed(project, 6, "-p", "no:asyncio")
 
 
 def test_in_workers_beside_each_other(project: pytest.Pytester) -> None:
     project.makepyfile(test_a=SYNC_TESTS, test_b=ASYNC_TESTS.replace("%s", ""))
-    passed(project, 22, "-n", "2", "--dist", "loadfile", "--asyncio-mode=auto")
+    passed(project, 10, "-n", "2", "--dist", "loadfile", "--asyncio-mode=auto")
+
+
+BILLED_TESTS = """
+import asyncio
+import pytest
+from loops_async import LoopsClient
+from training import train
+
+async def forget():
+    async with LoopsClient() as loops:
+        session = await loops.sessions.create()
+        await loops.samplers.create(session_id=session.id, base_model="forgotten/model")
+
+def test_that_forgets(loops_emulator):
+    asyncio.run(forget())
+
+def test_that_does_not(loops_emulator):
+    asyncio.run(train())
+
+@pytest.fixture
+def tidy(loops_emulator):
+    yield
+    for sampler in loops_emulator.samplers:
+        loops_emulator.set_status(sampler.id, "INACTIVE")
+
+def test_whose_fixture_does_not(loops_emulator, tidy):
+    asyncio.run(forget())
+
+@pytest.mark.parametrize("loops_fail_billed", [False])
+def test_that_may_forget(loops_emulator, loops_fail_billed):
+    asyncio.run(forget())
+"""
+
+
+@pytest.mark.parametrize("by", ["option", "configuration", "fixture"])
+def test_a_test_that_leaves_a_sampler_billed_fails_where_that_is_asked_for(project: pytest.Pytester, by: str) -> None:
+    project.makepyfile(test_billed=BILLED_TESTS)
+    arguments = []
+    if by == "option":
+        arguments = ["--loops-fail-billed"]
+    elif by == "configuration":
+        arguments = ["-o", "loops_fail_billed=true"]
+    else:
+        project.makeconftest(CONFTEST + "\n@pytest.fixture\ndef loops_fail_billed():\n    return True\n")
+    result = project.runpytest_subprocess(*arguments, timeout=SECONDS)
+    # The check comes after the fixtures that use the emulator, and so as an error of the test's teardown.
+    result.assert_outcomes(passed=4, errors=1)
+    assert result.ret == 1
+    output = result.stdout.str()
+    assert re.search(r"ERROR at teardown of test_that_forgets\b", output)
+    assert re.search(r"The test left 1 of 1 samplers billed: \w{7} \(forgotten/model, \w+\)", output)
+
+
+def test_it_does_not_where_nobody_asks_for_it(project: pytest.Pytester) -> None:
+    project.makepyfile(test_billed=BILLED_TESTS)
+    passed(project, 4)
+
+
+CHECKPOINT_TESTS = """
+import json
+import os
+import urllib.request
+import pytest
+from loops_async.emulator import Stage
+
+PATH = "bt://loops:k4q95w5/sampler_weights/step-100"
+
+@pytest.fixture
+def loops_emulator_options():
+    return {"lifecycles": {"*": [Stage("ACTIVE")]}}
+
+def post(url, document, **headers):
+    headers["Authorization"] = f"Api-Key {os.environ['BASETEN_API_KEY']}"
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(document).encode(), names)) as answer:
+        return json.load(answer)
+
+def sample(emulator, headers, **spec):
+    session = post(f"{emulator.url}/v1/loops/sessions", {})["session"]["id"]
+    sampler = post(f"{emulator.url}/v1/loops/samplers", {"session_id": session, **spec})["sampler"]
+    body = {"prompt": [1], "seed": 1, "max_tokens": 30, "ignore_eos": True}
+    return post(f"{sampler['base_url']}/sample", body, **headers)["choices"][0]["text"]
+
+def check(emulator, headers):
+    base = sample(emulator, {}, base_model="Qwen/Qwen3-8B")
+    assert sample(emulator, headers, model_path=PATH) != base
+
+def test_that_names_the_checkpoint(loops_emulator):
+    check(loops_emulator, {"X_Checkpoint_Path": PATH})
+
+def test_that_forgets_the_header(loops_emulator):
+    check(loops_emulator, {})
+"""
+
+
+def test_code_that_forgets_the_header_of_its_checkpoint_fails(project: pytest.Pytester) -> None:
+    project.makepyfile(test_checkpoint=CHECKPOINT_TESTS)
+    result = project.runpytest_subprocess(timeout=SECONDS)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["FAILED test_checkpoint.py::test_that_forgets_the_header*"])
+
+
+def test_no_proxy_of_the_environment_comes_between(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Port 9 discards what comes, where anything listens on it at all.
+    for name in ("ALL_PROXY", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "intranet.example")
+    project.makepyfile(
+        """
+        import asyncio
+        import os
+        from training import train, use
+
+        def test_a_client_of_the_code(loops_emulator):
+            asyncio.run(train())
+            assert os.environ["NO_PROXY"].startswith("intranet.example,")
+
+        def test_the_client_of_the_fixture(loops_client):
+            asyncio.run(use(loops_client))
+
+        def test_the_environment_is_as_it_was():
+            assert os.environ["NO_PROXY"] == "intranet.example"
+            assert "no_proxy" not in os.environ
+        """
+    )
+    passed(project, 3)
 
 
 def test_a_client_that_nobody_closes_is_not_silenced(project: pytest.Pytester) -> None:
-    """The fixture closes its own client only: those of the code under test are that code's matter."""
+    """Clients are the matter of the code under test."""
     project.makepyfile(
         """
         import asyncio, gc
@@ -249,7 +318,7 @@ def test_a_client_that_nobody_closes_is_not_silenced(project: pytest.Pytester) -
             gc.collect()
         """
     )
-    result = project.runpytest_subprocess(timeout=25)
+    result = project.runpytest_subprocess(timeout=SECONDS)
     assert result.ret != 0
     assert "Unclosed client session" in result.stdout.str() + result.stderr.str()
 

@@ -25,4 +25,4 @@ class Capabilities:
             max_seq_len=_validate.optional_positive_int("max_seq_len", max_seq_len),
         )
         request = Request("GET", join_path("v1", "loops", "capabilities"), query)
-        return codec.decode_supported_models(await self._transport.read(request), str(request))
+        return codec.decode_supported_models(await self._transport.send_with_retries(request), str(request))

@@ -40,7 +40,7 @@ class Checkpoints:
             checkpoint_path=None if checkpoint_path is None else str(CheckpointPath.parse(checkpoint_path)),
         )
         request = Request("GET", join_path("v1", "loops", "checkpoints"), query)
-        return codec.decode_checkpoints(await self._transport.read(request), str(request))
+        return codec.decode_checkpoints(await self._transport.send_with_retries(request), str(request))
 
     async def validate(self, path: str | CheckpointPath, *, run_id: str | None = None) -> None:
         """Check that a checkpoint exists, may be read and, given a run, fits that run's LoRA configuration.
@@ -56,4 +56,4 @@ class Checkpoints:
         if run_id is not None:
             body["run_id"] = _validate.require_str("run_id", run_id)
         request = Request("POST", join_path("v1", "loops", "checkpoints", "validate"), body=codec.encode(body))
-        await self._transport.read(request)
+        await self._transport.send_with_retries(request)

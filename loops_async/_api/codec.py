@@ -1,27 +1,59 @@
 """JSON to models and back: the only place where untyped data lives.
 
-Lenient in: unknown fields are ignored, fields that older or newer services leave out have defaults, naive timestamps
-are UTC. What is there and has the wrong type is a `DecodeError` that says where.
+A body becomes a model in one of two ways:
+
+- The plain way is msgspec's. It reads samplers just as the service documents them, and nothing else; waits read
+  thousands of them.
+- The lenient way reads everything: `lenient_json` parses what strict parsers refuse, and cattrs makes the model.
+  Unknown members are ignored, whatever is in them; null counts as left out where something may be left out; a field
+  that nothing depends on counts as left out if it cannot be read. What is needed and is not there, or has the wrong
+  type, is a `DecodeError` that says where.
+
+Both are derived from the fields in `models.py`, and give the same model where both give one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import cache
+from operator import attrgetter
+from typing import Any, Final, TypeAlias, TypeVar, cast, get_origin
 
+import attrs
+import cattrs
 import msgspec
-from attrs import asdict
+from cattrs.errors import ClassValidationError, IterableValidationError
+from cattrs.gen import make_dict_structure_fn, override
 
 from ..errors import DecodeError
-from ..models import Checkpoint, InstanceType, Sampler, SamplerSpec, Session, SupportedModel, status_of
+from ..models import (
+    API_PATH,
+    DETAIL,
+    NULL,
+    Checkpoint,
+    EnablementDetails,
+    InstanceType,
+    LoRAConfig,
+    Sampler,
+    SamplerSpec,
+    Session,
+    StatusName,
+    SupportedModel,
+    status_of,
+    to_dict,
+)
+from . import lenient_json
+from .timestamps import parse_timestamp
 
 T = TypeVar("T")
 
-# Nesting without end, and dates before the first year of UTC, are malformed, too.
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+NOT_PLAIN: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What the plain way raises for a body that is left to the lenient way."""
+
+
+# The calls
 
 
 def encode(document: Mapping[str, object]) -> bytes:
@@ -29,312 +61,349 @@ def encode(document: Mapping[str, object]) -> bytes:
     return msgspec.json.encode(document)
 
 
+def spec_fields(spec: SamplerSpec) -> dict[str, object]:
+    """Return what *spec* sets, by the API's names; what is None is left out."""
+    return to_dict(spec)
+
+
 def decode_session(body: bytes, request: str) -> Session:
     """Read `{session}`."""
-    try:
-        session = Session(_read_fast_session(body).session.id)
-    except _UNREADABLE:
-        session = _member(body, "session", Session, request)
-    if not session.id:
-        raise DecodeError("expected an id, not an empty string", "$.session.id", None, request)
-    return session
+    return decode_member(body, "session", Session, request)
 
 
 def decode_sampler(body: bytes, request: str, sampler_id: str | None = None) -> Sampler:
-    """Read `{sampler}`; where that fails, the error has the sampler's id if the body still shows it.
+    """Read `{sampler}`. If that fails, the error has the sampler's id, provided that the body still shows it.
 
-    With a *sampler_id*, an answer that describes another sampler is none.
+    With a *sampler_id*, a document that describes another sampler is an error.
     """
     try:
-        sampler = _read_fast_answer(body).sampler.model()
-    except _UNREADABLE:
-        sampler = _member(body, "sampler", Sampler, request)
-    else:
-        if not sampler.id:
-            raise DecodeError("expected an id, not an empty string", "$.sampler", None, request)
+        sampler = _plain_model(_read_plain_answer(body).sampler)
+    except NOT_PLAIN:
+        sampler = decode_member(body, "sampler", Sampler, request)
     if sampler_id is not None and sampler.id != sampler_id:
         raise DecodeError(f"asked for sampler {sampler_id}, got {sampler.id}", "$.sampler", sampler_id, request)
     return sampler
 
 
-def check_released(body: bytes, request: str, sampler_id: str) -> None:
-    """Check that an answer to a deactivation is none of something else; what it says is of no use.
-
-    Raises:
-        DecodeError: It is no JSON object, or names another sampler.
-    """
-    if not body.strip():
-        return
-    try:
-        released = msgspec.json.decode(body.removeprefix(_BOM), type=_Released).id
-    except _UNREADABLE as exc:
-        raise DecodeError(f"not readable: {exc}", "$", sampler_id, request) from None
-    if released not in {"", sampler_id}:
-        raise DecodeError(f"asked to deactivate {sampler_id}, got {released}", "$.id", sampler_id, request)
-
-
-def decode_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
-    """Read `{samplers}`; one item that cannot be read fails the whole."""
-    return _member(body, "samplers", tuple[Sampler, ...], request)
-
-
-def decode_readable_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
-    """Read `{samplers}`, leaving out the items that cannot be read."""
-    listing = Listing(body, request)
-    readable = []
-    for index in range(len(listing.rows)):
-        with suppress(DecodeError):
-            readable.append(listing.sampler(index))
-    return tuple(readable)
-
-
-class RowStatus(msgspec.Struct, gc=False):
-    """`status` of a row."""
-
-    name: str
-
-
-class Row(msgspec.Struct, gc=False):
-    """What a scan reads of a sampler. A status that cannot be read has an empty name."""
-
-    id: str
-    status: RowStatus
-
-
-class _FastUser(msgspec.Struct, gc=False):
-    email: str | None = None
-
-
-class _FastInstanceType(msgspec.Struct, gc=False):
-    id: str
-    name: str
-    memory_limit_mib: int | None = None
-    millicpu_limit: int | None = None
-    gpu_count: int | None = None
-    gpu_type: str | None = None
-    gpu_memory_limit_mib: int | None = None
-
-
-class _FastSampler(msgspec.Struct, gc=False):
-    """A sampler just as the service documents it: for waits, which read thousands of them.
-
-    What does not fit is left to the converter, which is lenient where it may be and says where it may not.
-    """
-
-    id: str
-    base_url: str
-    base_model: str
-    created_at: datetime
-    status: RowStatus
-    model_id: str | None = None
-    deployment_id: str | None = None
-    user: _FastUser | None = None
-    instance_type: _FastInstanceType | None = None
-    node_count: int = 1
-
-    def model(self) -> Sampler:
-        created_at, machine = self.created_at, self.instance_type
-        return Sampler(
-            self.id,
-            self.base_url,
-            self.base_model,
-            created_at.replace(tzinfo=UTC) if created_at.tzinfo is None else created_at.astimezone(UTC),
-            status_of(self.status.name),
-            self.model_id,
-            self.deployment_id,
-            self.user.email if self.user is not None else None,
-            InstanceType(*msgspec.structs.astuple(machine)) if machine is not None else None,
-            self.node_count,
-        )
-
-
-class _FastAnswer(msgspec.Struct, gc=False):
-    sampler: _FastSampler
-
-
-class _FastSessionId(msgspec.Struct, gc=False):
-    id: str
-
-
-class _FastSession(msgspec.Struct, gc=False):
-    session: _FastSessionId
-
-
-_read_fast_sampler = msgspec.json.Decoder(_FastSampler).decode
-_read_fast_session = msgspec.json.Decoder(_FastSession).decode
-_read_fast_answer = msgspec.json.Decoder(_FastAnswer).decode
-
-
-class _Released(msgspec.Struct):
-    id: str = ""
-
-
-class _Rows(msgspec.Struct):
-    samplers: list[Row]
-
-
-class _RawRows(msgspec.Struct):
-    samplers: list[msgspec.Raw]
-
-
-_scan_rows = msgspec.json.Decoder(_Rows).decode
-_scan_raw_rows = msgspec.json.Decoder(_RawRows).decode
-_scan_row = msgspec.json.Decoder(Row).decode
-
-
-class Listing:
-    """`{samplers}`, scanned for ids and statuses; a whole sampler is read only when it is asked for.
-
-    Of ten thousand samplers a few change between two polls: to build models of all of them would take the event loop
-    some hundred milliseconds each time, the scan takes a few.
-
-    Raises:
-        DecodeError: The document is no such list. What is wrong with a single item is told by `sampler()`.
-    """
-
-    __slots__ = ("_body", "_raw", "_request", "rows")
-
-    def __init__(self, body: bytes, request: str) -> None:
-        body = body.removeprefix(_BOM)
-        self._body = body
-        self._request = request
-        self._raw: list[msgspec.Raw] | None = None
-        self.rows: Sequence[Row | None]
-        """One for each item, in order; None for an item whose id cannot be read."""
+def decode_listed_sampler(item: msgspec.Raw | object, index: int, request: str) -> Sampler:
+    """Read the item at *index* of `{samplers}`: its bytes, or the document that was parsed from them."""
+    if isinstance(item, msgspec.Raw):
         try:
-            self.rows = _scan_rows(body).samplers
-        except _UNREADABLE:
-            self.rows = [_lenient_row(raw) for raw in self._raw_rows()]
-
-    def sampler(self, index: int) -> Sampler:
-        """Read the item at *index*.
-
-        Raises:
-            DecodeError: It cannot be read.
-        """
-        return read_item(self._raw_rows()[index], f"$.samplers[{index}]", self._request)
-
-    def item(self, index: int) -> bytes:
-        """Return a copy of the item at *index*, for `read_item()`; it keeps nothing else of the list."""
-        return bytes(self._raw_rows()[index])
-
-    @property
-    def size(self) -> int:
-        """Bytes of the document."""
-        return len(self._body)
-
-    def _raw_rows(self) -> list[msgspec.Raw]:
-        if self._raw is None:
-            try:
-                self._raw = _scan_raw_rows(self._body).samplers
-            except _UNREADABLE:
-                _member(self._body, "samplers", tuple[Sampler, ...], self._request)
-                raise DecodeError("not readable", "$.samplers", None, self._request) from None
-        return self._raw
-
-
-def read_item(raw: bytes | msgspec.Raw, path: str, request: str) -> Sampler:
-    """Read an item of a list, which was at *path* in the document.
-
-    Raises:
-        DecodeError: It cannot be read.
-    """
-    try:
-        return _read_fast_sampler(raw).model()
-    except _UNREADABLE:
-        pass
-    try:
-        item = msgspec.json.decode(raw)
-    except _UNREADABLE as exc:
-        row = _lenient_row(raw)
-        raise DecodeError(f"not JSON: {exc}", path, row.id if row else None, request) from None
-    from .structuring import structured
-
-    return structured(item, Sampler, path, request)
-
-
-def _lenient_row(raw: bytes | msgspec.Raw) -> Row | None:
-    try:
-        return _scan_row(raw)
-    except _UNREADABLE:
-        pass
-    try:
-        from .structuring import id_of
-
-        sampler_id = id_of(msgspec.json.decode(raw))
-    except _UNREADABLE:
-        return None
-    return Row(sampler_id, RowStatus("")) if sampler_id is not None else None
+            return _plain_model(_read_plain_sampler(item))
+        except NOT_PLAIN:
+            pass
+        try:
+            item = lenient_json.parse(bytes(item))
+        except ValueError as exc:
+            raise DecodeError(f"not JSON: {exc}", f"$.samplers[{index}]", None, request) from None
+    return structure(item, Sampler, f"$.samplers[{index}]", request)
 
 
 def decode_supported_models(body: bytes, request: str) -> tuple[SupportedModel, ...]:
     """Read `{supported_models}`."""
-    return _member(body, "supported_models", tuple[SupportedModel, ...], request)
+    models = decode_array(body, "supported_models", request)
+    return structure(models, tuple[SupportedModel, ...], "$.supported_models", request)
 
 
 def decode_checkpoints(body: bytes, request: str) -> tuple[Checkpoint, ...]:
     """Read `{checkpoints}`."""
-    return _member(body, "checkpoints", tuple[Checkpoint, ...], request)
+    checkpoints = decode_array(body, "checkpoints", request)
+    return structure(checkpoints, tuple[Checkpoint, ...], "$.checkpoints", request)
 
 
-_BOM = b"\xef\xbb\xbf"
+def check_deactivated(body: bytes, request: str, sampler_id: str) -> None:
+    """Check that the response to a deactivation names the sampler; what else it says is ignored.
 
-
-def _member(body: bytes, name: str, shape: type[T], request: str) -> T:
-    # Lazily, as that module says.
-    from .structuring import kind_of, structured
-
+    Raises:
+        DecodeError: It is no JSON object, names another sampler, or none.
+    """
     try:
-        document = msgspec.json.decode(body.removeprefix(_BOM))
-    except _UNREADABLE as exc:
-        raise DecodeError(f"not JSON: {exc}", "$", _readable_id(body), request) from None
+        document = lenient_json.parse(body)
+    except ValueError as exc:
+        raise DecodeError(f"not JSON: {exc}", "$", sampler_id, request) from None
     if not isinstance(document, dict):
-        raise DecodeError(f"expected an object, not {kind_of(document)}", "$", None, request)
+        raise DecodeError(f"expected an object, not {_kind_of(document)}", "$", sampler_id, request)
+    if (named := document.get("id")) != sampler_id:
+        raise DecodeError(f"asked to deactivate {sampler_id}, got {named!r}", "$.id", sampler_id, request)
+
+
+# The lenient way
+
+
+def decode_member(body: bytes, name: str, shape: type[T], request: str) -> T:
+    """Return the model that the member *name* of the object in *body* describes.
+
+    Raises:
+        DecodeError: There is none.
+    """
+    return structure(_member(body, name, request), shape, f"$.{name}", request)
+
+
+def decode_array(body: bytes, name: str, request: str) -> list[Any]:
+    """Return the items, not yet models, of the array that is the member *name* of the object in *body*.
+
+    Raises:
+        DecodeError: There is none.
+    """
+    items = _member(body, name, request)
+    if items is None:
+        return []
+    if not isinstance(items, list):
+        raise DecodeError(f"expected an array, not {_kind_of(items)}", f"$.{name}", None, request)
+    return items
+
+
+def _member(body: bytes, name: str, request: str) -> Any:
+    try:
+        document = lenient_json.parse(body)
+    except ValueError as exc:
+        raise DecodeError(f"not JSON: {exc}", "$", lenient_json.find_id(body), request) from None
+    if not isinstance(document, dict):
+        raise DecodeError(f"expected an object, not {_kind_of(document)}", "$", None, request)
     if name not in document:
         raise DecodeError("required field missing", f"$.{name}", None, request)
-    item = document[name]
-    # cattrs would read a string or an object as an array of its characters or keys.
-    if not isinstance(shape, type) and not isinstance(item, list):
-        raise DecodeError(f"expected an array, not {kind_of(item)}", f"$.{name}", None, request)
-    return structured(item, shape, f"$.{name}", request)
+    return document[name]
 
 
-# Possessive, so that no string is tried in more than one way; a quote alone opens a string that never ends.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}\[\]:,]', re.DOTALL)
+def structure(item: object, shape: type[T], path: str, request: str) -> T:
+    """Return the model of *shape* that *item* describes.
 
-
-def _readable_id(body: bytes) -> str | None:
-    """Find `sampler.id` in a body that is not valid JSON, such as one that was cut short.
-
-    A sampler that was made must not be lost with the rest of its description.
+    Raises:
+        DecodeError: It describes none; the error's path goes on from *path*.
     """
-    keys: list[bytes] = []
-    pending = key = b""
-    for match in _TOKEN.finditer(body):
-        token = match[0]
-        if token == b'"':
-            break
-        if token in {b"{", b"["}:
-            keys.append(key)
-            key = pending = b""
-        elif token in {b"}", b"]"}:
-            if keys:
-                keys.pop()
-            key = pending = b""
-        elif token == b":":
-            key, pending = pending, b""
-        elif token == b",":
-            key = pending = b""
-        elif key == b'"id"' and len(keys) == 2 and keys == [b"", b'"sampler"']:
-            try:
-                return msgspec.json.decode(token, type=str) or None
-            except msgspec.DecodeError:
-                return None
-        else:
-            pending = token
-    return None
+    try:
+        return _converter().structure(item, shape)
+    except Exception as exc:  # noqa: BLE001 -- cattrs raises whatever the values raise
+        reason, path, indexes = _first_fault(exc, path, ())
+        if indexes and isinstance(item, list):
+            item = item[indexes[0]]
+        raise DecodeError(reason, path, id_of(item), request) from None
 
 
-def spec_fields(spec: SamplerSpec) -> dict[str, object]:
-    """Return what *spec* sets, by the API's names; what is None is left out."""
-    return asdict(spec, filter=lambda _, value: value is not None)
+def id_of(item: object) -> str | None:
+    """Return the id in *item*, None if it has none."""
+    return lenient_json.usable_id(item.get("id")) if isinstance(item, dict) else None
+
+
+class _Fault(ValueError):
+    """A value that cannot be read; *place* leads on to it from the field."""
+
+    def __init__(self, reason: str, place: str = "") -> None:
+        super().__init__(reason)
+        self.place = place
+
+
+def _first_fault(exc: BaseException, path: str, indexes: tuple[int, ...]) -> tuple[str, str, tuple[int, ...]]:
+    """Walk down cattrs's groups of errors to the first single one; collect the way there."""
+    if isinstance(exc, IterableValidationError):
+        for inner, item in exc.group_exceptions()[0]:
+            return _first_fault(inner, f"{path}[{item.index}]", (*indexes, cast("int", item.index)))
+    if isinstance(exc, ClassValidationError):
+        for inner, attribute in exc.group_exceptions()[0]:
+            if isinstance(inner, KeyError):
+                return "required field missing", f"{path}.{attribute.name}", indexes
+            return _first_fault(inner, f"{path}.{attribute.name}", indexes)
+        for inner in exc.exceptions:
+            return _first_fault(inner, path, indexes)
+    if isinstance(exc, _Fault):
+        path += exc.place
+    return str(exc) or type(exc).__name__, path, indexes
+
+
+def _kind_of(value: object) -> str:
+    """Say what *value* is in the words of JSON."""
+    return {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(
+        type(value), "a number"
+    )
+
+
+@cache
+def _converter() -> cattrs.Converter:
+    # Detailed validation is what gives the paths. As Any, since mypy does not understand cattrs's factories.
+    converter: Any = cattrs.Converter(detailed_validation=True)
+    # cattrs converts by default: it would read the number 5 as the string "5".
+    converter.register_structure_hook(str, _string)
+    converter.register_structure_hook(int, _integer)
+    converter.register_structure_hook(bool, _boolean)
+    converter.register_structure_hook(datetime, _timestamp)
+    converter.register_structure_hook(StatusName, lambda value, kind: status_of(_string(value, kind)))
+    # cattrs would read a string or an object as an array of its characters or keys.
+    converter.register_structure_hook_factory(_is_tuple, _array_hook)
+    # What is part of another comes before it.
+    for model in (Session, InstanceType, Sampler, EnablementDetails, SupportedModel, LoRAConfig, Checkpoint):
+        converter.register_structure_hook(model, _model_hook(model, converter))
+    return cast("cattrs.Converter", converter)
+
+
+def _model_hook(model: type[Any], converter: cattrs.Converter) -> Callable[[object, object], Any]:
+    overrides: dict[str, Any] = {
+        attribute.name: override(rename=_path_of(attribute)[0], struct_hook=_field_hook(attribute, model, converter))
+        for attribute in _fields(model)
+    }
+    from_object = make_dict_structure_fn(model, converter, **overrides)
+
+    def hook(value: object, kind: object) -> Any:
+        if not isinstance(value, dict):
+            raise _Fault(f"expected an object, not {_kind_of(value)}")
+        # Older services know the longest sequence as max_context_length only.
+        if model is SupportedModel and "max_seq_len" not in value and "max_context_length" in value:
+            value = {**value, "max_seq_len": value["max_context_length"]}
+        return from_object(value, kind)
+
+    return hook
+
+
+def _fields(model: type[Any]) -> tuple[attrs.Attribute[Any], ...]:
+    attrs.resolve_types(model)
+    return cast("tuple[attrs.Attribute[Any], ...]", attrs.fields(model))
+
+
+def _path_of(attribute: attrs.Attribute[Any]) -> tuple[str, ...]:
+    return cast("tuple[str, ...]", attribute.metadata.get(API_PATH, (attribute.name,)))
+
+
+def _field_hook(
+    attribute: attrs.Attribute[Any], model: type[Any], converter: cattrs.Converter
+) -> Callable[[object, object], Any]:
+    read = converter.get_structure_hook(attribute.type)
+    inner_names = _path_of(attribute)[1:]
+    left_out = attribute.metadata.get(NULL, attribute.default)
+
+    def hook(value: Any, _: object) -> Any:
+        if value is None and left_out is not attrs.NOTHING:
+            return left_out
+        for name in inner_names:
+            if not isinstance(value, dict):
+                raise _Fault(f"expected an object, not {_kind_of(value)}")
+            if name not in value:
+                raise _Fault("required field missing", f".{name}")
+            value = value[name]
+        try:
+            return read(value, attribute.type)
+        except _Fault as exc:
+            raise _Fault(str(exc), "".join(f".{name}" for name in inner_names) + exc.place) from None
+
+    def lenient_hook(value: Any, kind: object) -> Any:
+        try:
+            return hook(value, kind)
+        except Exception:  # noqa: BLE001 -- cattrs raises whatever the values raise
+            return left_out
+
+    def id_hook(value: Any, _: object) -> str:
+        text = _string(value, str)
+        if lenient_json.usable_id(value) is None:
+            raise _Fault(f"expected an id, not {text!r}")
+        return text
+
+    if attribute.name == "id" and model in {Session, Sampler}:
+        return id_hook
+    return lenient_hook if attribute.metadata.get(DETAIL) else hook
+
+
+def _is_tuple(shape: Any) -> bool:
+    return get_origin(shape) is tuple
+
+
+def _array_hook(shape: Any, converter: cattrs.Converter) -> Callable[[object, object], Any]:
+    list_shape = list[shape.__args__[0]]
+    read = converter.get_structure_hook(list_shape)
+
+    def hook(value: object, _: object) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise _Fault(f"expected an array, not {_kind_of(value)}")
+        return tuple(read(value, list_shape))
+
+    return hook
+
+
+def _string(value: object, _: object) -> str:
+    if not isinstance(value, str):
+        raise _Fault(f"expected a string, not {_kind_of(value)}")
+    return printable(value)
+
+
+def printable(text: str) -> str:
+    """Return *text* with U+FFFD for lone surrogates, which cannot be printed, logged or sent."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def _integer(value: object, _: object) -> int:
+    # JSON knows one kind of number: 1.0 is an integer.
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _Fault(f"expected an integer, not {_kind_of(value)}")
+    return value
+
+
+def _boolean(value: object, _: object) -> bool:
+    if not isinstance(value, bool):
+        raise _Fault(f"expected a boolean, not {_kind_of(value)}")
+    return value
+
+
+def _timestamp(value: object, _: object) -> datetime:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise _Fault(f"expected a date and time, not {_kind_of(value)}")
+    try:
+        return parse_timestamp(value)
+    except ValueError as exc:
+        raise _Fault(str(exc)) from None
+
+
+# The plain way
+
+
+_Conversion: TypeAlias = Callable[[Any], Any]
+
+
+def _plain_struct() -> tuple[type[msgspec.Struct], tuple[tuple[int, _Conversion], ...]]:
+    """Return how msgspec reads a sampler, and what turns its values, by their position, into those of a `Sampler`."""
+    members: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    conversions: list[tuple[int, _Conversion]] = []
+    for position, attribute in enumerate(_fields(Sampler)):
+        name, *inner = _path_of(attribute)
+        default = () if attribute.default is attrs.NOTHING else (attribute.default,)
+        kind: Any = {datetime: str, StatusName: str}.get(attribute.type, attribute.type)
+        convert: _Conversion | None = {datetime: parse_timestamp, StatusName: status_of}.get(attribute.type)
+        if inner:
+            kind = msgspec.defstruct(name.title(), [(inner[0], kind, *default)], gc=False)
+            convert = _then(attrgetter(inner[0]), convert)
+        if NULL in attribute.metadata or (inner and default):
+            kind |= None
+            convert = _unless_null(attribute.metadata.get(NULL, attribute.default), convert)
+        members.append((name, kind, *default))
+        if convert is not None:
+            conversions.append((position, convert))
+    return msgspec.defstruct("PlainSampler", members, gc=False), tuple(conversions)
+
+
+def _then(first: _Conversion, second: _Conversion | None) -> _Conversion:
+    return first if second is None else lambda value: second(first(value))
+
+
+def _unless_null(left_out: object, convert: _Conversion | None) -> _Conversion:
+    if convert is None:
+        return lambda value: left_out if value is None else value
+    return lambda value: left_out if value is None else convert(value)
+
+
+_PlainSampler, _CONVERSIONS = _plain_struct()
+_values_of = msgspec.structs.astuple
+_read_plain_sampler = msgspec.json.Decoder(_PlainSampler).decode
+_read_plain_answer: Callable[[bytes], Any] = msgspec.json.Decoder(
+    msgspec.defstruct("PlainAnswer", [("sampler", _PlainSampler)], gc=False)
+).decode
+
+
+def _plain_model(struct: Any) -> Sampler:
+    values = [*_values_of(struct)]
+    for position, convert in _CONVERSIONS:
+        values[position] = convert(values[position])
+    sampler = Sampler(*values)
+    if not sampler.id or not sampler.id.isprintable():
+        raise ValueError("no id")
+    return sampler

@@ -1,295 +1,344 @@
-"""Creates whose samplers always have an owner.
+"""Creates that never leak: the life of a create.
 
-The API has no idempotency key, so a create is one POST whose fate must be known:
+The API has no idempotency key, and a sampler carries no label. So whatever becomes of a create must be known from its
+one POST, or be reported as unknown:
 
-- It is sent again only if it cannot have been processed: no connection was made, or the answer was 429.
-- Any other answer that is lost or failed leaves it open whether a sampler was made. That is told as
-  `CreateOutcomeUnknown`, with the samplers that it could be; none of them is adopted, and nothing is repeated.
-- A cancel while the POST is in flight cannot undo what the server does. So the POST is let finish, what it made is
-  deactivated, and only then the cancellation goes on. Before the POST is sent, a cancel takes effect at once.
+```text
+state       what happens                                              goes on to
+waiting     for a slot; a cancellation takes effect at once           sent
+sent        the POST is on its way, on a connection of its own        created, not created, unknown
+created     2xx whose body names a sampler, whatever else is wrong    (the caller owns it)
+not created no connection, or 429                                     waiting: it is sent again
+            a clear no, such as 400 or 403                            (the caller gets the error)
+unknown     cut, timed out, 5xx, a proxy's page                       (never sent again)
+```
 
-A launch of many follows each of its creates with a `Follower`, and settles those that were lost together.
+*Unknown* is not an end: the account's samplers are listed, and those that the create may have made are reported as its
+candidates. Nothing is done about them, since they may belong to somebody else.
+
+**A cancellation** while the POST is on its way cannot undo what the server does. So the POST is a task that the
+cancellation does not reach: the caller waits for it, deactivates what it has made, and only then goes on being
+cancelled. For example: a training loop is cancelled 0.1 s after 50 creates were sent. The responses arrive within the
+next seconds, 50 samplers are deactivated, and `CancelledError` goes on. That takes no longer than the create's own
+request and what follows from it; it does not wait for other creates.
+
+**The same for launches.** `launch()` follows each of its creates with a `CreateObserver`, which writes the journal, and
+takes its `CreateOutcome` as a value.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections import Counter
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from attrs import frozen
 
 from .._aio import spawn_shielded, wait_through_cancellation
-from .._http.error_bodies import proves_not_created
-from .._http.limiter import Priority
+from .._http.failures import CREATE, Action, action_for, classify
+from .._http.limiter import Priority, Slot
 from .._http.requests import Request
-from .._http.retry import was_not_processed, with_retries
+from .._http.retry import with_retries
 from .._http.transport import Response, Transport
-from ..errors import APIError, CreateOutcomeUnknown, DecodeError, LoopsError, TeardownError, TransportError
+from ..errors import CreateOutcomeUnknown, DecodeError, LoopsError, TeardownError, TransportError
 from ..models import Sampler, SamplerSpec
-from . import codec
+from . import codec, sampler_list
 from .deactivating import Deactivator
-from .unknown_creates import CLOCK_SKEW, Follower, Timestamps, UnknownCreate, by_model, matched, shared
+from .registry import SamplerRegistry
+from .unknown_creates import Moment, UnknownCreate, candidates_for_each, shows_too_few
 
 logger = logging.getLogger("loops_async")
 
-SECOND_LOOK: Final = 1.0
-"""Seconds after which an account that shows too few candidates is looked at once more, since lists can lag behind
-creates; and so is one that could not be listed."""
+RELIST_DELAY_S: Final = 1.0
+"""Seconds after which a list that shows too few candidates, or that failed, is asked for again: lists can lag behind
+creates."""
+
+SIBLINGS_WAIT_S: Final = 30.0
+"""Seconds for which other creates in flight are waited for: a listed sampler may be theirs."""
+
+QUICK_LIST_S: Final = 5.0
+"""Seconds that the list after a cancelled create may take."""
 
 
-SKEW_ERROR: Final = timedelta(seconds=2)
-"""How far the service's clock may be from what its last create, or a `Date`, said of it, which is in whole seconds."""
+@frozen
+class CreateOutcome:
+    """What a create came to: a sampler whose id is known, or an unknown create."""
+
+    sampler_id: str | None = None
+    """None for an unknown create."""
+    sampler: Sampler | None = None
+    """None if the response cannot be read, except for the id."""
+    error: DecodeError | None = None
+    """Why the response cannot be read."""
+    unknown: UnknownCreate | None = None
+
+
+class CreateObserver(Protocol):
+    """Receives the events of one create."""
+
+    async def before_send(self) -> None:
+        """Called right before each POST. Raising here prevents it."""
+        ...
+
+    def on_rejected(self) -> None:
+        """Called when a POST has certainly made nothing."""
+        ...
+
+    def may_send_again(self) -> bool:
+        """Return True if the create may be sent again after a POST that has made nothing."""
+        ...
 
 
 class SamplerCreator:
-    """All creates of one client: what is in flight, what they made, and what was lost."""
+    """All creates of one client."""
 
-    def __init__(self, transport: Transport, list_request: Request, releases: Deactivator) -> None:
+    def __init__(
+        self, transport: Transport, list_request: Request, registry: SamplerRegistry, deactivator: Deactivator
+    ) -> None:
         self._transport = transport
         self._list_request = list_request
-        self._releases = releases
-        self._losses: list[UnknownCreate] = []
-        self._owned: set[str] = set()
-        self._known: dict[str, float] = {}
+        self._registry = registry
+        self._deactivator = deactivator
         self._emails: set[str] = set()
-        self._skew: timedelta | None = None
         self._in_flight: dict[asyncio.Task[Response], str] = {}
+        self._unresolved: list[tuple[UnknownCreate, asyncio.Future[CreateOutcomeUnknown]]] = []
+        self._resolver: asyncio.Task[None] | None = None
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def create(self, request: Request, spec: SamplerSpec, follower: Follower | None = None) -> Sampler:
-        """Send the create *request* for *spec* and return the sampler that it made.
+    async def create(self, request: Request, spec: SamplerSpec) -> Sampler:
+        """Send the create *request* for *spec*; return the sampler that it made.
 
         Raises:
-            CreateOutcomeUnknown: A sampler may have been made, and its id is not known. With a *follower*, the
-                candidates are still to be looked for, by `settle()`.
+            CreateOutcomeUnknown: A sampler may have been made, and its id is not known.
             DecodeError: A sampler was made, its `sampler_id` is known, and its description cannot be read.
             APIError, TransportError: No sampler was made.
         """
+        outcome = await self.send(request, spec)
+        if outcome.sampler is not None:
+            return outcome.sampler
+        if outcome.unknown is not None:
+            raise await self.resolve(outcome.unknown)
+        assert outcome.error is not None  # noqa: S101 -- there is no fourth outcome
+        raise outcome.error
 
-        async def attempt() -> Sampler:
-            return await self._attempt(request, spec, follower)
+    async def send(self, request: Request, spec: SamplerSpec, observer: CreateObserver | None = None) -> CreateOutcome:
+        """Send the create *request* for *spec* until it is answered; return what it came to.
 
+        Raises:
+            APIError, TransportError: No sampler was made.
+        """
+
+        async def attempt() -> CreateOutcome:
+            return await self._attempt(request, spec, observer)
+
+        def should_retry(error: BaseException) -> bool:
+            return action_for(error, CREATE) is Action.RETRY and (observer is None or observer.may_send_again())
+
+        with self._counted():
+            # Deliver a pending cancellation before anything is sent.
+            await asyncio.sleep(0)
+            return await with_retries(
+                attempt,
+                self._transport.retry,
+                should_retry=should_retry,
+                pause_remaining=lambda: self._transport.pause_remaining(request),
+            )
+
+    async def resolve(self, create: UnknownCreate) -> CreateOutcomeUnknown:
+        """Look for what an unknown create may have made; return the error that names the candidates.
+
+        Creates that become unknown at about the same time share the lists. A cancellation is logged with what was known
+        until then.
+        """
+        found: asyncio.Future[CreateOutcomeUnknown] = asyncio.get_running_loop().create_future()
+        self._unresolved.append((create, found))
+        if self._resolver is None:
+            self._resolver = spawn_shielded(self._resolve_all())
+        try:
+            return await found
+        except asyncio.CancelledError as exc:
+            error = create.error()
+            logger.error("cancelled while looking for what a create has made: %s", error)
+            raise exc from error
+
+    async def list_readable(self) -> tuple[Sampler, ...]:
+        """List the account's samplers, except for those that cannot be read."""
+        body = await self._transport.send_with_retries(self._list_request, Priority.DEACTIVATION)
+        return await self._read_list(body)
+
+    async def wait_idle(self) -> None:
+        """Wait until no create is under way, rollbacks of cancelled ones included."""
+        await self._idle.wait()
+        while self._resolver is not None:
+            await asyncio.wait([self._resolver])
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a create as running."""
         self._running += 1
         self._idle.clear()
         try:
-            # A cancel that is already on its way comes here, before anything is sent.
-            await asyncio.sleep(0)
-            return await with_retries(attempt, self._transport.retry, was_not_processed, self._transport.limiter.held)
+            yield
         finally:
             self._running -= 1
             if not self._running:
                 self._idle.set()
 
-    def know(self, *sampler_ids: str) -> None:
-        """Note that these samplers exist by now: no create that begins later can have made them."""
-        now = time.monotonic()
-        for sampler_id in sampler_ids:
-            self._known.setdefault(sampler_id, now)
-
-    def own(self, *sampler_ids: str) -> None:
-        """Note whose samplers these are: another create's, and so none that was lost can have made them."""
-        self._owned.update(sampler_ids)
-
-    async def list_readable(self) -> tuple[Sampler, ...]:
-        """Read the account's samplers, but for those that cannot be read, and note that they exist by now."""
-        body = await self._transport.read(self._list_request, Priority.TEARDOWN)
-        listed = codec.decode_readable_samplers(body, str(self._list_request))
-        self.know(*(sampler.id for sampler in listed))
-        return listed
-
-    async def drain(self) -> None:
-        """Wait until no create is under way, not even the aftermath of a cancelled one."""
-        await self._idle.wait()
-
-    async def settle(
-        self, losses: Sequence[UnknownCreate], *, adopt: bool = False
-    ) -> tuple[Sampler | CreateOutcomeUnknown, ...]:
-        """Find out what *losses* may have made; return for each of them what its caller is to be told, in order.
-
-        That is an error with the candidates. To *adopt* means to return the sampler instead where the losses of a
-        base model can be matched with the candidates one to one.
-        """
+    async def _attempt(self, request: Request, spec: SamplerSpec, observer: CreateObserver | None) -> CreateOutcome:
+        slot = await self._transport.create_slot(request)
         try:
-            candidates, look_error = await self._looked_for(losses)
-            if look_error is not None or _too_few(candidates, losses):
-                await asyncio.sleep(SECOND_LOOK)
-                second, second_error = await self._looked_for(losses)
-                if second_error is None:
-                    candidates, look_error = second, None
-        except asyncio.CancelledError as exc:
-            for loss in losses:
-                logger.error("cancelled while looking for what a create has made: %s", loss.unknown)
-            raise exc from losses[0].unknown
-        adopted = self._adopted(losses, candidates) if adopt and look_error is None else {}
-        told: dict[UnknownCreate, tuple[Sampler, ...]] = {}
-        for model, group in by_model(losses).items():
-            left = tuple(each for each in candidates if each.base_model == model and each.id not in self._owned)
-            told.update(shared(group, left, self._known))
-        return tuple(adopted.get(loss) or loss.told(told[loss], look_error) for loss in losses)
-
-    def _fits(self, loss: UnknownCreate, sampler: Sampler) -> bool:
-        return loss.may_have_made(sampler, self._known.get(sampler.id))
-
-    def _adopted(self, losses: Sequence[UnknownCreate], candidates: Sequence[Sampler]) -> dict[UnknownCreate, Sampler]:
-        """Give those of *candidates* that can be nobody else's to the *losses*."""
-        adopted: dict[UnknownCreate, Sampler] = {}
-        for model, group in by_model(losses).items():
-            since = group[0].began.monotonic
-            rivals = {
-                each for each in self._losses if each.spec.base_model == model and each.ended.monotonic >= since
-            } - set(group)
-            if not rivals:
-                # It is known better than in general how far the service's clock is from ours.
-                skew = self._skew if self._skew is not None else self._transport.skew()
-                earliest = group[0].began.utc - CLOCK_SKEW
-                if skew is not None:
-                    earliest = max(earliest, group[0].began.utc + skew - SKEW_ERROR)
-                own = [each for each in candidates if each.base_model == model and each.created_at >= earliest]
-                adopted |= matched(group, own, self._known) or {}
-        self._losses = [loss for loss in self._losses if loss not in adopted]
-        for sampler in adopted.values():
-            self._note_owned(sampler)
-        return adopted
-
-    async def _attempt(self, request: Request, spec: SamplerSpec, follower: Follower | None) -> Sampler:
-        await self._transport.admit(Priority.CREATE)
-        if follower is not None:
-            try:
-                await follower.sending()
-            except BaseException:
-                self._transport.limiter.release(Priority.CREATE)
-                raise
-        began = _now()
-        post = spawn_shielded(self._transport.create(request))
+            if observer is not None:
+                await observer.before_send()
+        except BaseException:
+            slot.release()
+            raise
+        began = Moment()
+        post = spawn_shielded(self._post(request, slot))
         self._in_flight[post] = spec.base_model
-        post.add_done_callback(self._answered)
+        post.add_done_callback(self._in_flight.pop)
         cancelled = await wait_through_cancellation(post)
         if cancelled is None:
             try:
-                return self._outcome(post, request, spec)
-            except CreateOutcomeUnknown as exc:
-                unknown = exc
-            except (APIError, TransportError):
-                if follower is not None:
-                    follower.refused()
+                return self._outcome(post, request, spec, began)
+            except LoopsError:
+                if observer is not None:
+                    observer.on_rejected()
                 raise
-            # Outside of the except block: what is raised here has the request's failure as its cause, nothing else.
-            loss = self._lost(unknown, began)
-            if follower is not None:
-                follower.lost(loss)
-                raise unknown
-            raise await self._told(loss)
-        undo = spawn_shielded(self._undo(post, request, spec, began))
-        await wait_through_cancellation(undo)
-        left = undo.exception() or undo.result()
+        rollback = spawn_shielded(self._roll_back(post, request, spec, began))
+        await wait_through_cancellation(rollback)
+        left = rollback.exception() or rollback.result()
         if left is not None:
             reasons = "; ".join(map(str, left.exceptions)) if isinstance(left, TeardownError) else ""
-            logger.error("a create was cancelled, and not all is well: %s %s", left, reasons)
+            logger.error("a create was cancelled, and may have left a sampler: %s %s", left, reasons)
         raise cancelled from left
 
-    def _answered(self, post: asyncio.Task[Response]) -> None:
-        del self._in_flight[post]
-        self._transport.limiter.release(Priority.CREATE)
+    async def _post(self, request: Request, slot: Slot) -> Response:
+        try:
+            return await self._transport.send_create(request)
+        finally:
+            slot.release()
 
-    def _outcome(self, post: asyncio.Task[Response], request: Request, spec: SamplerSpec) -> Sampler:
-        """Return the sampler that *post* made, or raise what it came to instead."""
-        error: Exception
+    def _outcome(
+        self, post: asyncio.Task[Response], request: Request, spec: SamplerSpec, began: Moment
+    ) -> CreateOutcome:
+        """Return what *post* came to; raise its error if it has certainly made nothing."""
+        cause: BaseException | None
         failure = None if post.cancelled() else post.exception()
         if post.cancelled() or not (failure is None or isinstance(failure, Exception)):
-            # Nobody of ours cancels it; a second Ctrl-C can still break into the middle of it.
-            error = TransportError("the request was broken off from outside", request.method, request.path)
+            # This library never cancels it, but a KeyboardInterrupt can break into the middle of it.
+            cause = TransportError("the request was broken off from outside", request.method, request.path)
         elif failure is not None:
-            # What a session of the caller's raises by its traces or middlewares says nothing of the sampler.
-            error = failure
-            refused = isinstance(failure, APIError) and proves_not_created(failure.status)
-            if refused or was_not_processed(failure):
+            # What a caller's session raises in its traces or middlewares says nothing about the sampler.
+            if classify(failure) is not None and action_for(failure, CREATE) is not Action.UNKNOWN:
                 raise failure
+            cause = failure
         else:
-            answer = post.result()
+            response = post.result()
             try:
-                sampler = codec.decode_sampler(answer.body, str(request))
+                sampler = codec.decode_sampler(response.body, str(request))
             except DecodeError as exc:
                 if exc.sampler_id is not None:
-                    self._owned.add(exc.sampler_id)
-                    raise
-                error = answer.cut or exc
+                    self._registry.mark_made(exc.sampler_id)
+                    logger.info("sampler %s of %s is created", exc.sampler_id, spec.base_model)
+                    return CreateOutcome(exc.sampler_id, None, exc)
+                cause = response.cut_by or exc
             else:
-                self._note_owned(sampler)
-                self._skew = sampler.created_at - datetime.now(UTC)
-                return sampler
-        unknown = CreateOutcomeUnknown(spec)
-        unknown.__cause__ = error
-        raise unknown
+                self._registry.mark_made(sampler.id)
+                if sampler.user_email is not None:
+                    self._emails.add(sampler.user_email)
+                logger.info("sampler %s of %s is created", sampler.id, spec.base_model)
+                return CreateOutcome(sampler.id, sampler)
+        return CreateOutcome(unknown=UnknownCreate(spec, cause, began, Moment()))
 
-    def _note_owned(self, sampler: Sampler) -> None:
-        self._owned.add(sampler.id)
-        if sampler.user_email is not None:
-            self._emails.add(sampler.user_email)
-
-    def _lost(self, unknown: CreateOutcomeUnknown, began: Timestamps) -> UnknownCreate:
-        loss = UnknownCreate(unknown, began, _now())
-        self._losses.append(loss)
-        return loss
-
-    async def _told(self, loss: UnknownCreate) -> CreateOutcomeUnknown:
-        (unknown,) = await self.settle([loss])
-        assert isinstance(unknown, CreateOutcomeUnknown)  # noqa: S101 -- nothing is adopted unasked
-        return unknown
-
-    async def _looked_for(self, losses: Sequence[UnknownCreate]) -> tuple[tuple[Sampler, ...], Exception | None]:
-        """Return the candidates for *losses*, or why they could not be looked for."""
-        try:
-            return await self._candidates(losses), None
-        except Exception as exc:  # noqa: BLE001 -- nothing may hide that the outcome is unknown
-            return (), exc
-
-    async def _candidates(self, losses: Sequence[UnknownCreate]) -> tuple[Sampler, ...]:
-        """Return the samplers that any of *losses* may have made, newest first."""
-        groups = by_model(losses)
-        matching = tuple(
-            sampler
-            for sampler in await self.list_readable()
-            if (sampler.user_email is None or not self._emails or sampler.user_email in self._emails)
-            and any(self._fits(loss, sampler) for loss in groups.get(sampler.base_model, ()))
-        )
-        # What is listed may be the work of another create that is still to be answered: then it is that one's. Those
-        # that begin from here on cannot have made it.
-        siblings = {post for post, model in self._in_flight.items() if model in groups}
-        if siblings and any(sampler.id not in self._owned for sampler in matching):
-            await asyncio.wait(siblings)
-        return tuple(sampler for sampler in matching if sampler.id not in self._owned)
-
-    async def _undo(
-        self, post: asyncio.Task[Response], request: Request, spec: SamplerSpec, began: Timestamps
+    async def _roll_back(
+        self, post: asyncio.Task[Response], request: Request, spec: SamplerSpec, began: Moment
     ) -> LoopsError | None:
-        """Deactivate what a cancelled create made; return what is left to tell, None if nothing is."""
+        """Deactivate what a cancelled create made; return an error if something may be billed, else None."""
         try:
-            sampler_id = self._outcome(post, request, spec).id
-        except CreateOutcomeUnknown as exc:
-            return await self._told(self._lost(exc, began))
-        except DecodeError as exc:
-            if exc.sampler_id is None:
-                raise
-            sampler_id = exc.sampler_id
+            outcome = self._outcome(post, request, spec, began)
         except LoopsError:
             return None
+        if (unknown := outcome.unknown) is not None:
+            try:
+                body, _ = await self._transport.send_timed(
+                    self._list_request, Priority.DEACTIVATION, limit=QUICK_LIST_S
+                )
+                listed = await self._read_list(body)
+            except Exception as exc:  # noqa: BLE001 -- whatever it is, the outcome stays unknown, and is reported
+                return unknown.error(look_error=exc)
+            return unknown.error(self._candidates([unknown], listed)[unknown])
+        sampler_id = outcome.sampler_id or ""
         try:
-            # What has just been made can be unknown to other parts of the service for a while: 404 proves nothing here.
-            await self._releases.release(sampler_id, self._transport.retry, is_new=lambda: True)
-        except Exception as exc:  # noqa: BLE001 -- whatever went wrong, the id must be told
-            return TeardownError("the sampler could not be deactivated and is still billed", [exc], (sampler_id,))
+            await self._deactivator.deactivate(sampler_id)
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, the id is reported
+            words = "the sampler of a cancelled create could not be deactivated and is still billed"
+            return TeardownError(words, [exc], (sampler_id,))
         return None
 
+    async def _resolve_all(self) -> None:
+        try:
+            while self._unresolved:
+                # What is in flight may become unknown, too, and then shares the list.
+                await self._siblings_answered({create.spec.base_model for create, _ in self._unresolved})
+                batch, self._unresolved = self._unresolved, []
+                creates = [create for create, _ in batch]
+                candidates, look_error = await self._look_for(creates)
+                for create, found in batch:
+                    if not found.done():
+                        found.set_result(create.error(candidates.get(create, ()), look_error))
+        finally:
+            self._resolver = None
+            for create, found in self._unresolved:
+                if not found.done():
+                    found.set_result(create.error(look_error=TransportError("the search was broken off")))
 
-def _now() -> Timestamps:
-    return Timestamps(datetime.now(UTC), time.monotonic())
+    async def _look_for(
+        self, creates: Sequence[UnknownCreate]
+    ) -> tuple[dict[UnknownCreate, tuple[Sampler, ...]], Exception | None]:
+        """Return the candidates for each of *creates*, or why they could not be looked for."""
+        candidates, look_error = await self._list_candidates(creates)
+        if look_error is not None or shows_too_few(creates, _distinct(candidates)):
+            await asyncio.sleep(RELIST_DELAY_S)
+            second, second_error = await self._list_candidates(creates)
+            if second_error is None:
+                candidates, look_error = second, None
+        return candidates, look_error
+
+    async def _list_candidates(
+        self, creates: Sequence[UnknownCreate]
+    ) -> tuple[dict[UnknownCreate, tuple[Sampler, ...]], Exception | None]:
+        try:
+            listed = await self.list_readable()
+            candidates = self._candidates(creates, listed)
+            # A listed sampler may belong to a create that is still in flight. Those that begin now cannot have made it.
+            if any(candidates.values()):
+                await self._siblings_answered({create.spec.base_model for create in creates})
+                candidates = self._candidates(creates, listed)
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, the outcome stays unknown, and is reported
+            return {}, exc
+        return candidates, None
+
+    async def _siblings_answered(self, models: Collection[str]) -> None:
+        """Wait until the creates of *models* that are in flight now are answered, for a while."""
+        siblings = {post for post, model in self._in_flight.items() if model in models}
+        if siblings:
+            await asyncio.wait(siblings, timeout=SIBLINGS_WAIT_S)
+
+    def _candidates(
+        self, creates: Sequence[UnknownCreate], listed: Sequence[Sampler]
+    ) -> dict[UnknownCreate, tuple[Sampler, ...]]:
+        own = [each for each in listed if not self._emails or each.user_email in {None, *self._emails}]
+        return candidates_for_each(creates, own, self._registry, self._transport.service_time)
+
+    async def _read_list(self, body: bytes) -> tuple[Sampler, ...]:
+        listed = await sampler_list.decode_readable_samplers(body, str(self._list_request))
+        self._registry.mark_seen(*(sampler.id for sampler in listed))
+        return listed
 
 
-def _too_few(candidates: Sequence[Sampler], losses: Sequence[UnknownCreate]) -> bool:
-    listed = Counter(sampler.base_model for sampler in candidates)
-    return any(listed[model] < len(group) for model, group in by_model(losses).items())
+def _distinct(candidates: dict[UnknownCreate, tuple[Sampler, ...]]) -> Collection[Sampler]:
+    return {sampler.id: sampler for each in candidates.values() for sampler in each}.values()

@@ -1,153 +1,185 @@
-"""Releasing one sampler, whatever the service answers.
+"""The one careful way to deactivate a sampler.
 
-All that is wanted is an answer of 2xx that speaks of this sampler: it is shutting down, or was shut down before. What
-is worth another attempt gets one. Any other answer is not the last word, since a sampler that is dead costs nothing,
-whatever its deactivation is answered with, and a proxy may answer anything: one look at the sampler tells.
+`samplers.deactivate()`, cancelled creates, launches, `reclaim()` and the command line all come here.
 
-Where the time is limited, its end is kept for one attempt more that waits neither for the end of a pause nor for a
-place among the requests in flight: a service that asks for a minute's pause, or does not answer creates, must not be
-the reason why a sampler was never released.
+- **Success** is a 2xx whose body names the sampler. Any other response is not the last word: a proxy may answer
+  anything with 200, and a sampler that has failed costs nothing, whatever its deactivation is answered with. One GET
+  tells: a sampler that is gone, or is shutting down, is done.
+- **404** for a sampler that this client made a moment ago proves nothing, since parts of the service may not know it
+  yet: it is sent again while the sampler is fresh.
+- **A cancellation does not cut it off.** The caller goes on being cancelled once the deactivation has come to an end.
+  The client waits for what is under way when it is closed, so that a `gather()` which raises early leaves no sampler
+  billed.
+
+Where the time is limited, its end is kept for one attempt more that waits neither for a pause nor for the slots of
+others: a service that asks for a minute's pause, or does not answer creates, must not be the reason why a sampler stays
+billed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final
 
 from attrs import evolve
 
+from .._aio import spawn_shielded, wait_through_cancellation
+from .._http.failures import DEACTIVATE, Action, Failure, action_for, classify, names_pause
 from .._http.limiter import Priority
-from .._http.requests import deactivation, sampler_request
-from .._http.retry import RetryPolicy, may_be_repeated, with_retries
+from .._http.requests import Request, deactivation, sampler_request
+from .._http.retry import RetryPolicy, with_retries
 from .._http.transport import Transport
-from ..errors import APIError, DecodeError, LoopsError, NotFoundError, ServerError
-from ..models import DeploymentStatus
+from ..errors import LoopsError
+from ..models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS
 from . import codec
+from .registry import SamplerRegistry
 
-RELEASED: Final = frozenset(
-    {
-        DeploymentStatus.DEACTIVATING,
-        DeploymentStatus.INACTIVE,
-        DeploymentStatus.FAILED,
-        DeploymentStatus.BUILD_FAILED,
-        DeploymentStatus.DEPLOY_FAILED,
-        DeploymentStatus.BUILD_STOPPED,
-    }
-)
-"""Statuses of samplers that there is nothing more to do about."""
+logger = logging.getLogger("loops_async")
 
-LAST_PART: Final = 0.2
-"""Part of a limited time that is kept for the last attempt."""
+DEACTIVATED: Final = TEARDOWN_IN_PROGRESS | TEARDOWN_DONE
+"""Statuses of samplers that nothing more has to be done about."""
 
-LAST_SECONDS: Final = 10.0
-"""Seconds that it is given at most."""
+FINAL_ATTEMPT_SHARE: Final = 0.2
+"""Part of a limited time that is kept for the final attempt."""
 
-SHORTEST_BACKOFF: Final = 0.01
-"""Seconds: what is repeated until its time is up must not become a flood, whatever the client's policy is."""
+FINAL_ATTEMPT_MOST_S: Final = 10.0
+"""Seconds that are kept for the final attempt at most."""
 
-_ENDLESS: Final = 2**62
+LEAST_BACKOFF_S: Final = 0.01
+"""Seconds: what is sent again until its time is over must not become a flood, whatever the client's policy is."""
+
+UNLIMITED_ATTEMPTS: Final = 2**62
+
+MISSING_TWICE: Final = 2
+"""A sampler counts as gone when it was missing so many times: one part of the service may be behind the others."""
 
 
 class Deactivator:
-    """Release samplers through one transport, before everything else that wants to be sent."""
+    """Deactivate samplers through one transport, before everything else that wants to be sent."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, registry: SamplerRegistry) -> None:
         self._transport = transport
+        self._registry = registry
+        self._running: set[asyncio.Task[None]] = set()
 
-    async def release_within(
-        self,
-        sampler_id: str,
-        seconds: float,
-        *,
-        is_new: Callable[[], bool],
-        troubled: Callable[[LoopsError], None],
-    ) -> bool:
-        """Deactivate a sampler, repeating that for so many *seconds*, however often the client's own policy would.
+    async def deactivate(self, sampler_id: str) -> None:
+        """Deactivate a sampler as often as the client's policy says. A cancellation comes after that.
 
-        Arguments, result and errors are those of `release()`.
+        Raises:
+            NotFoundError: The service does not know it.
+            LoopsError: What the last attempt came to; the sampler is still billed, as far as is known.
         """
-        last = min(LAST_PART * seconds, LAST_SECONDS)
-        retry = self._transport.retry
-        policy = evolve(
-            retry,
-            attempts=_ENDLESS,
-            initial=max(retry.initial, SHORTEST_BACKOFF),
-            maximum=max(retry.maximum, SHORTEST_BACKOFF),
-            total=seconds - last,
-        )
-        try:
-            async with asyncio.timeout(seconds - last):
-                return await self.release(sampler_id, policy, is_new=is_new, troubled=troubled)
-        except LoopsError as exc:
-            if not _is_passing(exc):
-                raise
-        except TimeoutError:
-            pass
-        once = evolve(policy, attempts=1)
-        return await self.release(sampler_id, once, is_new=is_new, troubled=troubled, priority=Priority.FINAL)
+        task = spawn_shielded(self._deactivate(sampler_id))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        cancelled = await wait_through_cancellation(task)
+        if cancelled is None:
+            task.result()
+            return
+        error = task.exception()
+        if error is not None and classify(error) is not Failure.MISSING:
+            logger.error("sampler %s is still billed, as far as is known: %s", sampler_id, error)
+        raise cancelled from error
 
-    async def release(
-        self,
-        sampler_id: str,
-        policy: RetryPolicy,
-        *,
-        is_new: Callable[[], bool],
-        troubled: Callable[[LoopsError], None] = lambda _: None,
-        priority: Priority = Priority.TEARDOWN,
+    async def deactivate_within(
+        self, sampler_id: str, seconds: float, *, on_error: Callable[[LoopsError], None] = lambda _: None
     ) -> bool:
-        """Deactivate a sampler, repeating that as *policy* says, until it is released for certain.
+        """Deactivate a sampler, again and again for *seconds*, however often the client's policy would.
 
         Return False if the service does not know it, which means that it is gone, or another account's.
 
         Args:
             sampler_id: The sampler.
-            policy: How often, how soon and for how long.
-            is_new: Whether the sampler is so new that parts of the service may not know it yet, so that 404 is no
-                answer.
-            troubled: Called with the error of each attempt that fails.
-            priority: How urgent it is.
+            seconds: How long this may take.
+            on_error: Called with the error of each attempt that fails.
 
         Raises:
             LoopsError: What the last attempt came to; the sampler is still billed, as far as is known.
         """
+        kept = min(FINAL_ATTEMPT_SHARE * seconds, FINAL_ATTEMPT_MOST_S)
+        retry = self._transport.retry
+        policy = evolve(
+            retry,
+            attempts=UNLIMITED_ATTEMPTS,
+            initial=max(retry.initial, LEAST_BACKOFF_S),
+            maximum=max(retry.maximum, LEAST_BACKOFF_S),
+            total=seconds - kept,
+        )
+        try:
+            async with asyncio.timeout(seconds - kept):
+                return await self._until_certain(sampler_id, policy, on_error=on_error)
+        except LoopsError as exc:
+            if not self._should_retry(sampler_id, exc):
+                raise
+        except TimeoutError:
+            pass
+        once = evolve(policy, attempts=1)
+        return await self._until_certain(sampler_id, once, on_error=on_error, priority=Priority.FINAL_DEACTIVATION)
+
+    async def wait_idle(self) -> None:
+        """Wait until no deactivation of `deactivate()` is under way."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _deactivate(self, sampler_id: str) -> None:
+        errors: list[LoopsError] = []
+        if not await self._until_certain(sampler_id, self._transport.retry, on_error=errors.append):
+            raise errors[-1]
+
+    async def _until_certain(
+        self,
+        sampler_id: str,
+        policy: RetryPolicy,
+        *,
+        on_error: Callable[[LoopsError], None],
+        priority: Priority = Priority.DEACTIVATION,
+    ) -> bool:
+        """Deactivate a sampler, again as *policy* says; return False if the service does not know it."""
         request = deactivation(sampler_id)
-        unknown = 0
+        missing = 0
 
         async def attempt() -> bool:
-            nonlocal unknown
+            nonlocal missing
             try:
-                codec.check_released(await self._transport.once(request, priority), str(request), sampler_id)
+                codec.check_deactivated(await self._transport.send(request, priority), str(request), sampler_id)
             except LoopsError as exc:
-                troubled(exc)
-                if isinstance(exc, DecodeError) or (isinstance(exc, APIError) and not _is_passing(exc)):
-                    status = await self._status(sampler_id, priority)
-                    if status in RELEASED:
+                on_error(exc)
+                if action_for(exc, DEACTIVATE) in {Action.LOOK_OR_RAISE, Action.LOOK_OR_RETRY}:
+                    status = await self._look(sampler_id, priority)
+                    if status in DEACTIVATED:
                         return True
-                    unknown += status is None and isinstance(exc, NotFoundError) and not is_new()
-                    # One part of the service may be behind the others, so that once is not enough.
-                    if unknown > 1:
+                    if status is None and classify(exc) is Failure.MISSING and not self._registry.is_fresh(sampler_id):
+                        missing += 1
+                    if missing == MISSING_TWICE:
                         return False
                 raise
+            logger.info("sampler %s is deactivated", sampler_id)
             return True
 
-        return await with_retries(attempt, policy, _is_worth_another, self._transport.limiter.held)
+        return await with_retries(
+            attempt,
+            policy,
+            should_retry=lambda error: self._should_retry(sampler_id, error),
+            pause_remaining=lambda: self._transport.pause_remaining(request),
+            is_free=lambda error: names_pause(error) or self._is_missing_and_fresh(sampler_id, error),
+        )
 
-    async def _status(self, sampler_id: str, priority: Priority) -> str | None:
-        """Look a sampler up; return its status, None if there is none of that id, and nothing if the look fails."""
-        request = sampler_request(sampler_id)
+    async def _look(self, sampler_id: str, priority: Priority) -> str | None:
+        """Return the status of a sampler; None if the service does not know it, and "" if the GET fails."""
+        request: Request = sampler_request(sampler_id)
         try:
-            body = await self._transport.once(request, priority)
+            body = await self._transport.send(request, priority)
             return codec.decode_sampler(body, str(request), sampler_id).status
-        except NotFoundError:
-            return None
-        except LoopsError:
-            return ""
+        except LoopsError as exc:
+            return None if classify(exc) is Failure.MISSING else ""
 
+    def _should_retry(self, sampler_id: str, error: BaseException) -> bool:
+        # A sampler that is missing is sent for once more in any case; see MISSING_TWICE.
+        return (
+            action_for(error, DEACTIVATE) in {Action.RETRY, Action.LOOK_OR_RETRY} or classify(error) is Failure.MISSING
+        )
 
-def _is_worth_another(error: BaseException) -> bool:
-    return _is_passing(error) or isinstance(error, NotFoundError)
-
-
-def _is_passing(error: BaseException) -> bool:
-    return may_be_repeated(error) or isinstance(error, (ServerError, DecodeError))
+    def _is_missing_and_fresh(self, sampler_id: str, error: BaseException) -> bool:
+        return classify(error) is Failure.MISSING and self._registry.is_fresh(sampler_id)

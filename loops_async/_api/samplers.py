@@ -5,26 +5,22 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from .. import _validate
+from .._http.failures import Failure, classify
 from .._http.limiter import Priority
-from .._http.requests import Request, deactivation, encode_query, join_path, may_receive_key, sampler_request
-from .._http.retry import may_be_repeated, with_retries
+from .._http.requests import Request, encode_query, join_path, may_receive_key, sampler_request
 from .._http.transport import Transport
+from ..errors import LoopsError
 from ..models import CheckpointPath, Sampler, SamplerSpec
-from . import codec
-from .creating import SamplerCreator
-from .deactivating import Deactivator
-from .unknown_creates import Follower
+from . import codec, sampler_list
+from .sampler_service import SamplerService
 
 
 class Samplers:
-    """Make, look up, wake and release samplers."""
+    """Create, look up, wake and deactivate samplers."""
 
-    def __init__(self, transport: Transport, home: tuple[str, ...]) -> None:
+    def __init__(self, transport: Transport, service: SamplerService) -> None:
         self._transport = transport
-        self._collection = join_path(*home, "samplers")
-        self._list_request = Request("GET", self._collection)
-        self._releases = Deactivator(transport)
-        self._creates = SamplerCreator(transport, self._list_request, self._releases)
+        self._service = service
 
     async def create(
         self,
@@ -38,17 +34,17 @@ class Samplers:
         num_replicas: int | None = None,
         availability_model: str | None = None,
     ) -> Sampler:
-        """Make a sampler; it is returned at once, is billed from then on, and takes minutes to come up.
+        """Create a sampler. It is returned at once, is billed from then on, and takes minutes to come up.
 
-        The arguments that are None are left out of the request; `SamplerSpec` says what each one means. The request
-        is sent a second time only when the first cannot have been processed (no connection, or 429). A cancelled
-        call goes on until it knows what it made, releases it, and is then cancelled; should that not succeed, the
-        `CancelledError` has what is left as its `__cause__`.
+        Arguments that are None are left out of the request; `SamplerSpec` says what each one means. The request is
+        sent again only if it was certainly not processed (no connection, or 429). A cancelled call waits for the
+        response, deactivates what the create has made, and then raises `CancelledError`. If the deactivation fails, the
+        id is in a `TeardownError` that is the `__cause__`, and in the log.
 
         Raises:
             TypeError, ValueError: An argument is not what `SamplerSpec` says; nothing was sent.
-            CreateOutcomeUnknown: The answer was lost, and nobody knows whether a sampler was made.
-            DecodeError: A sampler was made, and its description cannot be read; `sampler_id` names it.
+            CreateOutcomeUnknown: The response was lost, so that a sampler may or may not have been created.
+            DecodeError: A sampler was created, and its description cannot be read; `sampler_id` names it.
             APIError, TransportError: No sampler was made.
 
         Source: `POST /v1/loops/samplers` or `POST /v1/teams/{team_id}/loops/samplers`.
@@ -62,25 +58,30 @@ class Samplers:
             num_replicas=num_replicas,
             availability_model=availability_model,
         )
-        return await self._create(session_id, spec)
-
-    async def _create(self, session_id: str, spec: SamplerSpec, follower: Follower | None = None) -> Sampler:
-        body = {"session_id": _validate.require_str("session_id", session_id), **codec.spec_fields(spec)}
-        request = Request("POST", self._collection, body=codec.encode(body))
-        return await self._creates.create(request, spec, follower)
+        return await self._service.creator.create(self._service.create_request(session_id, spec), spec)
 
     async def get(self, id: str) -> Sampler:
         """Look a sampler up.
 
         Raises:
-            NotFoundError: There is none of that id.
+            NotFoundError: The service does not know it. A sampler that this client created less than 30 s ago is asked
+                for again first.
             LoopsError: As every call.
 
         Source: `GET /v1/loops/samplers/{sampler_id}`.
         """
         request = sampler_request(id)
-        sampler = codec.decode_sampler(await self._transport.read(request), str(request), id)
-        self._creates.know(id)
+
+        async def attempt() -> bytes:
+            return await self._transport.send(request, Priority.READ)
+
+        def is_fresh(error: LoopsError) -> bool:
+            return classify(error) is Failure.MISSING and self._service.registry.is_fresh(id)
+
+        body = await self._transport.retried(attempt, request, also_retry=is_fresh)
+        sampler = codec.decode_sampler(body, str(request), id)
+        self._service.registry.mark_seen(id)
+        self._service.registry.mark_described(id)
         return sampler
 
     async def list(self, *, scope: str | None = None) -> tuple[Sampler, ...]:
@@ -96,24 +97,28 @@ class Samplers:
         Source: `GET /v1/loops/samplers` or `GET /v1/teams/{team_id}/loops/samplers`.
         """
         query = encode_query(scope=_validate.optional_str("scope", scope))
-        request = Request("GET", self._collection, query)
-        samplers = codec.decode_samplers(await self._transport.read(request), str(request))
-        self._creates.know(*(sampler.id for sampler in samplers))
+        request = Request("GET", self._service.collection, query)
+        samplers = await sampler_list.decode_samplers(await self._transport.send_with_retries(request), str(request))
+        self._service.registry.mark_seen(*(sampler.id for sampler in samplers))
         return samplers
 
     async def deactivate(self, id: str) -> None:
-        """Release a sampler: it stops serving, and being billed. One that is released already counts as done.
+        """Deactivate a sampler: it stops serving, and being billed. One that is deactivated already counts as done.
+
+        It is done when the service's response names the sampler, or when a look at the sampler shows that it is gone;
+        a proxy's page with status 200 is neither. Passing failures are retried, and so is 404 for a sampler that this
+        client created less than 30 s ago. A cancellation does not cut it off, and is raised afterwards.
 
         Raises:
             ConflictError: It is paired to a run, and is deactivated with its run only.
-            NotFoundError: There is none of that id.
-            LoopsError: As every call.
+            NotFoundError: The service does not know it.
+            LoopsError: As every call. The sampler is still billed, as far as is known.
 
         Source: `POST /v1/loops/samplers/{sampler_id}/deactivate`.
         """
-        request = deactivation(id)
-        self._creates.know(id)
-        await self._transport.read(request, Priority.TEARDOWN)
+        sampler_id = _validate.require_path_segment("sampler id", id)
+        self._service.registry.mark_seen(sampler_id)
+        await self._service.deactivator.deactivate(sampler_id)
 
     async def wake(self, sampler: Sampler) -> None:
         """Start a sampler that is SCALED_TO_ZERO; returns when that is accepted, long before it serves.
@@ -130,23 +135,17 @@ class Samplers:
         `base_url` with its last part, `/sync`, replaced.
         """
         url = wake_url(sampler, self._transport.base_url)
-        self._creates.know(sampler.id)
+        self._service.registry.mark_seen(sampler.id)
         request = Request("POST", urlsplit(url).path)
 
-        async def attempt() -> None:
-            await self._transport.once(request, Priority.WAKE, url=url)
+        async def attempt() -> bytes:
+            return await self._transport.send(request, Priority.DATA_PLANE, url=url)
 
-        await with_retries(attempt, self._transport.retry, may_be_repeated, self._transport.limiter.held)
+        await self._transport.retried(attempt, request)
 
     async def answers(self, sampler: Sampler) -> bool:
         """Return whether a sampler answers a request of one token."""
         raise NotImplementedError
-
-    def _know(self, sampler_id: str) -> None:
-        self._creates.know(sampler_id)
-
-    async def _drain(self) -> None:
-        await self._creates.drain()
 
 
 def wake_url(sampler: Sampler, base_url: str) -> str:

@@ -13,9 +13,9 @@ from . import codec
 class Sessions:
     """Make and look up sessions. A session cannot be listed, closed or deleted, and costs nothing."""
 
-    def __init__(self, transport: Transport, home: tuple[str, ...]) -> None:
+    def __init__(self, transport: Transport, scope: tuple[str, ...]) -> None:
         self._transport = transport
-        self._home = home
+        self._scope = scope
 
     async def create(self) -> Session:
         """Make a session; repeated like a read, since one session too many does no harm.
@@ -25,8 +25,8 @@ class Sessions:
 
         Source: `POST /v1/loops/sessions` or `POST /v1/teams/{team_id}/loops/sessions`; no body is sent.
         """
-        request = Request("POST", join_path(*self._home, "sessions"))
-        return codec.decode_session(await self._transport.read(request, Priority.CREATE), str(request))
+        request = Request("POST", join_path(*self._scope, "sessions"))
+        return codec.decode_session(await self._transport.send_with_retries(request, Priority.CREATE), str(request))
 
     async def get(self, id: str) -> Session:
         """Look a session up.
@@ -37,5 +37,6 @@ class Sessions:
 
         Source: `GET /v1/loops/sessions/{session_id}`.
         """
-        request = Request("GET", join_path("v1", "loops", "sessions", _validate.require_path_segment("session id", id)))
-        return codec.decode_session(await self._transport.read(request), str(request))
+        path = join_path("v1", "loops", "sessions", _validate.require_path_segment("session id", id))
+        request = Request("GET", path, route="/v1/loops/sessions/{session_id}")
+        return codec.decode_session(await self._transport.send_with_retries(request), str(request))

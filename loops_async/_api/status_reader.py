@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from .._http.limiter import Priority
 from .._http.requests import Request, sampler_request
 from .._http.transport import Transport
+from ..errors import DecodeError
 from ..models import Sampler
 from . import codec
+from .sampler_list import SamplerList, read_item
 from .samplers import Samplers
 
 
@@ -28,27 +31,28 @@ class ApiStatusReader:
     async def get(self, sampler_id: str, *, final: bool) -> tuple[Sampler, int, float]:
         """Ask once for one sampler; return it, the size of the response in bytes, and the seconds that it took."""
         request = sampler_request(sampler_id)
-        body, seconds = await self._transport.timed(request, _priority(final))
+        body, seconds = await self._transport.send_timed(request, _priority(final))
         return codec.decode_sampler(body, str(request), sampler_id), len(body), seconds
 
-    async def list(self, *, final: bool, limit: float) -> tuple[codec.Listing, float]:
+    async def list(self, *, final: bool, limit: float) -> tuple[SamplerList, float]:
         """Ask once for all samplers, for at most *limit* seconds; return them and the seconds that it took."""
-        body, seconds = await self._transport.timed(self._list_request, _priority(final), limit=limit)
+        body, seconds = await self._transport.send_timed(self._list_request, _priority(final), limit=limit)
         # To read five megabytes, to scan them and to deliver them takes some milliseconds each: the event loop gets a
         # turn in between.
         await asyncio.sleep(0)
-        listing = codec.Listing(body, str(self._list_request))
+        listing = await SamplerList.scan(body, str(self._list_request))
         await asyncio.sleep(0)
         return listing, seconds
 
-    def read(self, item: object) -> Sampler:
-        """Build the sampler of an item that a list has handed out."""
-        assert isinstance(item, bytes)  # noqa: S101 -- as Listing.item() returns it
-        return codec.read_item(item, "$.samplers[]", str(self._list_request))
+    def read(self, item: object) -> Sampler | None:
+        """Build the sampler of an item that a list has handed out; return None if it cannot be read."""
+        with suppress(DecodeError):
+            return read_item(item, str(self._list_request))
+        return None
 
     def mark_seen(self, sampler_id: str) -> None:
         """Record that a sampler exists, so that no unknown create can be taken for its origin."""
-        self._samplers._know(sampler_id)
+        self._samplers._service.registry.mark_seen(sampler_id)
 
     async def wake(self, sampler: Sampler) -> None:
         """Wake a sampler, with retries."""
@@ -60,4 +64,4 @@ class ApiStatusReader:
 
 
 def _priority(final: bool) -> Priority:
-    return Priority.FINAL if final else Priority.READ
+    return Priority.FINAL_POLL if final else Priority.READ

@@ -1,123 +1,110 @@
-"""Creates whose answer was lost, and which of the account's samplers they may have made. No I/O.
+"""Creates whose response was lost, and the listed samplers that they may have made. No I/O.
 
-A sampler carries neither a label nor the id of its session, so all there is to go by is its base model, its owner, the
-time of its creation and what is known of it from elsewhere.
+A sampler carries neither a label nor the id of its session, so a match can only go by its base model, its owner, the
+time of its creation and what else is known of it. It is never certain: candidates are reported, and nothing else.
 """
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Final, Protocol
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ..errors import CreateOutcomeUnknown
-from ..models import DeploymentStatus, Sampler, SamplerSpec
+from ..models import ONLY_BY_DEACTIVATION, Sampler, SamplerSpec
+from .registry import SamplerRegistry
 
-CLOCK_SKEW: Final = timedelta(minutes=5)
-"""How far the service's clock may be from ours when candidates are matched by their time of creation."""
+CLOCK_TOLERANCE: Final = timedelta(minutes=1)
+"""How far the time of creation may be outside of the create's own time by the service's clock."""
 
-_SHUT_DOWN: Final = frozenset({DeploymentStatus.DEACTIVATING, DeploymentStatus.INACTIVE})
-"""Whoever is shut down is nobody's bill, and was not made a moment ago."""
+UNKNOWN_CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+"""The same by our clock, where the service does not tell its own."""
+
+ServiceClock = Callable[[float], datetime | None]
+"""Returns the time by the service's clock at a time of `time.monotonic()`; None while it is unknown."""
 
 
 @frozen
-class Timestamps:
-    """A moment on two clocks."""
+class Moment:
+    """A moment on two clocks of this machine."""
 
-    utc: datetime
-    monotonic: float = -math.inf
-    """Minus infinity for a moment of another process, whose clock says nothing here."""
+    utc: datetime = field(factory=lambda: datetime.now(UTC))
+    monotonic: float | None = field(factory=time.monotonic)
+    """None for a moment of another process, whose monotonic clock means nothing here."""
+
+    def by(self, clock: ServiceClock) -> tuple[datetime, timedelta]:
+        """Return this moment by the service's *clock* or, while that is unknown, by ours; and how wrong it may be."""
+        if self.monotonic is not None:
+            there = clock(self.monotonic)
+            return (self.utc, UNKNOWN_CLOCK_TOLERANCE) if there is None else (there, CLOCK_TOLERANCE)
+        now = Moment()
+        assert now.monotonic is not None  # noqa: S101 -- it is of this process
+        there = clock(now.monotonic)
+        if there is None:
+            return self.utc, UNKNOWN_CLOCK_TOLERANCE
+        # The other process ran on this machine, or on one whose clock is no worse.
+        return self.utc + (there - now.utc), UNKNOWN_CLOCK_TOLERANCE
 
 
 @frozen(eq=False)
 class UnknownCreate:
     """A create that may or may not have made a sampler."""
 
-    unknown: CreateOutcomeUnknown
-    """What its caller is to be told; its `__cause__` is what the request came to."""
-    began: Timestamps
+    spec: SamplerSpec
+    cause: BaseException | None
+    """What the request came to."""
+    began: Moment
     """The moment before its POST."""
-    ended: Timestamps
-    """When it could have been processed at the latest."""
+    ended: Moment
+    """The latest moment at which the service may have processed it."""
 
-    @property
-    def spec(self) -> SamplerSpec:
-        """What was asked for."""
-        return self.unknown.spec
+    def error(self, candidates: Iterable[Sampler] = (), look_error: Exception | None = None) -> CreateOutcomeUnknown:
+        """Return what the caller of the create gets."""
+        error = CreateOutcomeUnknown(self.spec, tuple(candidates), look_error)
+        error.__cause__ = self.cause
+        return error
 
-    def may_have_made(self, sampler: Sampler, known_since: float | None) -> bool:
-        """Tell whether *sampler*, known here since the monotonic time *known_since*, may be this create's."""
-        return (
-            sampler.base_model == self.spec.base_model
-            and sampler.status not in _SHUT_DOWN
-            and self.began.utc - CLOCK_SKEW <= sampler.created_at <= self.ended.utc + CLOCK_SKEW
-            and (known_since is None or known_since >= self.began.monotonic)
-        )
+    def window(self, clock: ServiceClock) -> tuple[datetime, datetime]:
+        """Return the first and the last time at which the service may have created its sampler, by *clock*."""
+        began, tolerance = self.began.by(clock)
+        ended, _ = self.ended.by(clock)
+        return began - tolerance, ended + tolerance
 
-    def told(self, candidates: Iterable[Sampler] = (), look_error: Exception | None = None) -> CreateOutcomeUnknown:
-        """Return a new error that tells the *candidates*, too."""
-        found = CreateOutcomeUnknown(self.spec, tuple(candidates), look_error)
-        found.__cause__ = self.unknown.__cause__
-        return found
-
-
-class Follower(Protocol):
-    """Whoever keeps an account of a create while it is under way."""
-
-    async def sending(self) -> None:
-        """Take that a POST is about to be sent. What this raises keeps it from being sent."""
-        ...
-
-    def refused(self) -> None:
-        """Take that the POST made nothing; it may be sent again, and be announced again."""
-        ...
-
-    def lost(self, loss: UnknownCreate) -> None:
-        """Take that nobody knows what the POST made. With a follower, it is for him to have it settled."""
-        ...
+    def may_have_made(self, sampler: Sampler, registry: SamplerRegistry, window: tuple[datetime, datetime]) -> bool:
+        """Return True if *sampler* may be the result of this create, which has that `window()`."""
+        if (
+            sampler.base_model != self.spec.base_model
+            or sampler.status in ONLY_BY_DEACTIVATION
+            or registry.was_made(sampler.id)
+        ):
+            return False
+        seen_at = registry.seen_at(sampler.id)
+        if seen_at is not None and self.began.monotonic is not None and seen_at < self.began.monotonic:
+            return False
+        return window[0] <= sampler.created_at <= window[1]
 
 
-def by_model(losses: Iterable[UnknownCreate]) -> dict[str, list[UnknownCreate]]:
-    """Group *losses* by their base model, each group in the order of its creates."""
-    groups: defaultdict[str, list[UnknownCreate]] = defaultdict(list)
-    for loss in sorted(losses, key=lambda each: (each.began.monotonic, each.began.utc)):
-        groups[loss.spec.base_model].append(loss)
-    return dict(groups)
-
-
-def shared(
-    losses: Sequence[UnknownCreate], candidates: tuple[Sampler, ...], known: Mapping[str, float]
+def candidates_for_each(
+    creates: Sequence[UnknownCreate], listed: Iterable[Sampler], registry: SamplerRegistry, clock: ServiceClock
 ) -> dict[UnknownCreate, tuple[Sampler, ...]]:
-    """Return which of the *candidates* each of the *losses* may have made, all of one base model, in their order."""
-    # Whatever the last to begin and the first to end may have made, all may have: a burst need not be gone through.
-    strictest = (losses[-1], min(losses, key=lambda loss: loss.ended.utc)) if losses else ()
-    if all(loss.may_have_made(each, known.get(each.id)) for loss in strictest for each in candidates):
-        return dict.fromkeys(losses, candidates)
-    return {loss: tuple(each for each in candidates if loss.may_have_made(each, known.get(each.id))) for loss in losses}
+    """Return for each of *creates* the samplers of *listed* that it may have made, newest first."""
+    by_model: defaultdict[str, list[Sampler]] = defaultdict(list)
+    for sampler in listed:
+        by_model[sampler.base_model].append(sampler)
+    candidates: dict[UnknownCreate, tuple[Sampler, ...]] = {}
+    for create in creates:
+        window = create.window(clock)
+        same_model = by_model[create.spec.base_model]
+        candidates[create] = tuple(each for each in same_model if create.may_have_made(each, registry, window))
+    return candidates
 
 
-def matched(
-    losses: Sequence[UnknownCreate], candidates: Iterable[Sampler], known: Mapping[str, float]
-) -> dict[UnknownCreate, Sampler] | None:
-    """Give each of the *candidates* to one of the *losses*, all of one base model and in the order of their creates.
-
-    None if that is no safe thing to do: the creates did not all ask for the same, so that it matters who gets which;
-    or a candidate is left over, so that at least one of them is somebody else's and nobody can tell which. Creates that
-    nothing is left for were not processed, or are not listed yet: they stay lost.
-    """
-    if len({loss.spec for loss in losses}) > 1:
-        return None
-    free = list(losses)
-    given: dict[UnknownCreate, Sampler] = {}
-    # What was known early can only be an early create's, so it chooses first, and takes the latest that it can.
-    for sampler in sorted(candidates, key=lambda each: known.get(each.id, math.inf)):
-        loss = next((each for each in reversed(free) if each.may_have_made(sampler, known.get(sampler.id))), None)
-        if loss is None:
-            return None
-        free.remove(loss)
-        given[loss] = sampler
-    return given
+def shows_too_few(creates: Iterable[UnknownCreate], candidates: Collection[Sampler]) -> bool:
+    """Return True if there are fewer candidates of a base model than unknown creates of it: a list can lag behind."""
+    listed = Counter(sampler.base_model for sampler in candidates)
+    wanted = Counter(create.spec.base_model for create in creates)
+    return any(listed[model] < count for model, count in wanted.items())

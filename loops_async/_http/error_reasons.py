@@ -7,7 +7,7 @@ Services, gateways and proxies write their errors in many ways:
 - problem+json (`title`, `detail`), JSON:API (`errors: [{title, detail}]`), GraphQL (`errors: [{message}]`), FastAPI
   (`detail: [{loc, msg}]`), OAuth (`error_description`), AWS (`__type`, `Message`), SOAP (`faultstring`);
 - messages by the name of a field: `{base_model: ["..."]}`;
-- a JSON string, a list, plain text, a web page, XML, and a document that was cut.
+- a JSON string, a list, plain text, a web page, XML, a form, and a document that was cut.
 
 No list of shapes is complete. So the search knows which names usually hold the main words and which ones more words,
 and takes every other text that looks like words (with a blank in it) as well, except under the names of things that
@@ -21,6 +21,7 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import parse_qsl
 
 from attrs import frozen
 
@@ -33,7 +34,7 @@ PAGE_LIMIT_CHARACTERS: Final = 200
 """Characters that are taken from a web page: most of a page is decoration."""
 
 CODE_LIMIT_CHARACTERS: Final = 100
-"""Characters of an error code at most."""
+"""Characters of an error code, or of a field's name, at most."""
 
 SEARCHED_CHARACTERS: Final = 65_536
 """Characters of a text that are searched at most."""
@@ -46,7 +47,7 @@ _DEPTH: Final = 20
 
 _MAIN: Final = (
     *("message", "msg", "errormessage", "errormsg", "errordescription", "faultstring", "userfriendlymessage"),
-    *("errormessages", "error", "detail", "description", "reason", "text"),
+    *("messages", "errormessages", "error", "detail", "description", "reason", "text"),
 )
 """Names of the main words, as `_spelling` writes them; the first that has any is taken."""
 
@@ -91,6 +92,7 @@ _TITLE_OF_PAGE = re.compile(r"<title\b[^<>]*>([^<]*)", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>?")
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.DOTALL)
 _XML_TEXT = re.compile(r"<(?:\w+:)?(\w+)\b[^<>]*>([^<>]+)</")
+_IS_FORM = re.compile(r"[\w.-]+=[^\s&=]+(?:&[\w.-]+=[^\s&=]*)+")
 _JSON_STRING = re.compile(r'"(\w+)"\s*:\s*"((?:[^"\\]|\\.)*)')
 
 
@@ -116,6 +118,8 @@ def reason_of_text(text: str, status: int) -> Reason:
     if text.lstrip()[:1] in {"{", "["}:
         for name, value in _JSON_STRING.findall(text):
             fields.setdefault(_spelling(name), _unescaped(value))
+    elif _IS_FORM.fullmatch(text.strip()):
+        fields.update(parse_qsl(text.strip()))
     elif _IS_MARKUP.match(text) and not _IS_PAGE.search(text):
         return Reason(_code_of(_xml_fields(text), status), one_line(_words(text), REASON_LIMIT_CHARACTERS))
     return Reason(_code_of(fields, status), one_line(_words(fields) or _words(text), REASON_LIMIT_CHARACTERS))
@@ -123,7 +127,7 @@ def reason_of_text(text: str, status: int) -> Reason:
 
 def _spelling(name: str) -> str:
     """Return *name* as the tables above spell it: `errorMessage`, `error_message` and `Error-Message` agree."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 def _words(value: object, depth: int = 0) -> str:
@@ -157,29 +161,35 @@ def _words_of_object(value: dict[str, object], depth: int) -> str:
     title = next((texts[name] for name in _TITLE if name in texts), "")
     others = [name for name in texts if name not in _USUAL]
     said = [texts[name] for name in (*_MAIN, *_MORE) if name in texts]
-    said += [f"{names[name]}: {texts[name]}" for name in others if not _is_code(fields[name])]
+    named = {name: f"{names[name]}: {texts[name]}".removeprefix(": ") for name in others}
+    said += [named[name] for name in others if not _is_code(fields[name])]
     if _is_code(fields.get("error")) and len(dict.fromkeys(said)) > 1:
         # As in {"error": "conflict", "message": "..."}: it is the error's code.
         said = [each for each in said if each != fields["error"]]
     if not said and not title:
-        said = ["; ".join(f"{names[name]}: {texts[name]}" for name in others)]
+        said = ["; ".join(named.values())]
     if not any(said) and not title:
         said = [each for name, each in fields.items() if isinstance(each, str) and name in _NOT_WORDS and " " in each]
     text, *more = said or [title]
     for each in more:
         if len(text) > REASON_LIMIT_CHARACTERS:
             break
-        if each.lower() not in text.lower():
+        if text.lower() in each.lower():
+            text = each
+        elif each.lower() not in text.lower():
             text = f"{text} ({each})"
     if title.lower() not in text.lower():
         text = f"{title}: {text}"
     where = _field_of(fields)
-    return f"{where}: {text}" if where and text and where not in text else text
+    return f"{where}: {text}" if where and text and not text.startswith(where) else text
 
 
 def _fields_of(value: dict[str, object]) -> dict[str, object]:
     """Return the fields of an object by the spelling of the tables above; the first of two alike is taken."""
-    return {_spelling(name): each for name, each in reversed(value.items())}
+    fields: dict[str, object] = {}
+    for name, each in value.items():
+        fields.setdefault(_spelling(name), each)
+    return fields
 
 
 def _is_noise(name: str, value: object) -> bool:
@@ -198,7 +208,7 @@ def _field_of(fields: Mapping[str, object]) -> str:
         if isinstance(value, list):
             value = ".".join(str(part) for part in value if isinstance(part, (str, int)))
         if _is_code(value):
-            return str(value)
+            return one_line(str(value), CODE_LIMIT_CHARACTERS)
     return ""
 
 

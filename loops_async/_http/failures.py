@@ -2,16 +2,16 @@
 
 No other module asks for the status of an error or for the type of an exception in order to decide what to do next.
 
-| class           | what                                                    | create  | read  | deactivate     | poll     |
-|-----------------|---------------------------------------------------------|---------|-------|----------------|----------|
-| NOT_SENT        | no connection: DNS, TLS, refused, proxy                 | retry   | retry | retry          | go on    |
-| THROTTLED       | 429                                                     | retry   | retry | retry          | go on    |
-| REJECTED        | 3xx and 4xx, except those below                         | raise   | raise | look, or raise | patience |
-| UNAUTHENTICATED | 401                                                     | raise   | raise | raise          | end all  |
-| MISSING         | 404                                                     | raise   | raise | look, or raise | patience |
-| TRANSIENT       | 408, 499, 5xx, cut, timed out; for a create 302 and 303 | unknown | retry | retry          | go on    |
-| UNREADABLE      | 2xx that is no such document, such as a proxy's page    | unknown | raise | look, or retry | go on    |
-| MALFORMED       | 2xx with an item that cannot be read                    | unknown | raise | look, or retry | end wait |
+| class           | what                                                 | create  | read  | deactivate     | poll     |
+|-----------------|------------------------------------------------------|---------|-------|----------------|----------|
+| NOT_SENT        | no connection (DNS, TLS, refused, proxy)             | retry   | retry | retry          | go on    |
+| THROTTLED       | 429                                                  | retry   | retry | retry          | go on    |
+| REJECTED        | 3xx and 4xx, except those below                      | raise   | raise | look, or raise | patience |
+| UNAUTHENTICATED | 401                                                  | raise   | raise | raise          | end all  |
+| MISSING         | 404                                                  | raise   | raise | look, or raise | patience |
+| TRANSIENT       | 408, 499, 5xx, cut, timeout; on a create 302 and 303 | unknown | retry | retry          | go on    |
+| UNREADABLE      | 2xx that is no such document (a proxy's page)        | unknown | raise | look, or retry | go on    |
+| MALFORMED       | 2xx with an item that cannot be read                 | unknown | raise | look, or retry | end wait |
 
 A create whose response names a sampler has made it, whatever else is wrong with the response: that is decided before
 this table is read. A sampler that this client has just made may be unknown to other parts of the service for a while:

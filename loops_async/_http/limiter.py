@@ -1,50 +1,147 @@
-"""When a request may start: one place per client that bounds and orders them.
+"""When a request may start: one `RequestLimiter` per client grants the slots.
 
-A bounded number is in flight; when the service names a pause (`Retry-After`), *all* requests wait for its end. Those
-that wait go by urgency: what releases samplers first, then what creates them, then what only reads. Waiting here
-rather than in aiohttp's pool keeps the queue out of the request timeouts.
+A request waits here for four things:
+
+- **A slot.** At most `limit` requests are in flight. Waiting here rather than in aiohttp's pool keeps the queue out of
+  the request timeouts.
+- **The client's pause.** A `Retry-After` header stops all requests of the client until it is over.
+- **The endpoint's pause.** The service also names a pause in the body of its 429. It counts each endpoint by itself, so
+  that only requests of that endpoint wait.
+- **The endpoint's rate.** At most `rate` requests of one endpoint start within any second, which is the limit that the
+  service publishes. Without that, a launch of a thousand would spend most of its requests on being refused.
+
+Those that wait stand in one queue per priority and endpoint, so that an endpoint that may not start anything holds up
+no other. The most urgent queue goes first: deactivations, then creates, then polls and other reads. So that a long
+queue of one kind does not starve the others, every eighth slot under contention goes to the least urgent one instead.
+
+Final requests, the last chance before a deadline, wait for no pause and have slots of their own: whatever hangs in the
+other slots must not take that chance from them. Their rate is limited as for all others.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
+import math
+from collections import deque
 from enum import IntEnum
+from types import TracebackType
+from typing import Final
+
+RATE_MARGIN_S: Final = 0.02
+"""Seconds that are added to the second of the rate: the network delays some requests more than others, so that what
+starts here just outside of a second could arrive there within one."""
+
+LEAST_URGENT_EVERY: Final = 8
+"""Of so many slots that are granted past a less urgent queue, the last goes to that queue."""
 
 
 class Priority(IntEnum):
     """How urgent a request is; smaller goes first."""
 
-    FINAL = 0
-    """The one look that a wait takes at its deadline: it waits for no pause, and for none but its like."""
-    TEARDOWN = 1
-    """Whatever stops a bill."""
-    CREATE = 2
-    READ = 3
-    WAKE = 4
-    """What goes to the samplers' own addresses: a data plane that hangs must not keep the control plane's places."""
+    FINAL_DEACTIVATION = 0
+    """The last attempt to deactivate a sampler before the time for that is over."""
+    FINAL_POLL = 1
+    """The poll at the deadline of a wait."""
+    DEACTIVATION = 2
+    """Whatever ends a bill."""
+    CREATE = 3
+    READ = 4
+    """Polls and all other reads."""
+    DATA_PLANE = 5
+    """Requests to the samplers' own addresses: a data plane that hangs must not take the control plane's slots."""
+
+
+_FINAL: Final = frozenset({Priority.FINAL_DEACTIVATION, Priority.FINAL_POLL})
+
+
+class Endpoint:
+    """The limits of one endpoint (method and route) of the control plane. Times are the event loop's."""
+
+    __slots__ = ("_started", "_window", "paused_until")
+
+    def __init__(self, rate: float | None) -> None:
+        self.paused_until = -math.inf
+        """Until when no request of the endpoint starts, final ones excepted."""
+        most = 0 if rate is None else max(1, int(rate))
+        self._started: deque[float] = deque(maxlen=most)
+        """When the last requests started, as many as may start within the window; empty if the rate is not limited."""
+        # One request in two seconds is a rate, too.
+        self._window = 0.0 if rate is None else max(1.0, most / rate) + RATE_MARGIN_S
+
+    def ready_at(self, final: bool) -> float:
+        """Return the time from which a further request may start."""
+        at = -math.inf if final else self.paused_until
+        started = self._started
+        if started and len(started) == started.maxlen:
+            at = max(at, started[0] + self._window)
+        return at
+
+    def record_start(self, now: float) -> None:
+        """Count a request that starts *now*."""
+        self._started.append(now)
+
+
+class Slot:
+    """Permission to send one request: `async with` waits for it and gives it back.
+
+    `acquire()` and `release()` do the same one by one, for a request that outlives the coroutine which waited.
+    """
+
+    __slots__ = ("_endpoint", "_limiter", "_priority")
+
+    def __init__(self, limiter: RequestLimiter, priority: Priority, endpoint: Endpoint) -> None:
+        self._limiter = limiter
+        self._priority = priority
+        self._endpoint = endpoint
+
+    async def acquire(self) -> None:
+        """Wait until the request may start. A cancellation here leaves nothing taken."""
+        await self._limiter._acquire(self._priority, self._endpoint)
+
+    def release(self) -> None:
+        """Give the slot back, once for each `acquire()`."""
+        self._limiter._release(self._priority)
+
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+_Waiter = asyncio.Future[None]
 
 
 class RequestLimiter:
-    """Admit requests: at most *limit* at once, none during a pause, the most urgent first.
+    """Grant slots to requests, the most urgent first.
 
-    Last looks go beyond that, up to *limit* of them: whatever hangs or queues must not take their only chance. Wakes
-    have a quarter of the places at most.
+    Args:
+        limit: Requests in flight at once. Final deactivations and final polls have as many slots of their own, each;
+            requests to the data plane have a quarter of these at most.
+        rate: Requests of one endpoint that start within any second; None for no limit.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, rate: float | None = None) -> None:
         self._limit = limit
-        self._active = 0
-        self._looking = 0
-        self._waking = 0
-        self._order = itertools.count()
-        self._queue: list[tuple[Priority, int, asyncio.Future[None]]] = []
-        self._open_at = 0.0
+        self._rate = rate
+        self._in_use = dict.fromkeys(Priority, 0)
+        self._shared_in_use = 0
+        """Slots in use of those that are not final."""
+        self._endpoints: dict[str, Endpoint] = {}
+        self._queues: dict[Priority, dict[Endpoint, deque[_Waiter]]] = {priority: {} for priority in Priority}
+        self._passed_over = 0
+        self._paused_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+
+    def slot(self, priority: Priority, endpoint: str = "") -> Slot:
+        """Return a slot for a request of *endpoint*; the empty name stands for all that nothing limits but slots."""
+        return Slot(self, priority, self._endpoint(endpoint))
 
     def lower_limit(self, limit: int) -> None:
-        """Admit no more than *limit* at once from now on."""
+        """Have no more than *limit* requests in flight from now on."""
         self._limit = min(self._limit, limit)
 
     @property
@@ -52,78 +149,148 @@ class RequestLimiter:
         """How many requests to the data plane may be in flight at once."""
         return max(1, self._limit // 4)
 
-    def hold(self, seconds: float) -> None:
-        """Let nothing start for *seconds*; a longer pause that is already on stays."""
-        self._open_at = max(self._open_at, asyncio.get_running_loop().time() + seconds)
+    @property
+    def rate(self) -> float | None:
+        """Requests of one endpoint that start within any second; None for no limit."""
+        return self._rate
 
-    def held(self) -> float:
-        """Return the seconds until the pause ends, 0.0 if none is on."""
-        return max(0.0, self._open_at - asyncio.get_running_loop().time())
-
-    async def acquire(self, priority: Priority) -> None:
-        """Wait for a place; each one is given back with `release()`. A cancel here leaves nothing taken."""
-        loop = asyncio.get_running_loop()
-        if not self._queue and self._has_place(priority, self._open_at - loop.time()):
-            self._take(priority)
-            return
-        place = loop.create_future()
-        heapq.heappush(self._queue, (priority, next(self._order), place))
-        self._admit()
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                # The place was given in the very moment in which the cancel came.
-                self.release(priority)
-            else:
-                place.cancel()
-            raise
-
-    def release(self, priority: Priority) -> None:
-        """Give a place back that was taken with *priority*."""
-        if priority is Priority.FINAL:
-            self._looking -= 1
+    def pause(self, seconds: float, endpoint: str | None = None) -> None:
+        """Start no request of *endpoint*, or of the whole client, for *seconds*; a longer pause goes on."""
+        until = asyncio.get_running_loop().time() + seconds
+        if endpoint is None:
+            self._paused_until = max(self._paused_until, until)
         else:
-            self._active -= 1
-            self._waking -= priority is Priority.WAKE
-        self._admit()
+            paused = self._endpoint(endpoint)
+            paused.paused_until = max(paused.paused_until, until)
 
-    def _has_place(self, priority: Priority, held: float) -> bool:
-        if priority is Priority.FINAL:
-            return self._looking < self._limit
-        free = held <= 0 and self._active < self._limit
-        return free and (priority is not Priority.WAKE or self._waking < max(1, self._limit // 4))
-
-    def _take(self, priority: Priority) -> None:
-        if priority is Priority.FINAL:
-            self._looking += 1
-        else:
-            self._active += 1
-            self._waking += priority is Priority.WAKE
-
-    def _admit(self) -> None:
-        loop = asyncio.get_running_loop()
-        held = self._open_at - loop.time()
-        # Last looks sort before all others and wakes behind them, so that the first in the queue tells for all.
-        while self._queue:
-            priority, _, place = self._queue[0]
-            if not place.done():
-                if not self._has_place(priority, held):
-                    break
-                self._take(priority)
-                place.set_result(None)
-            heapq.heappop(self._queue)
-        if self._queue and held > 0 and self._timer is None:
-            self._timer = loop.call_later(held, self._reopen)
-
-    def _reopen(self) -> None:
-        self._timer = None
-        self._admit()
+    def pause_remaining(self, endpoint: str = "") -> float:
+        """Return the seconds until the pauses are over that a request of *endpoint* waits for; 0.0 without any."""
+        known = self._endpoints.get(endpoint)
+        until = max(self._paused_until, known.paused_until if known is not None else -math.inf)
+        return max(0.0, until - asyncio.get_running_loop().time())
 
     def close(self) -> None:
-        """Drop the timer of a pause; whoever still waits is woken up first."""
-        self._open_at = 0.0
+        """Let through what waits and will not be sent any more, so that it learns that the client is closed.
+
+        Deactivations and final polls are still sent, and so still wait for their turn.
+        """
+        for priority in (Priority.CREATE, Priority.READ, Priority.DATA_PLANE):
+            queues, self._queues[priority] = self._queues[priority], {}
+            for waiter in (each for queue in queues.values() for each in queue if not each.done()):
+                self._in_use[priority] += 1
+                self._shared_in_use += 1
+                waiter.set_result(None)
+
+    def _endpoint(self, name: str) -> Endpoint:
+        endpoint = self._endpoints.get(name)
+        if endpoint is None:
+            endpoint = self._endpoints[name] = Endpoint(self._rate if name else None)
+        return endpoint
+
+    async def _acquire(self, priority: Priority, endpoint: Endpoint) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if not any(self._queues.values()) and self._ready_at(priority, endpoint) <= now:
+            self._take(priority, endpoint, now)
+            return
+        waiter: _Waiter = loop.create_future()
+        self._queues[priority].setdefault(endpoint, deque()).append(waiter)
+        self._grant()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                # The slot was granted in the very moment in which the cancellation came.
+                self._release(priority)
+            else:
+                waiter.cancel()
+            raise
+
+    def _release(self, priority: Priority) -> None:
+        self._in_use[priority] -= 1
+        if priority not in _FINAL:
+            self._shared_in_use -= 1
+        self._grant()
+
+    def _ready_at(self, priority: Priority, endpoint: Endpoint) -> float:
+        """Return the time from which a request may start; infinity while there is no slot for it."""
+        if priority in _FINAL:
+            if self._in_use[priority] >= self._limit:
+                return math.inf
+            return endpoint.ready_at(final=True)
+        if self._shared_in_use >= self._limit:
+            return math.inf
+        if priority is Priority.DATA_PLANE and self._in_use[priority] >= self.data_plane_limit:
+            return math.inf
+        return max(self._paused_until, endpoint.ready_at(final=False))
+
+    def _take(self, priority: Priority, endpoint: Endpoint, now: float) -> None:
+        self._in_use[priority] += 1
+        if priority not in _FINAL:
+            self._shared_in_use += 1
+        endpoint.record_start(now)
+
+    def _grant(self) -> None:
+        """Let start what may start now, and come back when the next one may."""
+        loop = asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            ready, next_at = self._ready(now)
+            if not ready:
+                break
+            priority, endpoint = ready[0]
+            # Under contention for the shared slots only: a final request takes none of them.
+            if len(ready) > 1 and priority not in _FINAL:
+                self._passed_over += 1
+                if self._passed_over == LEAST_URGENT_EVERY:
+                    self._passed_over = 0
+                    priority, endpoint = ready[-1]
+            self._take(priority, endpoint, now)
+            self._pop(priority, endpoint).set_result(None)
+        self._set_timer(loop, next_at)
+
+    def _ready(self, now: float) -> tuple[list[tuple[Priority, Endpoint]], float]:
+        """Return the queues whose first request may start now, most urgent first, and when else one may."""
+        ready: list[tuple[Priority, Endpoint]] = []
+        next_at = math.inf
+        for priority, queues in self._queues.items():
+            for endpoint in list(queues):
+                if not self._has_waiter(queues, endpoint):
+                    continue
+                at = self._ready_at(priority, endpoint)
+                if at <= now:
+                    ready.append((priority, endpoint))
+                else:
+                    next_at = min(next_at, at)
+        return ready, next_at
+
+    def _has_waiter(self, queues: dict[Endpoint, deque[_Waiter]], endpoint: Endpoint) -> bool:
+        """Drop the cancelled ones at the head of a queue; return whether a request is left in it."""
+        queue = queues[endpoint]
+        while queue and queue[0].done():
+            queue.popleft()
+        if not queue:
+            del queues[endpoint]
+        return bool(queue)
+
+    def _pop(self, priority: Priority, endpoint: Endpoint) -> _Waiter:
+        queues = self._queues[priority]
+        queue = queues.pop(endpoint)
+        waiter = queue.popleft()
+        if queue:
+            # To the end, so that the endpoints of one priority take turns.
+            queues[endpoint] = queue
+        return waiter
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
+        if at >= self._timer_at and at < math.inf:
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        self._admit()
+            self._timer, self._timer_at = None, math.inf
+        if at < math.inf:
+            self._timer, self._timer_at = loop.call_at(at, self._on_timer), at
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        self._grant()

@@ -1,4 +1,4 @@
-"""HTTP without I/O: build a request, turn an answer's status into an error, read `Retry-After`."""
+"""Requests without I/O: build them, and decide where the API key may be sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attrs import frozen
 from .. import _validate
 
 RETRY_AFTER_LIMIT = 86_400.0
-"""Seconds: what a `Retry-After` can ask for at most before the caller's policy clamps it further."""
+"""Seconds: longest pause that is taken from a `Retry-After`; the caller's policy may cut it further."""
 
 BODY_EXCERPT = 4_096
 """Characters of an error body that are kept: enough for any JSON error, too little for a proxy's web page."""
@@ -18,15 +18,22 @@ BODY_EXCERPT = 4_096
 
 @frozen
 class Request:
-    """A request, but for the origin and the credentials."""
+    """A request without its origin and its credentials."""
 
     method: str
     path: str
-    """Quoted, from the first slash on, without query."""
+    """Path from the first slash on, percent-encoded, without the query."""
     query: str = ""
-    """Encoded, without the question mark."""
+    """Query, encoded, without the question mark."""
     body: bytes | None = None
-    """JSON, or None for no body at all."""
+    """Body as JSON, or None for no body at all."""
+    route: str = ""
+    """The path with names in place of ids, where it has any: the service counts requests by method and route."""
+
+    @property
+    def endpoint(self) -> str:
+        """Method and route."""
+        return f"{self.method} {self.route or self.path}"
 
     @property
     def target(self) -> str:
@@ -43,7 +50,7 @@ def join_path(*segments: str) -> str:
 
 
 def quoted(segment: str) -> str:
-    """Return *segment* with everything escaped that means something in a URL."""
+    """Return *segment* with all characters escaped that have a meaning in a URL."""
     return segment if segment.isalnum() and segment.isascii() else quote(segment, safe="")
 
 
@@ -54,19 +61,27 @@ def encode_query(**parameters: str | int | None) -> str:
 
 def sampler_request(sampler_id: str) -> Request:
     """Build `GET /v1/loops/samplers/{id}`."""
-    return Request("GET", f"{_SAMPLERS}/{quoted(_validate.require_path_segment('sampler id', sampler_id))}")
+    path = f"{_SAMPLERS}/{quoted(_validate.require_path_segment('sampler id', sampler_id))}"
+    return Request("GET", path, route=f"{_SAMPLERS}/{{sampler_id}}")
 
 
 def deactivation(sampler_id: str) -> Request:
     """Build `POST /v1/loops/samplers/{id}/deactivate`."""
-    return Request("POST", f"{_SAMPLERS}/{quoted(_validate.require_path_segment('sampler id', sampler_id))}/deactivate")
+    path = f"{_SAMPLERS}/{quoted(_validate.require_path_segment('sampler id', sampler_id))}/deactivate"
+    return Request("POST", path, route=f"{_SAMPLERS}/{{sampler_id}}/deactivate")
 
 
 _SAMPLERS = "/v1/loops/samplers"
 
 
-def check_base_url(value: object) -> str:
-    """Return *value* without a trailing slash if a key may be sent there: https, or http on loopback."""
+def check_base_url(value: object, *, allow_http: bool = False) -> str:
+    """Return *value* without a trailing slash if the API key may be sent there.
+
+    That is the case for https and for http on this machine; *allow_http* permits http on any machine.
+
+    Raises:
+        TypeError, ValueError: It is no such URL.
+    """
     value = _validate.require_str("base_url", value)
     try:
         parts = urlsplit(value)
@@ -81,16 +96,17 @@ def check_base_url(value: object) -> str:
         raise ValueError("base_url must not hold credentials; give the key as api_key")
     if parts.query or parts.fragment:
         raise ValueError("base_url must end with its path: no query, no fragment")
-    if parts.scheme == "http" and not is_loopback(host):
+    if parts.scheme == "http" and not allow_http and not is_loopback(host):
         raise ValueError(
-            f"base_url must be https: over plain http the API key could be read on the way to {host} "
-            "(http is accepted for localhost only)"
+            f"base_url must be https: over plain http others could read the API key on its way to {host}. If that is "
+            "an emulator or a network of your own, pass allow_http=True or set LOOPS_ALLOW_HTTP=1; http to localhost "
+            "needs neither"
         )
     return value.rstrip("/")
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether *host* is this machine, by its name or its address."""
+    """Return True if *host*, a name or an address, is this machine."""
     if host.lower() == "localhost":
         return True
     try:
@@ -100,16 +116,16 @@ def is_loopback(host: str) -> bool:
 
 
 def may_receive_key(url: str, base_url: str) -> bool:
-    """Tell whether *url*, which came from an answer, may be sent the key.
+    """Return True if the API key may be sent to *url*, which came from a response.
 
-    That is an https host under baseten.co, or the control plane's own origin.
+    That is the case for https hosts under baseten.co and for the control plane's own origin.
     """
     try:
         parts, own = urlsplit(url), urlsplit(base_url)
         origin, own_origin = (parts.scheme, parts.hostname, parts.port), (own.scheme, own.hostname, own.port)
     except ValueError:
         return False
-    # Whatever a URL parser could read in two ways ("https://api.baseten.co\@elsewhere") is not worth a guess.
+    # Another parser may read a URL such as "https://api.baseten.co\@elsewhere" in another way: it is refused.
     if not url.isascii() or not url.isprintable() or "\\" in url or " " in url or "@" in parts.netloc:
         return False
     host = parts.hostname or ""

@@ -1,8 +1,8 @@
-"""What may be repeated, how long, and how soon. tenacity stays inside this module.
+"""How often and how soon a failed request is sent again.
 
 tenacity costs about as much as a request, so it is entered only after a first failure, and each call gets an
-`AsyncRetrying` of its own: one that is shared mixes up concurrent calls. What may be repeated is said positively;
-"everything but ..." would repeat a cancellation too.
+`AsyncRetrying` of its own: a shared one mixes up concurrent calls. What is retried is said positively: a rule such as
+"everything except ..." would retry a cancellation, too.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from attrs import field, frozen
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+from attrs import field, fields, frozen
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from .. import _validate
-from ..errors import APIError, LoopsError, RateLimitError, TransportError
+from ..errors import LoopsError
+from .failures import names_pause
 
 T = TypeVar("T")
 
-REPEATABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses after which a request that is safe to repeat is repeated."""
 
-
-@frozen
+@frozen(repr=False)
 class RetryPolicy:
-    """How often and how soon a failed request is repeated: exponential backoff with full jitter.
+    """How often and how soon a failed request is sent again: exponential backoff with full jitter.
+
+    Waiting for a pause that the service names (`Retry-After`, or `retry_after` in its body) uses up time, but no
+    attempts.
 
     Raises:
         TypeError, ValueError: An argument is not what the field says.
@@ -37,13 +38,19 @@ class RetryPolicy:
     initial: float = field(default=0.5)
     """Seconds: upper bound of the first pause."""
     factor: float = field(default=2.0)
-    """By which the upper bound grows with every further pause."""
+    """Factor by which the upper bound grows with every further pause."""
     maximum: float = field(default=8.0)
-    """Seconds: the upper bound's own limit."""
+    """Seconds: limit of the upper bound."""
     total: float = field(default=120.0)
-    """Seconds since the first failure after which nothing is repeated any more."""
+    """Seconds since the first failure after which nothing is sent again."""
     retry_after_maximum: float = field(default=60.0)
-    """Seconds: a longer `Retry-After` is cut to this."""
+    """Seconds: a longer pause that the service names is cut to this."""
+
+    def __repr__(self) -> str:
+        # Short, since the policy is a default argument, which `help()` shows.
+        default = {each.name: each.default for each in fields(RetryPolicy)}
+        changed = (f"{name}={getattr(self, name)!r}" for name in default if getattr(self, name) != default[name])
+        return f"RetryPolicy({', '.join(changed)})"
 
     def __attrs_post_init__(self) -> None:
         if _validate.optional_positive_int("attempts", self.attempts) is None:
@@ -53,27 +60,23 @@ class RetryPolicy:
             _validate.require_number(name, getattr(self, name))
 
 
-def may_be_repeated(error: BaseException) -> bool:
-    """Tell whether a request that is safe to repeat should be repeated after *error*."""
-    return isinstance(error, TransportError) or (isinstance(error, APIError) and error.status in REPEATABLE_STATUSES)
-
-
-def was_not_processed(error: BaseException) -> bool:
-    """Tell whether *error* proves that a create was not processed and may be sent again."""
-    return isinstance(error, RateLimitError) or (isinstance(error, TransportError) and not error.sent)
-
-
 async def with_retries(
     attempt: Callable[[], Awaitable[T]],
     policy: RetryPolicy,
-    repeat_after: Callable[[BaseException], bool],
-    held: Callable[[], float],
+    *,
+    should_retry: Callable[[BaseException], bool],
+    pause_remaining: Callable[[], float],
+    is_free: Callable[[LoopsError], bool] = names_pause,
 ) -> T:
-    """Await `attempt()` until it succeeds, fails otherwise than *repeat_after* allows, or the policy is used up.
+    """Await `attempt()` until it succeeds, fails with an error that is not retried, or the policy is used up.
 
-    *held* gives the seconds for which all requests are held back at the moment. Where the service named a pause, that
-    hold is the pause, and this function adds none of its own: the request queues up at once, so that what is urgent
-    can go before it.
+    Args:
+        attempt: Sends the request once.
+        policy: How often, how soon and for how long.
+        should_retry: Whether the request is sent again after an error.
+        pause_remaining: Returns the seconds for which the limiter would hold the request back at the moment. Where the
+            service named a pause, the request queues up in the limiter at once, so that it can be sent by its urgency.
+        is_free: Whether the attempt that came to this error is not counted.
 
     Raises:
         Exception: The last error of `attempt()`, with a note of how often and how long it was tried.
@@ -81,37 +84,42 @@ async def with_retries(
     try:
         return await attempt()
     except LoopsError as exc:
-        if policy.attempts == 1 or not repeat_after(exc):
+        if policy.attempts == 1 or not should_retry(exc):
             raise
         first = exc
 
     began = time.monotonic()
     pending: list[LoopsError] = [first]
+    sent = 1
+    counted = 0
 
     async def attempt_or_first() -> T:
         # tenacity's first attempt is the one that was made without it.
+        nonlocal sent
         if pending:
             raise pending.pop()
+        sent += 1
         return await attempt()
 
     backoff = wait_random_exponential(multiplier=policy.initial, exp_base=policy.factor, max=policy.maximum)
 
-    def pause(state: RetryCallState) -> float:
+    def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
-        named = isinstance(error, APIError) and bool(error.retry_after) and held() > 0
-        return 0.0 if named else backoff(state)
+        paused = isinstance(error, LoopsError) and names_pause(error) and pause_remaining() > 0
+        return 0.0 if paused else backoff(state)
 
-    def used_up(state: RetryCallState) -> bool:
+    def stop(state: RetryCallState) -> bool:
+        nonlocal counted
+        error = state.outcome.exception() if state.outcome is not None else None
+        counted += not (isinstance(error, LoopsError) and is_free(error))
         spent = time.monotonic() - began
-        return last_attempt(state) or spent + max(state.upcoming_sleep, held()) >= policy.total
+        return counted >= policy.attempts or spent + max(state.upcoming_sleep, pause_remaining()) >= policy.total
 
-    last_attempt = stop_after_attempt(policy.attempts)
     retrying = AsyncRetrying(
-        retry=retry_if_exception(repeat_after), wait=pause, stop=used_up, sleep=asyncio.sleep, reraise=True
+        retry=retry_if_exception(should_retry), wait=wait, stop=stop, sleep=asyncio.sleep, reraise=True
     )
     try:
         return await retrying(attempt_or_first)
     except LoopsError as exc:
-        attempts = int(retrying.statistics.get("attempt_number", 1))
-        exc.add_note(f"after {attempts} attempts in {time.monotonic() - began:.1f} s")
+        exc.add_note(f"after {sent} attempts in {time.monotonic() - began:.1f} s")
         raise

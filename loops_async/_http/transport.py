@@ -1,7 +1,12 @@
-"""aiohttp: the session and who owns it, credentials, timeouts, and aiohttp's errors turned into ours.
+"""One request over aiohttp: sessions and who owns them, the key, timeouts, and aiohttp's errors turned into ours.
 
-The key is sent with each request and stored in no session, so that it is in nobody's default headers. Redirects are
-not followed: what they lead to is not the control plane.
+The key is sent with each request and stored in no session, so that no default header holds it. Redirects are not
+followed: they do not lead to the control plane.
+
+Creates have a session of their own whose connections carry one request each. A pooled connection may have been closed
+by the server while it was idle, which a client learns only after it has sent the next request: a read is then simply
+sent again, but a create might have been processed. A connection that was opened for the create either carries it, or
+fails before the first byte.
 """
 
 from __future__ import annotations
@@ -9,42 +14,57 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
 
 import aiohttp
 from attrs import frozen
 from yarl import URL
 
-from ..errors import APIError, LoopsError, TransportError
-from .error_bodies import api_error, http_date
-from .limiter import Priority, RequestLimiter
+from ..errors import APIError, DecodeError, LoopsError, TransportError
+from .error_bodies import http_date, read_error
+from .failures import READ, Action, action_for, names_pause
+from .limiter import Priority, RequestLimiter, Slot
+from .proxies import Proxies, ProxyConnector, TunnelError
 from .requests import Request
-from .retry import REPEATABLE_STATUSES, RetryPolicy, may_be_repeated, with_retries
+from .retry import RetryPolicy, with_retries
+
+T = TypeVar("T")
 
 READ_TIMEOUT: Final = 30.0
 """Seconds for one attempt of a request that only reads or may be repeated."""
 
 CREATE_TIMEOUT: Final = 300.0
-"""Seconds for one create: slow ones happen, and giving one up means not knowing what it made."""
+"""Seconds for one create: slow ones happen, and after giving one up it is unknown what it has made."""
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds at most to connect. It must end before the whole request does: only so does a timeout tell whether the
 request was sent."""
 
 
+READ_SOCKET_S: Final = 0.05
+"""Seconds that the loop gets to read a response which arrived while the loop was blocked."""
+
+LARGEST_BODY: Final = 64 * 1024 * 1024
+"""Bytes of a successful response that are read at most: a list of 100,000 samplers has about as many."""
+
+LARGEST_ERROR_BODY: Final = 64 * 1024
+"""Bytes of any other response that are read at most: enough for the reason that the service gives."""
+
 SHORT_KEY: Final = 16
-"""Characters below which a key is one of somebody's tests, and may well be a part of other words."""
+"""Characters below which a key comes from a test, and may well be a part of other words."""
 
 
 class ApiKey:
     """The key, where neither `vars()`, `repr()` nor pickling finds it."""
 
-    __slots__ = ("_reveal",)
+    __slots__ = ("_reveal", "_reveal_others")
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, others: frozenset[str] = frozenset()) -> None:
         self._reveal: Callable[[], str] = lambda: key
+        self._reveal_others: Callable[[], frozenset[str]] = lambda: others
 
     def __repr__(self) -> str:
         return "ApiKey(***)"
@@ -57,20 +77,26 @@ class ApiKey:
         return f"{scheme} {self._reveal()}"
 
     def scrub(self, text: str) -> str:
-        """Take the key out of *text*: some services repeat in their errors what they were sent."""
+        """Remove the key and the *others* from *text*: some services repeat in their errors what they received."""
         key = self._reveal()
+        for other in self._reveal_others():
+            text = text.replace(other, "***")
         if len(key) >= SHORT_KEY:
             return text.replace(key, "***")
         return re.sub(rf"(?<![A-Za-z0-9]){re.escape(key)}(?![A-Za-z0-9])", "***", text)
 
 
+def _never(_: LoopsError) -> bool:
+    return False
+
+
 @frozen
 class Response:
-    """A 2xx answer, read to its end or to where it was cut."""
+    """A 2xx response, read to its end or to where it was cut."""
 
     body: bytes
-    cut: TransportError | None = None
-    """What ended the body early, if something did; only `Transport.exchange` returns such an answer."""
+    cut_by: LoopsError | None = None
+    """What ended the body early, if something did; only `Transport.send_create` returns such a response."""
 
 
 class Transport:
@@ -84,87 +110,133 @@ class Transport:
         session: aiohttp.ClientSession | None,
         request_timeout: float | None,
         max_connections: int,
+        rate_limit: float | None,
         retry: RetryPolicy,
         user_agent: str,
+        proxies: Proxies,
     ) -> None:
         self._key = key
+        self._proxies = proxies
         self.base_url = base_url
         self.retry = retry
-        self.limiter = RequestLimiter(max_connections)
+        self.limiter = RequestLimiter(max_connections, rate_limit)
         self._session = session
         self._owns_session = session is None
+        self._create_session: aiohttp.ClientSession | None = None
         self._user_agent = user_agent
         self._read_timeout = _timeout(request_timeout or READ_TIMEOUT)
-        self._create_timeout = _timeout(request_timeout or CREATE_TIMEOUT)
+        self._create_seconds = request_timeout or CREATE_TIMEOUT
+        # Its total is bounded by _Limit.
+        self._create_timeout = _timeout(self._create_seconds, bounds_total=False)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
-        self._dated: tuple[str, float] | None = None
-        self.on_open: Callable[[], None] | None = None
-        """Called in the event loop, when a session was opened that has to be closed in it."""
+        self._date: tuple[str, float] | None = None
 
-    def skew(self) -> timedelta | None:
-        """Return how far the service's clock runs ahead of ours by its last `Date`, to a second; None if unknown."""
-        if self._dated is None:
+    def service_time(self, monotonic: float) -> datetime | None:
+        """Return the time by the service's clock at *monotonic* (of `time.monotonic()`); None while it is unknown.
+
+        It comes from the `Date` of the last response, and so may be up to a second early.
+        """
+        if self._date is None:
             return None
-        there, here = http_date(self._dated[0]), datetime.fromtimestamp(self._dated[1], UTC)
-        return there - here if there is not None else None
+        date, received = self._date
+        there = http_date(date)
+        return there + timedelta(seconds=monotonic - received) if there is not None else None
 
-    async def read(self, request: Request, priority: Priority = Priority.READ) -> bytes:
-        """Send a request that is safe to repeat, and repeat it as the policy says; return the body.
+    async def send_with_retries(self, request: Request, priority: Priority = Priority.READ) -> bytes:
+        """Send a request that may be processed twice, and again as the policy says; return the body.
 
         Raises:
-            TransportError: No answer came.
-            APIError: The answer was none of the 2xx.
+            TransportError: No response came.
+            APIError: The response was none of the 2xx.
+            DecodeError: The response is larger than any that the service sends.
         """
 
         async def attempt() -> bytes:
-            return await self.once(request, priority)
+            return await self.send(request, priority)
 
-        return await with_retries(attempt, self.retry, may_be_repeated, self.limiter.held)
+        return await self.retried(attempt, request)
 
-    async def once(self, request: Request, priority: Priority, *, url: str | None = None) -> bytes:
-        """Send a request a single time; return the body. Raises as `read` does.
+    async def retried(
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        request: Request,
+        *,
+        also_retry: Callable[[LoopsError], bool] = _never,
+    ) -> T:
+        """Await `attempt()`, which sends *request*, again as the policy and the failure table say.
 
-        *url* stands in for the control plane's address, for the data plane.
+        Failures for which *also_retry* is true are retried, too, and use up time but no attempts.
         """
-        return (await self.timed(request, priority, url=url))[0]
+        return await with_retries(
+            attempt,
+            self.retry,
+            should_retry=lambda error: (
+                action_for(error, READ) is Action.RETRY or (isinstance(error, LoopsError) and also_retry(error))
+            ),
+            pause_remaining=lambda: self.pause_remaining(request),
+            is_free=lambda error: names_pause(error) or also_retry(error),
+        )
 
-    async def timed(
+    async def send(self, request: Request, priority: Priority, *, url: str | None = None) -> bytes:
+        """Send a request once; return the body. Raises as `send_with_retries` does.
+
+        *url* replaces the control plane's address, for the data plane.
+        """
+        return (await self.send_timed(request, priority, url=url))[0]
+
+    async def send_timed(
         self, request: Request, priority: Priority, *, url: str | None = None, limit: float | None = None
     ) -> tuple[bytes, float]:
-        """Send a request as `once` does; return the body and the seconds that it took.
+        """Send a request as `send` does; return the body and the seconds that it took.
 
-        Neither these seconds nor the *limit* for them include the waiting for a place or for the end of a pause.
+        Neither these seconds nor *limit*, the seconds that it may take, include the waiting for a slot.
         """
-        await self.admit(priority)
+        slot = self._slot(priority, request if url is None else None)
+        await self._acquire(slot, priority)
         began = time.monotonic()
         try:
             async with asyncio.timeout(limit):
-                answer = await self.exchange(request, self._read_timeout, url=url)
+                response = await self._exchange(request, self._read_timeout, url=url)
         except TimeoutError:
-            raise TransportError(f"no answer in {limit:.1f} s", request.method, request.path) from None
+            raise TransportError(f"no response in {limit:.1f} s", request.method, request.path) from None
         finally:
-            self.limiter.release(priority)
-        if answer.cut is not None:
-            raise answer.cut
-        return answer.body, time.monotonic() - began
+            slot.release()
+        if response.cut_by is not None:
+            raise response.cut_by
+        return response.body, time.monotonic() - began
 
-    async def create(self, request: Request) -> Response:
-        """Send a create a single time; the caller must have been let in with `admit()`. Raises as `read` does."""
-        return await self.exchange(request, self._create_timeout)
-
-    async def admit(self, priority: Priority) -> None:
-        """Take a place among the requests in flight; `limiter.release()` gives it back.
+    async def create_slot(self, request: Request) -> Slot:
+        """Wait until the create *request* may be sent; the caller gives the slot back.
 
         Raises:
             RuntimeError: The client is closed, or belongs to another event loop.
         """
+        slot = self._slot(Priority.CREATE, request)
+        await self._acquire(slot, Priority.CREATE)
+        return slot
+
+    async def send_create(self, request: Request) -> Response:
+        """Send a create once, on a connection of its own; the caller must have a slot.
+
+        A response that was cut short is returned, too, since it may name the sampler. Raises as `send` does.
+        """
+        return await self._exchange(request, self._create_timeout, create=True)
+
+    def pause_remaining(self, request: Request) -> float:
+        """Return the seconds for which *request* would be held back by pauses that the service named."""
+        return self.limiter.pause_remaining(request.endpoint)
+
+    def _slot(self, priority: Priority, request: Request | None) -> Slot:
+        return self.limiter.slot(priority, request.endpoint if request is not None else "")
+
+    async def _acquire(self, slot: Slot, priority: Priority) -> None:
         self._check_open(priority)
-        await self.limiter.acquire(priority)
+        await slot.acquire()
         try:
             self._check_open(priority)
         except RuntimeError:
-            self.limiter.release(priority)
+            slot.release()
             raise
 
     def _check_open(self, priority: Priority) -> None:
@@ -173,38 +245,49 @@ class Transport:
             self._loop = loop
         elif self._loop is not loop:
             raise RuntimeError("this LoopsClient belongs to another event loop; make one client per loop")
-        # What is under way when the client closes may still release what it made.
-        if self._closing and priority not in {Priority.TEARDOWN, Priority.FINAL}:
+        # Deactivations that are under way when the client closes are completed.
+        if self._closing and priority in {Priority.CREATE, Priority.READ, Priority.DATA_PLANE}:
             raise RuntimeError("this LoopsClient is closed")
         if self._session is not None and self._session.closed:
             raise RuntimeError("the aiohttp session that LoopsClient was given is closed")
 
-    async def exchange(self, request: Request, timeout: aiohttp.ClientTimeout, *, url: str | None = None) -> Response:
-        """Send a request and read its answer. Raises as `read` does, but hands on a 2xx that was cut short."""
-        session = self._open_session()
+    async def _exchange(
+        self, request: Request, timeout: aiohttp.ClientTimeout, *, url: str | None = None, create: bool = False
+    ) -> Response:
+        """Send a request and read its response. Raises as `send` does, but returns a 2xx that was cut short."""
+        session = self._open_create_session() if create else self._open_session()
+        target = URL(url or self.base_url + request.target, encoded=True)
+        limit = _Limit(self._create_seconds) if create else None
         failure: LoopsError
         try:
             # What is sent and received is kept out of this frame's locals, since some tools print those with a
             # traceback: the headers hold the key, and some services repeat it in theirs.
-            async with session.request(
-                request.method,
-                URL(url or self.base_url + request.target, encoded=True),
-                data=request.body,
-                headers=self._headers(request, "Bearer" if url is None else "Api-Key"),
-                timeout=timeout,
-                allow_redirects=False,
-                raise_for_status=False,
-                auto_decompress=True,
-            ) as response:
-                if (date := response.headers.get("Date")) is not None:
-                    self._dated = date, time.time()
+            async with _within(limit):
+                response = await session.request(
+                    request.method,
+                    target,
+                    data=request.body,
+                    **self._proxies.route(target, self._headers(request, "Bearer" if url is None else "Api-Key")),
+                    timeout=timeout,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    auto_decompress=True,
+                )
+            async with response:
+                if url is None:
+                    self._note_date(response)
                 if response.status < 300:
-                    return Response(*await self._body_of(response, request))
-                failure = self._error(request, response, (await self._body_of(response, request))[0], url is None)
+                    return Response(*await self._read_body(response, request, LARGEST_BODY, limit))
+                failure = self._error(
+                    request,
+                    response,
+                    (await self._read_body(response, request, LARGEST_ERROR_BODY, limit))[0],
+                    url is None,
+                )
             del response
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             failure = transport_error(request, exc, self._key.scrub)
-        # Outside of the except block, lest the error's __context__ is an aiohttp error that holds our headers.
+        # Outside of the except block, so that the error's __context__ is no aiohttp error that holds our headers.
         raise failure
 
     def _headers(self, request: Request, scheme: str) -> dict[str, str]:
@@ -217,12 +300,27 @@ class Transport:
             headers["Content-Type"] = "application/json"
         return headers
 
-    async def _body_of(self, response: aiohttp.ClientResponse, request: Request) -> tuple[bytes, TransportError | None]:
+    def _note_date(self, response: aiohttp.ClientResponse) -> None:
+        # A gateway's error page has the gateway's clock; that is better than none.
+        if response.status < 300 or self._date is None:
+            date = response.headers.get("Date")
+            if date is not None:
+                self._date = date, time.monotonic()
+
+    async def _read_body(
+        self, response: aiohttp.ClientResponse, request: Request, largest: int, limit: _Limit | None
+    ) -> tuple[bytes, LoopsError | None]:
         """Read the body; where it is cut short, return what came, since it may name a sampler that was made."""
         chunks: list[bytes] = []
+        size = 0
         try:
-            while chunk := await response.content.readany():
-                chunks.append(chunk)
+            async with _within(limit):
+                while chunk := await response.content.readany():
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size > largest:
+                        words = f"the response is larger than {largest // 1024} KiB"
+                        return b"".join(chunks)[:largest], DecodeError(words, "$", None, str(request))
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             return b"".join(chunks), transport_error(request, exc, self._key.scrub)
         return b"".join(chunks), None
@@ -231,21 +329,16 @@ class Transport:
         self, request: Request, response: aiohttp.ClientResponse, body: bytes, of_control_plane: bool
     ) -> APIError:
         text = body.decode("utf-8", "replace")
-        error = api_error(request, response.status, response.headers, text, self._key.scrub)
-        # A refusal that is none of haste, and a sampler that is busy, must not keep others from being released.
-        if error.retry_after is not None and of_control_plane and error.status in REPEATABLE_STATUSES:
-            self.limiter.hold(min(error.retry_after, self.retry.retry_after_maximum))
+        error, pause = read_error(request, response.status, response.headers, text, self._key.scrub)
+        # A pause that comes with a clear no, or from a sampler that is busy, must not hold up deactivations.
+        if pause is not None and of_control_plane and names_pause(error):
+            seconds = min(pause.seconds, self.retry.retry_after_maximum)
+            self.limiter.pause(seconds, None if pause.whole_client else request.endpoint)
         return error
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # The governor sets the limit; a last look goes beyond it, and must not queue up here.
-                connector=aiohttp.TCPConnector(limit=0),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-            if self.on_open is not None:
-                self.on_open()
+            self._session = self._new_session(force_close=False)
         elif self._session.closed:
             raise RuntimeError("the aiohttp session that LoopsClient was given is closed")
         elif not self._owns_session and (connector := self._session.connector) is not None:
@@ -255,28 +348,69 @@ class Transport:
                     self.limiter.lower_limit(limit)
         return self._session
 
+    def _open_create_session(self) -> aiohttp.ClientSession:
+        if not self._owns_session:
+            return self._open_session()
+        if self._create_session is None:
+            self._create_session = self._new_session(force_close=True)
+        return self._create_session
+
+    def _new_session(self, *, force_close: bool) -> aiohttp.ClientSession:
+        # The limiter bounds the requests; a final poll goes beyond its limit, and must not queue up here.
+        connector = ProxyConnector(limit=0, force_close=force_close)
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
     def begin_close(self) -> None:
-        """Refuse every new request but those that release something."""
+        """Refuse every new request except those that deactivate something."""
         self._closing = True
         if self._loop is not None:
             self.limiter.close()
 
     async def aclose(self) -> None:
-        """Close the session, unless it is the caller's."""
+        """Close the sessions, except one of the caller's."""
         self.begin_close()
+        if self._create_session is not None:
+            await self._create_session.close()
         if self._session is not None and self._owns_session:
             await self._session.close()
 
 
-def _timeout(seconds: float) -> aiohttp.ClientTimeout:
+class _Limit:
+    """A bound on the time of a create that holds beside an event loop which is blocked now and then.
+
+    Where a training step blocks the loop, a timeout and the response that has long arrived are seen in the same turn of
+    the loop, and the timeout would win. So the time is over only after the loop has had a moment to read the socket.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._end = asyncio.get_running_loop().time() + seconds
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Raise TimeoutError if the block takes longer than what is left of the time."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as scope:
+            timer = loop.call_at(self._end, lambda: scope.reschedule(loop.time() + READ_SOCKET_S))
+            try:
+                yield
+            finally:
+                timer.cancel()
+
+
+def _within(limit: _Limit | None) -> AbstractAsyncContextManager[None]:
+    return nullcontext() if limit is None else limit.hold()
+
+
+def _timeout(seconds: float, *, bounds_total: bool = True) -> aiohttp.ClientTimeout:
     connect = min(CONNECT_TIMEOUT, seconds / 2)
-    return aiohttp.ClientTimeout(total=seconds, connect=connect, sock_connect=connect)
+    return aiohttp.ClientTimeout(total=seconds if bounds_total else None, connect=connect, sock_connect=connect)
 
 
 NEVER_SENT: Final[tuple[type[BaseException], ...]] = (
     aiohttp.ClientConnectorError,  # refused, unreachable, unknown host, TLS: all before the first byte
     aiohttp.ConnectionTimeoutError,
     aiohttp.ClientHttpProxyError,  # the proxy did not open the tunnel
+    TunnelError,
     aiohttp.ServerFingerprintMismatch,
     aiohttp.InvalidURL,
     aiohttp.NonHttpUrlClientError,
@@ -290,6 +424,8 @@ def transport_error(request: Request, exc: BaseException, scrub: Callable[[str],
     if isinstance(exc, aiohttp.ClientResponseError):
         # Its repr holds the request's headers, and with them the key: it is named, but never chained.
         words = f"{type(exc).__name__}: {scrub(exc.message)}"
+        if isinstance(exc, aiohttp.ClientHttpProxyError):
+            words = f"the proxy opened no tunnel: {exc.status} {scrub(exc.message)}"
         return TransportError(words, request.method, request.path, sent)
     if isinstance(exc, TimeoutError):
         words = "no answer in time" if sent else "no connection in time"

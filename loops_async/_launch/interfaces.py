@@ -1,71 +1,106 @@
-"""What launches, and cleaning up after them, ask of a client."""
+"""What launches need of a client, as Protocols: this package does not know the one that sends requests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Protocol
 
-from .._api.unknown_creates import Follower, UnknownCreate
-from .._wait.waiter import SupportsWaiting
-from ..errors import CreateOutcomeUnknown, LoopsError
+from ..errors import CreateOutcomeUnknown, DecodeError, LoopsError
 from ..models import Sampler, SamplerSpec
 
 
-class Launches(Protocol):
-    """The part of a client that creates, settles and releases samplers on behalf of launches."""
+class UnknownCreate(Protocol):
+    """A create that may or may not have made a sampler."""
+
+    def error(self, candidates: Iterable[Sampler] = (), look_error: Exception | None = None) -> CreateOutcomeUnknown:
+        """Return the error for it."""
+        ...
+
+
+class CreateOutcome(Protocol):
+    """What a create came to: a sampler whose id is known, or an unknown create."""
 
     @property
-    def home(self) -> str:
-        """The address of the control plane, down to the account or team whose samplers these are."""
+    def sampler_id(self) -> str | None: ...
+
+    @property
+    def sampler(self) -> Sampler | None: ...
+
+    @property
+    def error(self) -> DecodeError | None: ...
+
+    @property
+    def unknown(self) -> UnknownCreate | None: ...
+
+
+class CreateObserver(Protocol):
+    """Receives the events of one create."""
+
+    async def before_send(self) -> None:
+        """Called right before each POST. Raising here prevents it."""
         ...
 
-    async def session(self) -> str:
-        """Make a session; return its id."""
+    def on_rejected(self) -> None:
+        """Called when a POST has certainly made nothing."""
         ...
 
-    async def take_stock(self) -> None:
-        """Note all samplers that the account has by now: no create that begins later can have made them."""
+    def may_send_again(self) -> bool:
+        """Return True if the create may be sent again after a POST that has made nothing."""
         ...
 
-    async def create(self, session_id: str, spec: SamplerSpec, follower: Follower) -> Sampler:
-        """Create a sampler, as `samplers.create()` does, but for a lost one: that is still to be settled."""
+
+class SamplerBackend(Protocol):
+    """Creates, deactivates and finds samplers."""
+
+    @property
+    def scope_url(self) -> str:
+        """Address of the control plane, down to the account or team."""
         ...
 
-    async def settle(
-        self, losses: Sequence[UnknownCreate], *, adopt: bool
-    ) -> tuple[Sampler | CreateOutcomeUnknown, ...]:
-        """Find out what lost creates may have made; return for each what its caller is to be told, in order."""
+    @property
+    def rate_limit(self) -> float | None:
+        """Requests of one endpoint that start within any second; None for no limit."""
         ...
 
-    async def release(
-        self,
-        sampler_id: str,
-        *,
-        within: float,
-        is_new: Callable[[], bool],
-        troubled: Callable[[LoopsError], None],
+    async def new_session(self) -> str:
+        """Create a session; return its id."""
+        ...
+
+    async def create(self, session_id: str, spec: SamplerSpec, observer: CreateObserver) -> CreateOutcome:
+        """Create a sampler; return what that came to. Raises LoopsError if no sampler was made."""
+        ...
+
+    async def resolve(self, create: Any) -> CreateOutcomeUnknown:
+        """Look for what an unknown create may have made: the one of a `CreateOutcome` of this same backend."""
+        ...
+
+    async def resolve_earlier(
+        self, spec: SamplerSpec, sent_at: datetime, ended_by: datetime, cause: LoopsError
+    ) -> CreateOutcomeUnknown:
+        """Look for what an unknown create of another process may have made."""
+        ...
+
+    async def deactivate_within(
+        self, sampler_id: str, seconds: float, *, on_error: Callable[[LoopsError], None]
     ) -> bool:
-        """Release a sampler, in so many seconds; return False if the service does not know it.
+        """Deactivate a sampler within *seconds*; return False if the service does not know it.
 
-        *is_new* tells whether it is so new that parts of the service may not know it yet, and *troubled* is called with
-        what each attempt came to that failed.
+        *on_error* is called with what each attempt came to that failed.
 
         Raises:
             LoopsError: It is still billed, as far as is known.
         """
         ...
 
-    def own(self, *sampler_ids: str) -> None:
-        """Note that these samplers are accounted for: no lost create can have made them."""
+    def mark_made(self, *sampler_ids: str, fresh: bool) -> None:
+        """Record that the create of these samplers is known; *fresh* is whether that was less than 30 s ago."""
         ...
 
-    async def look_up(self, sampler_ids: Collection[str]) -> Mapping[str, Sampler | None]:
-        """Look samplers up; None for one that nothing can be told of, and nothing for those that are released."""
+    def mark_described(self, sampler_id: str) -> None:
+        """Record that the service has described this sampler after its create: from now on a 404 means something."""
         ...
 
-
-class SupportsLaunches(SupportsWaiting, Protocol):
-    """What launches need of a client."""
-
-    @property
-    def _launches(self) -> Launches: ...
+    async def find(self, sampler_ids: Collection[str]) -> Mapping[str, Sampler | None]:
+        """Look samplers up by their ids; None for one that the service does not know. Deactivated ones are left out."""
+        ...

@@ -64,7 +64,7 @@ class JournalFile:
 
     async def read(self) -> journal_records.Replay:
         """Add up what it says. Raises ValueError if it is no journal."""
-        return await _in_thread(self._thread, lambda: _account(self._fd, self.path))
+        return await _in_thread(self._thread, lambda: _replay(self._fd, self.path))
 
     async def append(self, record: journal_records.Record) -> None:
         """Write *record*; return once it is on the disk. A cancel ends the waiting, not the writing.
@@ -72,15 +72,21 @@ class JournalFile:
         Raises:
             OSError: It could not be written.
         """
-        await asyncio.shield(self.note(record))
+        await asyncio.shield(self.append_nowait(record))
 
-    def note(self, record: journal_records.Record) -> asyncio.Future[None]:
+    def append_nowait(self, record: journal_records.Record) -> asyncio.Future[None]:
         """Have *record* written soon; the future, which may be left alone, tells when it is on the disk."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # A failure is remembered in any case, so that nobody needs to ask this future.
         written.add_done_callback(lambda future: future.cancelled() or future.exception())
-        self._pending.append((journal_records.line(record), written))
         self._last = written
+        try:
+            line = journal_records.encode_record(record)
+        except Exception as exc:  # noqa: BLE001 -- a record that is lost must not go unnoticed, whatever the reason
+            self.failure = self.failure or OSError(f"a record could not be written: {exc!r}")
+            written.set_exception(OSError(*self.failure.args))
+            return written
+        self._pending.append((line, written))
         if self._writer is None:
             self._start()
         return written
@@ -98,7 +104,7 @@ class JournalFile:
         while self._pending or self._writer is not None:
             await asyncio.wait([self._writer or self._start()])
 
-    def shut(self) -> None:
+    def close_nowait(self) -> None:
         """Unlock and close the file, which is to be flushed before."""
         # A process that was forked in the meantime has the lock, too, which closing alone would leave to it.
         fcntl.flock(self._fd, fcntl.LOCK_UN)
@@ -108,7 +114,7 @@ class JournalFile:
     async def close(self) -> None:
         """Write what is left, and unlock the file. A cancel does not cut it short, and comes afterwards."""
         cancelled = await wait_through_cancellation(spawn_shielded(self.flush()))
-        self.shut()
+        self.close_nowait()
         if cancelled is not None:
             raise cancelled
 
@@ -166,7 +172,7 @@ class NoJournal:
     async def append(self, record: journal_records.Record) -> None:
         """Do nothing."""
 
-    def note(self, record: journal_records.Record) -> asyncio.Future[None]:
+    def append_nowait(self, record: journal_records.Record) -> asyncio.Future[None]:
         """Do nothing."""
         return self.written()
 
@@ -179,7 +185,7 @@ class NoJournal:
     async def flush(self) -> None:
         """Do nothing."""
 
-    def shut(self) -> None:
+    def close_nowait(self) -> None:
         """Do nothing."""
 
     async def close(self) -> None:
@@ -193,7 +199,7 @@ async def read_locked(path: str) -> journal_records.Replay:
         fd = _opened(path, os.O_RDONLY)
         try:
             _lock(fd, path, shared=True)
-            return _account(fd, path)
+            return _replay(fd, path)
         finally:
             os.close(fd)
 
@@ -237,17 +243,17 @@ def _lock(fd: int, path: str, *, shared: bool) -> None:
     try:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = _account(fd, path).pid
+        pid = _replay(fd, path).pid
         who = "another launch" if pid is None else f"the launch of process {pid}"
         raise BlockingIOError(errno.EAGAIN, f"the journal is in use: {who} is still running", path) from None
 
 
-def _account(fd: int, path: str) -> journal_records.Replay:
+def _replay(fd: int, path: str) -> journal_records.Replay:
     chunks: list[bytes] = []
     while chunk := os.pread(fd, 1 << 20, sum(map(len, chunks))):
         chunks.append(chunk)
     with _named(path):
-        return journal_records.read(b"".join(chunks))
+        return journal_records.replay(b"".join(chunks))
 
 
 @contextmanager

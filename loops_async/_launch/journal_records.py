@@ -1,17 +1,18 @@
-"""What a launch writes down so that it can be cleaned up after a crash: records, and what they add up to. No I/O.
+"""The write-ahead log of a launch: its records, and what they add up to. No I/O.
 
 One JSON object a line, told apart by its `event`:
 
 - `launch`: a launch began, on a control plane and with a Loops session;
 - `intent`: a create is about to be sent; it may be sent again under the same number, but never two at once;
-- `refused`: it made nothing;
+- `rejected`: it made nothing;
 - `created`: it made this sampler;
-- `released`: this sampler was deactivated;
-- `handed_over`: this sampler was given to the caller, who releases it himself.
+- `deactivated`: this sampler was deactivated;
+- `detached`: this sampler belongs to the caller, who deactivates it;
+- `kept`: the block ended well and keeps this sampler on purpose.
 
-A create without an end is one that may have made a sampler. A sampler without an end is one that is still billed. A
-line counts once it is whole, so a last line that was torn by a crash counts for nothing; what was to follow its being
-written, such as the POST after an intent, has not happened either.
+A create without an end may have made a sampler. A sampler without an end is still billed. A line counts once it is
+whole: a last line that a crash has torn counts for nothing, and what was to follow once it was written, such as the
+POST after an intent, has not happened either.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Self, TypeAlias
 
 import msgspec
-from attrs import Factory, asdict, define, fields, frozen
+from attrs import Factory, asdict, define, evolve, fields, frozen
 
 from ..models import SamplerSpec
 
@@ -31,7 +32,7 @@ class Launch(msgspec.Struct, tag_field="event", tag="launch", frozen=True):
     launch: str
     """Its id, unique among all launches."""
     at: datetime
-    home: str
+    scope_url: str
     """Address of the control plane, down to the account or team that the samplers are created for."""
     session_id: str
     pid: int
@@ -53,7 +54,7 @@ class Intent(msgspec.Struct, tag_field="event", tag="intent", frozen=True):
         return cls(launch, create, at, asdict(spec, filter=lambda _, value: value is not None))
 
 
-class Refused(msgspec.Struct, tag_field="event", tag="refused", frozen=True):
+class Rejected(msgspec.Struct, tag_field="event", tag="rejected", frozen=True):
     """A create made nothing."""
 
     launch: str
@@ -70,111 +71,137 @@ class Created(msgspec.Struct, tag_field="event", tag="created", frozen=True):
     sampler_id: str
 
 
-class Released(msgspec.Struct, tag_field="event", tag="released", frozen=True):
+class Deactivated(msgspec.Struct, tag_field="event", tag="deactivated", frozen=True):
     """A sampler was deactivated."""
 
     sampler_id: str
     at: datetime
 
 
-class HandedOver(msgspec.Struct, tag_field="event", tag="handed_over", frozen=True):
-    """A sampler is the caller's from now on."""
+class Detached(msgspec.Struct, tag_field="event", tag="detached", frozen=True):
+    """A sampler belongs to the caller from now on."""
 
     sampler_id: str
     at: datetime
 
 
-Record: TypeAlias = Launch | Intent | Refused | Created | Released | HandedOver
+class Kept(msgspec.Struct, tag_field="event", tag="kept", frozen=True):
+    """A block that ended well keeps a sampler on purpose."""
 
-_encode: Final = msgspec.json.Encoder().encode
+    sampler_id: str
+    at: datetime
+
+
+Record: TypeAlias = Launch | Intent | Rejected | Created | Deactivated | Detached | Kept
+
+
+def _encode_subclass(value: object) -> object:
+    """Write what is of a subclass, such as the dates of a library that freezes the clock in tests."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, (str, int)):
+        return str(value) if isinstance(value, str) else int(value)
+    raise NotImplementedError(f"a journal cannot hold a {type(value).__name__}")
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=_encode_subclass).encode
 _decode: Final = msgspec.json.Decoder(Record).decode
 
 
-def line(record: Record) -> bytes:
+def encode_record(record: Record) -> bytes:
     """Write *record* as a line, with its end."""
     return _encode(record) + b"\n"
 
 
 @frozen
 class UnresolvedCreate:
-    """A create that may have made a sampler whose id was never learnt."""
+    """A create that may have made a sampler whose id is not known."""
 
     spec: SamplerSpec
     at: datetime
     """When it was about to be sent, by the clock of the machine that sent it."""
-    home: str
-    """`Launch.home`; empty if the journal does not say."""
+    scope_url: str
+    """`Launch.scope_url`; empty if the journal does not say."""
 
 
 @frozen
 class LiveSampler:
-    """A sampler that is still to be released."""
+    """A sampler that was neither deactivated nor detached."""
 
     at: datetime
-    """When it was created, by the clock of the machine that had it created."""
-    home: str
-    """`Launch.home`; empty if the journal does not say."""
+    """When it was created, by the clock of the machine that sent the create."""
+    scope_url: str
+    """`Launch.scope_url`; empty if the journal does not say."""
+    spec: SamplerSpec | None = None
+    """What it was created from; None if the journal does not say."""
+    is_kept: bool = False
+    """Whether a block that ended well keeps it on purpose."""
 
 
 @define
 class Replay:
     """What the records of a journal add up to."""
 
-    open: dict[tuple[str, int], UnresolvedCreate] = Factory(dict)
+    unresolved: dict[tuple[str, int], UnresolvedCreate] = Factory(dict)
     """Creates without an end, by launch and number."""
-    held: dict[str, LiveSampler] = Factory(dict)
-    """Samplers without an end, by their ids."""
+    live: dict[str, LiveSampler] = Factory(dict)
+    """Samplers without an end, by their ids, kept ones included."""
     known: set[str] = Factory(set)
     """Ids of all samplers that the journal ever named."""
-    homes: dict[str, str] = Factory(dict)
+    scope_urls: dict[str, str] = Factory(dict)
     """Home of each launch."""
     pid: int | None = None
     """Process of the last launch."""
     unreadable: list[int] = Factory(list)
     """Numbers of the lines, from 1 on, that are no records; a torn last line is not among them."""
 
-    def take(self, record: Record) -> None:
-        """Add *record*."""
+    def apply(self, record: Record) -> None:
+        """Apply *record*."""
         match record:
             case Launch():
-                self.homes[record.launch] = record.home
+                self.scope_urls[record.launch] = record.scope_url
                 self.pid = record.pid
             case Intent():
-                self.open[record.launch, record.create] = UnresolvedCreate(
-                    _spec_of(record), _aware(record.at), self.homes.get(record.launch, "")
+                self.unresolved[record.launch, record.create] = UnresolvedCreate(
+                    _spec_of(record), _aware(record.at), self.scope_urls.get(record.launch, "")
                 )
-            case Refused():
-                self.open.pop((record.launch, record.create), None)
+            case Rejected():
+                self.unresolved.pop((record.launch, record.create), None)
             case Created():
-                self.open.pop((record.launch, record.create), None)
-                self.held[record.sampler_id] = LiveSampler(_aware(record.at), self.homes.get(record.launch, ""))
+                create = self.unresolved.pop((record.launch, record.create), None)
+                spec = create.spec if create is not None else None
+                scope_url = self.scope_urls.get(record.launch, "")
+                self.live[record.sampler_id] = LiveSampler(_aware(record.at), scope_url, spec)
                 self.known.add(record.sampler_id)
-            case Released() | HandedOver():
-                self.held.pop(record.sampler_id, None)
+            case Kept():
+                if record.sampler_id in self.live:
+                    self.live[record.sampler_id] = evolve(self.live[record.sampler_id], is_kept=True)
+            case Deactivated() | Detached():
+                self.live.pop(record.sampler_id, None)
                 self.known.add(record.sampler_id)
 
 
-def read(content: bytes) -> Replay:
-    """Add up a journal.
+def replay(content: bytes) -> Replay:
+    """Replay a journal.
 
     Raises:
         ValueError: This is no journal: there is something in it, and no line of it is a record.
     """
-    account = Replay()
+    replayed = Replay()
     *lines, torn = content.split(b"\n")
     records = 0
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
         try:
-            account.take(_decode(text))
+            replayed.apply(_decode(text))
         except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError):
-            account.unreadable.append(number)
+            replayed.unreadable.append(number)
         else:
             records += 1
     if not records and not all(map(_is_torn_beginning, filter(None, [*lines, torn]))):
         raise ValueError(NO_JOURNAL)
-    return account
+    return replayed
 
 
 def check_beginning(content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Launch many samplers in one block, and release them when it ends."""
+"""Launch many samplers in one block, and deactivate them when it ends."""
 
 from __future__ import annotations
 
@@ -6,93 +6,86 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
-from typing import Final, Protocol, get_args
-
-from attrs import evolve
+from typing import TYPE_CHECKING, Final, get_args
 
 from .. import _validate
 from .._aio import spawn_shielded, wait_through_cancellation
-from .._wait.interfaces import C, StatusReader
 from .._wait.policy import PollPolicy
 from .._wait.waiter import DEFAULT_TIMEOUT, check_wait
-from ..errors import LoopsError, TeardownError
+from ..errors import CreateOutcomeUnknown, TeardownError
 from ..models import SamplerSpec, StatusChange
 from .fleet import Fleet
-from .interfaces import SupportsLaunches
 from .journal_file import JournalFile, NoJournal
 from .member import Member
-from .supervisor import LaunchSupervisor, Settings, Teardown
-from .teardown import Ending
+from .supervisor import LaunchSupervisor, Settings, TeardownMode
+from .teardown import Teardown
+
+if TYPE_CHECKING:
+    from .._client import LoopsClient
 
 logger = logging.getLogger("loops_async")
 
-ATTEMPTS: Final = 4
-"""How often a teardown is begun: once more where a Ctrl-C has struck it, and for what an end that was good until then
-had kept."""
+TEARDOWN_TIMEOUT_S: Final = 60.0
+"""Seconds that a teardown may take by default, and on top of that what the rate limit needs for its requests."""
 
-
-class SupportsFleets(SupportsLaunches, Protocol):
-    """What `launch()` needs of a client."""
-
-    def _companion(self, kind: type[C], make: Callable[[StatusReader], C]) -> C: ...
+TEARDOWN_RUNS: Final = 4
+"""Times that a teardown runs at most: again after a KeyboardInterrupt, and when a late cancellation turns a good end
+into a bad one, so that what was kept has to be deactivated, too."""
 
 
 def launch(
-    client: SupportsFleets,
+    client: LoopsClient,
     specs: Iterable[SamplerSpec | str],
     *,
     session_id: str | None = None,
     timeout: float | None = DEFAULT_TIMEOUT,
-    policy: PollPolicy = PollPolicy(),  # noqa: B008 -- frozen
+    policy: PollPolicy = PollPolicy(),  # noqa: B008 -- immutable
     max_concurrent_creates: int = 32,
     relaunches: int = 0,
-    teardown: Teardown = "always",
-    teardown_timeout: float = 60.0,
-    adopt_unknown: bool = False,
+    teardown: TeardownMode = "always",
+    teardown_timeout: float | None = None,
     journal: str | os.PathLike[str] | None = None,
     on_status: Callable[[StatusChange], object] | None = None,
 ) -> AbstractAsyncContextManager[Fleet]:
-    """Launch a sampler for each of *specs*, for the time of an `async with` block.
+    """Launch a sampler for each of *specs*, for the duration of an `async with` block.
 
-    Creates begin with the block, and each sampler is waited for from the moment in which it exists. When the block is
-    left, by whatever way, the samplers that it created are deactivated: all at once, and not cut short by a cancel,
-    however often it comes. A failing deactivation is repeated until *teardown_timeout* is over.
+    Creates begin with the block, and each sampler is waited for as soon as it exists. A member that fails, or is late,
+    is deactivated at once. When the block ends, on any exit, the samplers that it owns are deactivated, all at once. A
+    cancellation does not cut that short. A deactivation that fails is repeated until *teardown_timeout* is over.
 
     What is still billed after that is raised as `TeardownError` if the block itself has ended well. An exception that
-    leaves the block goes on as it is, with the `TeardownError` as the end of its chain of causes and in its notes.
+    leaves the block goes on as it is, with the `TeardownError` in its notes and as `fleet.teardown_error`.
 
     Args:
-        client: The client that creates, polls and releases.
+        client: The client that creates, polls and deactivates.
         specs: What to create: `SamplerSpec`s or plain names of base models, one member each; none is fine.
-        session_id: Session of the samplers; None makes one.
+        session_id: Session of the samplers; None creates one.
         timeout: Seconds, above 0, from the beginning of the block in which members must come up, relaunches included;
             None never gives up. A member that is late gets a `WaitTimeout`, and nothing is created for it any more; the
             block goes on.
-        policy: When to look, and what the statuses mean.
+        policy: When to poll, and what the statuses mean.
         max_concurrent_creates: Creates in flight at once, at least 1.
-        relaunches: How often a member's sampler is replaced if it comes to a failed status. It is released first; if
-            that fails, it is not replaced.
+        relaunches: How often a member's sampler is replaced if it comes to a failed status, permanent or not. It is
+            deactivated first; if that fails, it is not replaced.
         teardown: When samplers are deactivated at the end of the block: `always`; `on_error`, if an exception leaves
-            the block, and otherwise only those of members that failed; or `never`. What is kept is the caller's.
-        teardown_timeout: Seconds that leaving the block may take, above 0. A create whose answer takes longer goes on
-            in the care of the client, which releases what it makes and waits for that when it is closed.
-        adopt_unknown: What to do about creates whose answer was lost. False tells of them as `CreateOutcomeUnknown`
-            with their candidates. True takes the account's new samplers of that base model for theirs if there are no
-            more of them than lost creates and these asked for the same: right only if nothing else creates samplers
-            of that model with this account at that time.
+            the block; or `never`, those that failed included. What is kept is the caller's to deactivate.
+        teardown_timeout: Seconds that leaving the block may take, above 0; None for 60 and what the client's rate limit
+            needs for the members beyond that. A create whose response takes longer is left to the client, which
+            deactivates what it makes and waits for that when it is closed.
         journal: File to which everything is appended that `loops_async.journal` needs to clean up after a crash.
         on_status: Called with each `StatusChange` as it is seen; what it raises is the member's error.
 
     Raises:
         TypeError, ValueError: An argument is malformed; nothing was sent.
         RuntimeError: On entering: the client is closed, or the block was entered before.
-        LoopsError: On entering: no session could be made.
+        LoopsError: On entering: no session could be created.
         OSError: On entering: the journal cannot be written, or is in use by another launch (BlockingIOError). On
             leaving: it could not be written to its end.
-        TeardownError: On leaving: samplers are still billed, or may be and nobody was told; it names them.
+        TeardownError: On leaving: samplers are still billed, or creates are unknown that neither the block's own
+            exception holds nor `fleet.acknowledge()` was called for.
 
     Source: `POST /v1/loops/samplers`, `GET /v1/loops/samplers/{sampler_id}`,
     `POST /v1/loops/samplers/{sampler_id}/deactivate`.
@@ -101,17 +94,18 @@ def launch(
         raise TypeError(f"the first argument must be a LoopsClient, not {type(client).__name__}")
     check_wait(timeout, policy, on_status)
     if timeout == 0:
-        raise ValueError("timeout must be above 0: in no time at all nothing comes up")
-    if not isinstance(adopt_unknown, bool):
-        raise TypeError(f"adopt_unknown must be a bool, not {type(adopt_unknown).__name__}")
-    if _validate.optional_positive_int("max_concurrent_creates", max_concurrent_creates) is None:
-        raise TypeError("max_concurrent_creates must be an int, not None")
+        raise ValueError("timeout must be above 0: nothing comes up in no time")
+    max_concurrent_creates = _positive_int("max_concurrent_creates", max_concurrent_creates)
     if isinstance(relaunches, bool) or not isinstance(relaunches, int):
         raise TypeError(f"relaunches must be an int, not {type(relaunches).__name__}")
     if relaunches < 0:
         raise ValueError(f"relaunches must not be negative: {relaunches}")
-    if teardown not in get_args(Teardown):
-        raise ValueError(f"teardown must be one of {', '.join(map(repr, get_args(Teardown)))}, not {teardown!r}")
+    if teardown not in get_args(TeardownMode):
+        raise ValueError(f"teardown must be one of {', '.join(map(repr, get_args(TeardownMode)))}, not {teardown!r}")
+    members = tuple(Member(index, spec) for index, spec in enumerate(_specs(specs)))
+    if teardown_timeout is None:
+        rate = client._service.rate_limit
+        teardown_timeout = TEARDOWN_TIMEOUT_S + (len(members) / rate if rate is not None else 0.0)
     settings = Settings(
         timeout=None if timeout is None or math.isinf(timeout) else timeout,
         policy=policy,
@@ -119,18 +113,23 @@ def launch(
         relaunches=relaunches,
         teardown=teardown,
         teardown_timeout=_validate.require_number("teardown_timeout", teardown_timeout, exclusive=True),
-        adopt_unknown=adopt_unknown,
         on_status=on_status,
     )
-    members = tuple(Member(index, spec) for index, spec in enumerate(_specs(specs)))
     if journal is not None and not isinstance(journal, (str, os.PathLike)):
         raise TypeError(f"journal must be a str or a path, not {type(journal).__name__}")
     path = None if journal is None else _validate.require_str("journal", os.fspath(journal))
-    return Launch(client, members, settings, _validate.optional_str("session_id", session_id), path)
+    return _LaunchBlock(client, members, settings, _validate.optional_str("session_id", session_id), path)
+
+
+def _positive_int(name: str, value: int) -> int:
+    checked = _validate.optional_positive_int(name, value)
+    if checked is None:
+        raise TypeError(f"{name} must be an int, not None")
+    return checked
 
 
 def _specs(specs: Iterable[SamplerSpec | str]) -> list[SamplerSpec]:
-    # A lone name is an iterable of its letters, each of which would become a sampler.
+    # A single name is an iterable of its letters, each of which would become a sampler.
     if isinstance(specs, (str, bytes, SamplerSpec)) or not isinstance(specs, Iterable):
         raise TypeError(f"specs must be several SamplerSpecs or names of base models, such as [{specs!r}]")
     checked = []
@@ -141,34 +140,39 @@ def _specs(specs: Iterable[SamplerSpec | str]) -> list[SamplerSpec]:
     return checked
 
 
-class _Launches:
+class LaunchRegistry:
     """The launches of one client that are going on, and what their ends had to leave to it."""
 
     def __init__(self) -> None:
-        self.going_on: set[Launch] = set()
-        self._overdue: set[asyncio.Task[None]] = set()
+        self._open: set[_LaunchBlock] = set()
+        self._unanswered: set[asyncio.Task[None]] = set()
+
+    def add(self, block: _LaunchBlock) -> None:
+        """Have *block* ended when the client is closed."""
+        self._open.add(block)
+
+    def remove(self, block: _LaunchBlock, unanswered: Iterable[asyncio.Task[None]]) -> None:
+        """Forget *block*, which has ended; take over its tasks that still await the response to a POST."""
+        self._open.discard(block)
+        for task in unanswered:
+            self._unanswered.add(task)
+            task.add_done_callback(self._unanswered.discard)
 
     async def aclose(self) -> None:
-        """End all launches, since afterwards nobody could release anything; their own blocks tell what is left."""
-        endings = [each.end(failed=True) for each in self.going_on]
-        if endings:
-            await asyncio.wait(endings)
-        if self._overdue:
-            await asyncio.wait(self._overdue)
-
-    def look_after(self, overdue: Iterable[asyncio.Task[None]]) -> None:
-        """Take tasks over that await the answer to a POST."""
-        for task in overdue:
-            self._overdue.add(task)
-            task.add_done_callback(self._overdue.discard)
+        """End all launches, since nothing could be deactivated afterwards; their own blocks raise what is left."""
+        teardowns = [block.start_teardown(failed=True) for block in self._open]
+        if teardowns:
+            await asyncio.wait(teardowns)
+        if self._unanswered:
+            await asyncio.wait(self._unanswered)
 
 
-class Launch:
-    """The way into a launch and out of it."""
+class _LaunchBlock:
+    """The async context manager that `launch()` returns."""
 
     def __init__(
         self,
-        client: SupportsFleets,
+        client: LoopsClient,
         members: tuple[Member, ...],
         settings: Settings,
         session_id: str | None,
@@ -180,103 +184,99 @@ class Launch:
         self._session_id = session_id
         self._path = path
         self._is_entered = False
-        self._launching: LaunchSupervisor
-        self._last: Ending
-        self._siblings: _Launches
-        self._ending: asyncio.Task[TeardownError | None] | None = None
+        self._supervisor: LaunchSupervisor
+        self._teardown: Teardown
+        self._fleet: Fleet
+        self._teardown_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Fleet:
         if self._is_entered:
             raise RuntimeError("a launch can be entered only once; call launch() again")
         self._is_entered = True
-        siblings = self._client._companion(_Launches, lambda _: _Launches())
+        self._client._check_open()
+        backend = self._client._service
         journal = await JournalFile.open(self._path, create=True) if self._path is not None else NoJournal()
         try:
             if self._session_id is None and self._members:
-                self._session_id = await self._client._launches.session()
-            settings = evolve(self._settings, adopt_unknown=self._settings.adopt_unknown and await self._take_stock())
-            launching = LaunchSupervisor(self._client, self._members, settings, journal, self._session_id or "")
-            await launching.announce()
+                self._session_id = await backend.new_session()
+            supervisor = LaunchSupervisor(
+                self._client, backend, self._members, self._settings, journal, self._session_id or ""
+            )
+            await supervisor.record_launch()
+            self._client._check_open()
         except BaseException:
             await journal.close()
             raise
-        # From here on nothing is awaited: whatever is started has somebody who ends it.
-        fleet = Fleet(self._members, launching, self._session_id)
-        self._launching, self._last, self._siblings = launching, Ending(launching), siblings
-        siblings.going_on.add(self)
-        launching.start(fleet._take)
+        # Nothing is awaited from here on, so that everything that is started has somebody who ends it.
+        fleet = Fleet(self._members, supervisor, self._session_id)
+        self._supervisor, self._teardown, self._fleet = supervisor, Teardown(supervisor), fleet
+        self._client._launches.add(self)
+        supervisor.start(fleet._on_done, fleet._on_change)
         return fleet
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         failed = exc is not None
+        journal = self._supervisor.journal
         cancelled: asyncio.CancelledError | None = None
         interrupt: BaseException | None = None
         left: Exception | None = None
-        for _ in range(ATTEMPTS):
-            ending = self.end(failed=failed)
-            cancelled = await wait_through_cancellation(ending) or cancelled
-            # A cancel that comes here still makes this a bad end, for which the journal must be open.
-            cancelled = await wait_through_cancellation(spawn_shielded(self._launching.journal.flush())) or cancelled
-            interrupt = ending.exception()
+        for _ in range(TEARDOWN_RUNS):
+            task = self.start_teardown(failed=failed)
+            cancelled = await wait_through_cancellation(task) or cancelled
+            # A cancellation that comes here still makes this a bad end, for which the journal must be open.
+            cancelled = await wait_through_cancellation(spawn_shielded(journal.flush())) or cancelled
+            interrupt = task.exception()
             if interrupt is None:
-                left = ending.result()
+                left = self._teardown.error(failed, _reported_in(exc))
                 if failed or (cancelled is None and left is None) or self._settings.teardown != "on_error":
                     break
-                # It was a good end until now; what was kept because of that is to be released, too.
+                # It was a good end until now; what was kept because of that is deactivated, too.
                 failed = True
-            self._ending = None
-        self._launching.journal.shut()
-        left = left or self._launching.journal.failure
+            self._teardown_task = None
+        journal.close_nowait()
+        if isinstance(left, TeardownError):
+            self._fleet._on_end(left)
+            logger.error("a launch has ended, and %s", left)
+        left = left or journal.failure
         error = cancelled or interrupt or exc
         if left is None or error is None:
             error = error or left
         elif isinstance(error, GeneratorExit):
-            # Nobody would see what hangs on it: it ends with the generator.
+            # It ends with the generator, so that no reader would see its notes.
             raise left from error
         else:
-            _attach(left, error)
+            # An exception may be of a class that lets nothing be written into it.
+            with suppress(Exception):
+                error.add_note(f"{type(left).__name__}: {left}")
         if error is not None and error is not exc:
             raise error
 
-    def end(self, *, failed: bool) -> asyncio.Task[TeardownError | None]:
-        """Begin to end the launch, unless that has begun; await it with `wait_through_cancellation()`."""
-        if self._ending is None:
-            self._ending = spawn_shielded(self._end(failed))
-        return self._ending
+    def start_teardown(self, *, failed: bool) -> asyncio.Task[None]:
+        """Start the teardown, unless that is done; the caller waits for the task through cancellations."""
+        if self._teardown_task is None:
+            self._teardown_task = spawn_shielded(self._tear_down(failed))
+        return self._teardown_task
 
-    async def _end(self, failed: bool) -> TeardownError | None:
+    async def _tear_down(self, failed: bool) -> None:
         try:
-            return await self._last.run(failed)
+            await self._teardown.run(failed)
         finally:
-            self._siblings.going_on.discard(self)
-            self._siblings.look_after(self._last.overdue)
-
-    async def _take_stock(self) -> bool:
-        """Note what samplers there are, without which none can be adopted; return whether that could be done."""
-        try:
-            await self._client._launches.take_stock()
-        except LoopsError as exc:
-            logger.warning("samplers of lost creates will not be adopted, since none could be listed: %s", exc)
-            return False
-        return True
+            self._client._launches.remove(self, self._teardown.unanswered)
 
 
-def _attach(left: Exception, error: BaseException) -> None:
-    """Make *left* known with *error*, which goes on: as a note, and as the end of its chain of causes."""
-    if not isinstance(error, Exception):
-        # A task group, for one, drops the cancellations of its tasks with all that hangs on them.
-        logger.error("a launch was cut short, and not all is well: %s", left)
-    try:
-        error.add_note(f"{type(left).__name__}: {left}")
-        last, seen = error, {id(error)}
-        while last.__cause__ is not None and id(last.__cause__) not in seen:
-            last = last.__cause__
-            seen.add(id(last))
-        if last is not left:
-            # A cause hides the context, which is to be seen all the same.
-            left.__context__ = last.__context__
-            last.__cause__ = left
-    except Exception:  # noqa: BLE001 -- an exception may be of a class that lets nothing be written into it
-        logger.error("%r has left a launch in which not all is well: %s", error, left)
+def _reported_in(error: BaseException | None) -> Callable[[CreateOutcomeUnknown], bool]:
+    """Return a function that says whether *error* holds an unknown create, as a part, a cause or itself."""
+    held = {id(each) for each in _walk(error, set())}
+    return lambda unknown: id(unknown) in held
+
+
+def _walk(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
+    if error is None or id(error) in seen:
+        return
+    seen.add(id(error))
+    yield error
+    for part in (*getattr(error, "exceptions", ()), error.__cause__, error.__context__):
+        if isinstance(part, BaseException):
+            yield from _walk(part, seen)

@@ -1,15 +1,11 @@
 """Bring up the members of a launch.
 
-Rules:
-
 - Each member has one task, which creates its sampler, waits for it, and replaces it if it failed and may be replaced.
-  The tasks belong to the launch: whatever cancels the block reaches its end, never the tasks themselves.
-- Each sampler that a create made is a holding, from the moment in which its id is known until it is certainly released
-  or handed over.
-- Lost creates are settled together, when no create of the launch is left to be answered: only then can the account's
-  new samplers be told from each other.
-- With a journal, nothing that it has to tell counts before it is written: no POST without its intent on the disk, no
-  wait before the id is.
+  The tasks belong to the launch: what cancels the block ends them through the teardown, never directly.
+- Each create has one record (`Create`) with one state. A sampler is owned from the moment in which its id is known
+  until it is certainly deactivated, or detached.
+- A member that failed or was late holds no sampler: it is deactivated at once.
+- With a journal, nothing counts before it is written: no POST without its intent on the disk, no wait before the id is.
 """
 
 from __future__ import annotations
@@ -20,299 +16,357 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from attrs import frozen
 
 from .._aio import spawn_shielded
 from .._wait.policy import PollPolicy
 from .._wait.waiter import wait_until_active
-from ..errors import (
-    CreateOutcomeUnknown,
-    DecodeError,
-    LoopsError,
-    SamplerFailed,
-    TransportError,
-    WaitTimeout,
-)
+from ..errors import CreateOutcomeUnknown, LoopsError, SamplerFailed, TransportError, WaitTimeout
 from ..models import Sampler, StatusChange
 from . import journal_records
-from .creation import Creation
-from .interfaces import SupportsLaunches
+from .interfaces import SamplerBackend
 from .journal_file import JournalFile, NoJournal
-from .member import Member
-from .owned import Holding, Holdings
+from .member import Create, CreateState, Member
+
+if TYPE_CHECKING:
+    from .._client import LoopsClient
 
 logger = logging.getLogger("loops_async")
 
-Teardown: TypeAlias = Literal["always", "on_error", "never"]
+TeardownMode: TypeAlias = Literal["always", "on_error", "never"]
 
 
 @frozen
 class Settings:
-    """How members are brought up and taken down; `launch()` tells what each one means."""
+    """How members are brought up and taken down; `launch()` documents each one."""
 
     timeout: float | None
     policy: PollPolicy
     max_concurrent_creates: int
     relaunches: int
-    teardown: Teardown
+    teardown: TeardownMode
     teardown_timeout: float
-    adopt_unknown: bool
     on_status: Callable[[StatusChange], object] | None
 
 
+class _StoppedError(Exception):
+    """The block has ended, or the time is over, before something was sent."""
+
+
 class LaunchSupervisor:
-    """The members of one launch, the samplers that they hold, and the tasks that look after them."""
+    """The members of one launch, their creates, and the tasks that look after them."""
 
     def __init__(
         self,
-        client: SupportsLaunches,
+        client: LoopsClient,
+        backend: SamplerBackend,
         members: Sequence[Member],
         settings: Settings,
         journal: JournalFile | NoJournal,
         session_id: str,
     ) -> None:
         self.id = uuid.uuid4().hex
+        self.members = members
         self.settings = settings
         self.journal = journal
-        self._numbers = itertools.count()
         self.is_ending = False
-        self._client = client
-        self._launches = client._launches
-        self.members = members
-        self._session_id = session_id
-        self._report: Callable[[Member], None] = _nobody
-        self.holdings = Holdings(client._launches, journal)
         self.tasks: dict[Member, asyncio.Task[None]] = {}
-        self.creations: dict[Member, Creation] = {}
-        self._unanswered = set[Member]()
-        self.lost: list[Creation] = []
-        self.settling: set[asyncio.Task[None]] = set()
-        self._places = asyncio.Semaphore(settings.max_concurrent_creates)
+        self._client = client
+        self._backend = backend
+        self._session_id = session_id
+        self._numbers = itertools.count()
+        self._by_id: dict[str, Create] = {}
+        self._on_change: Callable[[], None] = _ignore
+        self._on_done: Callable[[Member], None] = _ignore
+        self._create_slots = asyncio.Semaphore(settings.max_concurrent_creates)
         self._deadline: float | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
-    async def announce(self) -> None:
-        """Write down that the launch begins."""
-        home = self._launches.home
-        await self.journal.append(journal_records.Launch(self.id, _now(), home, self._session_id, os.getpid()))
+    async def record_launch(self) -> None:
+        """Write to the journal that the launch begins."""
+        record = journal_records.Launch(self.id, _now(), self._backend.scope_url, self._session_id, os.getpid())
+        await self.journal.append(record)
 
-    def start(self, report: Callable[[Member], None]) -> None:
-        """Start to bring up all members; *report* is called with each one that has settled."""
-        self._report = report
+    def start(self, on_done: Callable[[Member], None], on_change: Callable[[], None]) -> None:
+        """Start to bring up all members.
+
+        Args:
+            on_done: Called with each member that is done.
+            on_change: Called whenever a create has an outcome.
+        """
+        self._on_done, self._on_change = on_done, on_change
         if self.settings.timeout is not None:
             loop = asyncio.get_running_loop()
             self._deadline = loop.time() + self.settings.timeout
             self._expiry = loop.call_at(self._deadline, self._expire)
-        self._unanswered.update(self.members)
         for member in self.members:
-            task = self.tasks[member] = spawn_shielded(self._bring_up(member))
-            task.add_done_callback(partial(self._over, member))
+            task = self.tasks[member] = spawn_shielded(self._run(member))
+            task.add_done_callback(partial(self._on_task_done, member))
 
     def stop(self) -> None:
-        """Bring nobody up any more. What may have made a sampler already goes on until that is known."""
+        """Stop bringing up members. What may have made a sampler goes on until that is known."""
         self.is_ending = True
         if self._expiry is not None:
             self._expiry.cancel()
         for member, task in self.tasks.items():
-            create = self.creations.get(member)
-            if create is None or not create.is_out:
+            if member._create is None or not member._create.must_be_finished:
                 task.cancel()
 
-    def hand_over(self, member: Member) -> asyncio.Future[None]:
-        """Leave the sampler of *member* to the caller from now on; the future tells when that is in the journal.
+    def detach(self, member: Member) -> asyncio.Future[None]:
+        """Leave the sampler of *member* to the caller; the future is done when that is in the journal.
 
         Raises:
             ValueError: It has none.
             RuntimeError: The block has ended.
         """
         if self.is_ending:
-            raise RuntimeError("the block of the launch has ended, and with it the time to release members")
-        sampler_id = member._sampler_id
-        if self.holdings.was_handed_over(sampler_id):
+            raise RuntimeError("the block of the launch has ended: nothing can be detached any more")
+        create = member._create
+        if create is not None and create.state is CreateState.DETACHED:
             return self.journal.written()
-        holding = self.holdings.get(sampler_id)
-        if holding is None or holding.is_going:
-            when = "any more" if member.settled else "at the moment"
-            raise ValueError(f"member {member.index} has no sampler to release {when}")
-        return self.holdings.hand_over(holding)
+        if create is None or create.sampler_id is None or create.state is not CreateState.CREATED:
+            when = "any more" if member.done else "at the moment"
+            raise ValueError(f"member {member.index} has no sampler to detach {when}")
+        create.state = CreateState.DETACHED
+        return self.journal.append_nowait(journal_records.Detached(create.sampler_id, _now()))
 
-    # On the way up
+    async def deactivate(self, create: Create, seconds: float) -> None:
+        """Deactivate the sampler of *create* within *seconds*.
 
-    async def _bring_up(self, member: Member) -> None:
+        Raises:
+            LoopsError: What the last attempt came to; it is still owned.
+        """
+        assert create.sampler_id is not None  # noqa: S101 -- only what is created is deactivated
+        create.state = CreateState.DEACTIVATING
+
+        def on_error(error: LoopsError) -> None:
+            create.last_error = error
+
         try:
-            sampler = await self._up(member)
-        except asyncio.CancelledError:
-            if not self.is_ending and self.is_too_late():
-                self.settle(member, WaitTimeout(None, (), None, self.settings.timeout))
-                return
-            # Otherwise nobody but the teardown cancels this task; or a callback did so to its own wait.
-            member._is_cut_off = self.is_ending
-            words = "the block of the launch ended" if self.is_ending else "the wait was cancelled"
-            handed_over = ""
-            if self.holdings.was_handed_over(member._sampler_id):
-                handed_over = f"; its sampler {member._sampler_id} was handed over, and is still coming up"
-            self.settle(member, RuntimeError(f"{words} before this member was up{handed_over}"))
-        except Exception as exc:  # noqa: BLE001 -- whatever it is, it is this member's to tell
-            self.settle(member, exc)
-        else:
-            self.settle(member, sampler)
+            await self._backend.deactivate_within(create.sampler_id, seconds, on_error=on_error)
+        except BaseException:
+            # Another attempt that ran at the same time may have succeeded.
+            if create.state is CreateState.DEACTIVATING:
+                create.state = CreateState.CREATED
+            raise
+        create.state = CreateState.GONE
+        # The journal remembers that it could not be written; the sampler is deactivated all the same.
+        with suppress(OSError):
+            await self.journal.append(journal_records.Deactivated(create.sampler_id, _now()))
 
-    def _over(self, member: Member, task: asyncio.Task[None]) -> None:
-        """Take that the task of *member* has ended, be it without having begun."""
-        if not member.settled:
-            error = None if task.cancelled() else task.exception()
-            member._is_cut_off = error is None
-            create = self.creations.get(member)
-            words = f"bringing it up broke off: {error!r}"
-            if create is not None and create.is_out:
-                self.settle(member, CreateOutcomeUnknown(member.spec, (), TransportError(words)))
-            else:
-                self.settle(member, RuntimeError(words))
-        self._unanswered.discard(member)
-        self._settle_lost()
+    def owned(self) -> list[Create]:
+        """Return the creates whose samplers the launch must deactivate, in the order of their ids' arrival."""
+        return [create for create in self._by_id.values() if create.is_owned]
 
-    def settle(self, member: Member, outcome: Sampler | Exception) -> None:
-        """Settle *member*, unless it is settled."""
-        if member.settled:
+    def complete(self, member: Member, outcome: Sampler | Exception) -> None:
+        """Record what *member* came to, unless it is done."""
+        if member.done:
             return
         if isinstance(outcome, Sampler):
-            member._sampler = member._latest = outcome
+            member._sampler = member._last_seen = outcome
         else:
             if isinstance(outcome, LoopsError):
-                # Where in this package it came up is the same for all of them, and helps nobody.
+                # Where in this package it came up is the same for all of them, and helps no reader.
                 outcome.with_traceback(None)
             outcome.add_note(f"member {member.index} of the launch, {member.spec.base_model}")
             member._error = outcome
-        self._report(member)
+        self._on_done(member)
+        self._on_change()
 
-    async def _up(self, member: Member) -> Sampler:
+    async def _run(self, member: Member) -> None:
+        try:
+            self.complete(member, await self._bring_up(member))
+        except asyncio.CancelledError:
+            self._complete_cut_off(member)
+            if not self.is_ending:
+                # A callback has cancelled its own wait.
+                await self._deactivate_failed(member)
+            raise
+        except _StoppedError as exc:
+            self._complete_cut_off(member, exc.__cause__)
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, it is this member's error
+            self.complete(member, exc)
+            await self._deactivate_failed(member)
+
+    def _complete_cut_off(self, member: Member, cause: BaseException | None = None) -> None:
+        """Say why *member* was stopped before it was up."""
+        create = member._create
+        if create is not None and create.unknown is not None:
+            reason = TransportError("the time of the teardown was over before its candidates were looked for")
+            self.complete(member, create.unknown.error(look_error=reason))
+            return
+        error: Exception
+        if not self.is_ending and self._is_out_of_time():
+            # Only what was not sent yet is stopped by the launch's own deadline.
+            failed = member.failures[-1] if member.failures else None
+            last_error = failed or (cause if isinstance(cause, Exception) else None)
+            error = WaitTimeout(None, (), None, self.settings.timeout, last_error)
+            error.__cause__ = last_error
+            self.complete(member, error)
+            return
+        member._was_cut_off = self.is_ending
+        words = "the block of the launch ended" if self.is_ending else "the wait was cancelled"
+        detached = ""
+        if create is not None and create.state is CreateState.DETACHED:
+            detached = f"; its sampler {create.sampler_id} was detached, and is still coming up"
+        self.complete(member, RuntimeError(f"{words} before this member was up{detached}"))
+
+    def _on_task_done(self, member: Member, task: asyncio.Task[None]) -> None:
+        """Complete a member whose task ended without doing so, such as one that was cancelled before it began."""
+        error = None if task.cancelled() else task.exception()
+        if not member.done:
+            member._was_cut_off = error is None
+            words = "the block of the launch ended before this member was up"
+            if error is not None:
+                words = f"bringing it up broke off: {error!r}"
+            if member._create is not None and member._create.may_have_made_unknown:
+                self.complete(member, CreateOutcomeUnknown(member.spec, (), TransportError(words)))
+            else:
+                self.complete(member, RuntimeError(words))
+
+    async def _bring_up(self, member: Member) -> Sampler:
         """Bring *member* up; return its sampler, or raise what it came to."""
         relaunches = self.settings.relaunches
         while True:
-            made, holding = await self._create(member)
+            create, made = await self._create(member)
             try:
-                return await self._wait(member, made, holding)
+                return await self._wait(member, made)
             except SamplerFailed as failed:
-                if not relaunches or self.holdings.was_handed_over(holding.sampler_id) or self._remaining() == 0:
+                if not relaunches or create.state is CreateState.DETACHED or self._is_out_of_time():
                     raise
-                await self._make_room(member, holding, failed)
+                await self._make_room(member, create, failed)
             relaunches -= 1
 
-    async def _wait(self, member: Member, made: Sampler | str, holding: Holding) -> Sampler:
+    async def _create(self, member: Member) -> tuple[Create, Sampler | str]:
+        """Create a sampler for *member*; return its record, and the sampler or, if that cannot be read, its id."""
+        create = member._create = Create(member.spec, next(self._numbers))
+        async with self._create_slots:
+            if self.is_ending or self._is_out_of_time():
+                raise _StoppedError
+            try:
+                outcome = await self._backend.create(self._session_id, create.spec, _Observer(self, create))
+            except LoopsError as exc:
+                if self.is_ending or self._is_out_of_time():
+                    raise _StoppedError from exc
+                raise
+        if outcome.unknown is not None:
+            create.state, create.unknown = CreateState.UNKNOWN, outcome.unknown
+            self._on_change()
+            raise await self._backend.resolve(outcome.unknown)
+        assert outcome.sampler_id is not None  # noqa: S101 -- it is no unknown create
+        create = self._own(member, create, outcome.sampler_id)
+        if outcome.sampler is not None:
+            member._last_seen = outcome.sampler
+        self._on_change()
+        await self.journal.append(journal_records.Created(self.id, create.number, _now(), outcome.sampler_id))
+        if self.is_ending:
+            raise _StoppedError
+        return create, outcome.sampler or outcome.sampler_id
+
+    def _own(self, member: Member, create: Create, sampler_id: str) -> Create:
+        """Own the sampler that *create* made, if it is not known yet; return its record."""
+        known = self._by_id.get(sampler_id)
+        if known is not None:
+            # Creates for one and the same run may be answered with one and the same sampler.
+            member._create = known
+            if known.state is CreateState.GONE:
+                known.state = CreateState.CREATED
+            return known
+        create.state, create.sampler_id = CreateState.CREATED, sampler_id
+        self._by_id[sampler_id] = create
+        return create
+
+    async def _wait(self, member: Member, made: Sampler | str) -> Sampler:
         settings = self.settings
 
-        def noted(change: StatusChange) -> None:
-            holding.is_seen = True
-            member._latest = change.sampler
-            if settings.on_status is not None:
-                settings.on_status(change)
+        def on_status(change: StatusChange) -> object:
+            member._last_seen = change.sampler
+            self._backend.mark_described(change.sampler.id)
+            # The wait refuses a result that would have to be awaited.
+            return settings.on_status(change) if settings.on_status is not None else None
 
         return await wait_until_active(
-            self._client, made, timeout=self._remaining(), policy=settings.policy, on_status=noted
+            self._client, made, timeout=self._remaining(), policy=settings.policy, on_status=on_status
         )
 
-    def is_too_late(self) -> bool:
-        """Tell whether nothing should be created any more."""
-        return self.is_ending or self._remaining() == 0
+    async def _make_room(self, member: Member, create: Create, failed: SamplerFailed) -> None:
+        """Deactivate the sampler that *failed*: there are never two bills for one member."""
+        try:
+            await self.deactivate(create, self.settings.teardown_timeout)
+        except asyncio.CancelledError:
+            self.complete(member, failed)
+            raise
+        except LoopsError as exc:
+            failed.add_note(f"it was not replaced, since it could not be deactivated: {exc}")
+            raise failed from None
+        member._failures = (*member._failures, failed)
+        logger.info("sampler %s failed and is replaced", create.sampler_id)
+
+    async def _deactivate_failed(self, member: Member) -> None:
+        """Deactivate the sampler of a member that failed, unless another one uses it, too."""
+        create = member._create
+        if create is None or create.state is not CreateState.CREATED or self.settings.teardown == "never":
+            return
+        if any(other._create is create and other.error is None for other in self.members):
+            return
+        # What fails now is still owned, and tried again by the teardown.
+        with suppress(LoopsError):
+            await self.deactivate(create, self.settings.teardown_timeout)
 
     def _expire(self) -> None:
-        """Give up the members whose time is up before anything was sent for them: it would be nothing but a bill."""
+        """Give up the members whose time is over before anything was sent for them: it would be nothing but a bill."""
         for member, task in self.tasks.items():
-            create = self.creations.get(member)
-            if not member.settled and (create is None or not (create.is_out or create.is_over)):
+            if not member.done and (member._create is None or member._create.state is CreateState.QUEUED):
                 task.cancel()
+
+    def _is_out_of_time(self) -> bool:
+        return self._remaining() == 0
 
     def _remaining(self) -> float | None:
         """Return the seconds that members have left to come up, None for no end."""
         return None if self._deadline is None else max(0.0, self._deadline - asyncio.get_running_loop().time())
 
-    async def _make_room(self, member: Member, holding: Holding, failed: SamplerFailed) -> None:
-        """Release the sampler that *failed*: there are never two bills for one member."""
-        holding.is_going = True
-        try:
-            await self.holdings.let_go(holding, self.settings.teardown_timeout)
-        except LoopsError as exc:
-            holding.is_going = False
-            failed.add_note(f"it was not replaced, since it could not be released: {exc}")
-            raise failed from None
-        member._failures = (*member._failures, failed)
 
-    async def _create(self, member: Member) -> tuple[Sampler | str, Holding]:
-        """Create a sampler for *member* and hold it; return it, or its id if the rest cannot be read."""
-        if self.is_too_late():
-            raise asyncio.CancelledError
-        self._unanswered.add(member)
-        create = Creation(member.spec, self.journal, self.id, next(self._numbers), self.is_too_late)
-        self.creations[member] = create
-        made: Sampler | str | None = None
+class _Observer:
+    """Keeps the record and the journal of one create up to date."""
+
+    def __init__(self, supervisor: LaunchSupervisor, create: Create) -> None:
+        self._supervisor = supervisor
+        self._create = create
+
+    async def before_send(self) -> None:
+        """Write to the journal that the POST is about to be sent."""
+        create, supervisor = self._create, self._supervisor
         try:
-            async with self._places:
-                made = await self._post(create)
-        except (Exception, asyncio.CancelledError):
-            create.is_out = False
+            intent = journal_records.Intent.of(supervisor.id, create.number, _now(), create.spec)
+            await supervisor.journal.append(intent)
+        except BaseException:
+            # The intent may already be on the disk although the POST was never sent: record that.
+            self._record_rejected()
             raise
-        finally:
-            self._unanswered.discard(member)
-            if create.loss is not None:
-                self.lost.append(create)
-            self._settle_lost()
-        if made is None:
-            verdict = await create.verdict
-            if isinstance(verdict, CreateOutcomeUnknown):
-                create.is_out = False
-                raise verdict
-            made = verdict
-        sampler_id = made if isinstance(made, str) else made.id
-        member._sampler_id = sampler_id
-        member._latest = None if isinstance(made, str) else made
-        holding = self.holdings.hold(sampler_id)
-        await create.made(sampler_id)
-        if self.is_ending:
-            raise asyncio.CancelledError
-        return made, holding
+        create.state = CreateState.SENDING
 
-    async def _post(self, create: Creation) -> Sampler | str | None:
-        """Send *create*; return its sampler, or its id, or None if it was lost."""
-        try:
-            return await self._launches.create(self._session_id, create.spec, create)
-        except DecodeError as exc:
-            if exc.sampler_id is None:
-                raise
-            return exc.sampler_id
-        except CreateOutcomeUnknown:
-            return None
+    def on_rejected(self) -> None:
+        """Record that the POST has made nothing."""
+        self._create.state = CreateState.QUEUED
+        self._record_rejected()
 
-    def _settle_lost(self) -> None:
-        if self.lost and not self._unanswered:
-            lost, self.lost = self.lost, []
-            settling = spawn_shielded(self._look_for(lost))
-            self.settling.add(settling)
-            settling.add_done_callback(self._looked)
+    def may_send_again(self) -> bool:
+        """Return False once the launch is over."""
+        return not (self._supervisor.is_ending or self._supervisor._is_out_of_time())
 
-    async def _look_for(self, lost: Sequence[Creation]) -> None:
-        """Find out what became of *lost* creates; whatever happens, they are told something."""
-        try:
-            losses = [create.loss for create in lost if create.loss is not None]
-            verdicts = await self._launches.settle(losses, adopt=self.settings.adopt_unknown)
-            for create, verdict in zip(lost, verdicts, strict=True):
-                if not create.verdict.done():
-                    create.verdict.set_result(verdict)
-        finally:
-            for create in lost:
-                create.give_up("the time of the teardown was up before anybody could look")
-
-    def _looked(self, settling: asyncio.Task[None]) -> None:
-        self.settling.discard(settling)
-        if not settling.cancelled() and (error := settling.exception()) is not None:
-            logger.error("what lost creates have made could not be found out", exc_info=error)
+    def _record_rejected(self) -> None:
+        record = journal_records.Rejected(self._supervisor.id, self._create.number, _now())
+        self._supervisor.journal.append_nowait(record)
 
 
-def _nobody(_: Member) -> None:
-    """Take a report that nobody waits for."""
+def _ignore(*_: object) -> None:
+    """Stand in for a callback until the launch starts."""
 
 
 def _now() -> datetime:

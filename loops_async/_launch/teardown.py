@@ -1,146 +1,229 @@
-"""The end of a launch: release what is to be released, and say what is left.
+"""The end of a launch: deactivate what it owns, and say what is left.
 
-Rules:
-
-- A POST that is in flight is never cut off, since it may make a sampler: the end waits for its answer, and so it does
-  for creates whose answer was lost. All else is cancelled at once.
-- The end has a deadline. A POST that is not answered by then stays with the client, which releases what it makes; it is
-  reported as unknown, since nobody here will see how that ends.
-- What interrupts struck is begun anew.
+- A POST that is in flight is never cut off, since it may make a sampler: the teardown waits for its response, and for
+  the search after a response that was lost. All else is cancelled at once.
+- The teardown has a deadline. A POST that is not answered by then is left to the client, which deactivates what it
+  makes, and waits for that when it is closed. It is reported as unknown, since the block will not see how it ends.
+- Every step may be repeated: what is deactivated is left alone. So what a KeyboardInterrupt has broken off is simply
+  started again: single deactivations by `run_until()`, the teardown itself by the block.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from .._aio import spawn_shielded
 from ..errors import CreateOutcomeUnknown, TeardownError, TransportError
-from .member import Member
-from .remains import still_billed
+from . import journal_records
+from .member import Create, CreateState, Member
 from .supervisor import LaunchSupervisor
 
 logger = logging.getLogger("loops_async")
 
-UNANSWERED: Final = "its request is not answered yet; the client goes on, and releases what it makes before it closes"
-"""What is told of a POST that outlasts the teardown."""
+K = TypeVar("K")
 
-SECOND_END: Final = 10.0
-"""Seconds that a further call of the teardown has at least, unless its time is shorter anyway."""
+UNANSWERED: Final = (
+    "its request is not answered yet; the client goes on, and deactivates what it makes before it closes"
+)
+"""Why a create is unknown whose POST outlasts the teardown."""
 
-ROUNDS: Final = 3
-"""How often a teardown goes through its samplers at most."""
+SECOND_RUN_S: Final = 10.0
+"""Seconds that a further run of the teardown has at least, unless its time is shorter anyway."""
 
-NOTICE: Final = 2.0
-"""Seconds after which a teardown says that it is going on."""
+PROGRESS_LOG_AFTER_S: Final = 2.0
+"""Seconds after which a teardown logs that it is going on."""
+
+RESTARTS: Final = 3
+"""Times that work is started again which a KeyboardInterrupt has broken off."""
+
+IDS_IN_A_MESSAGE: Final = 10
+"""Ids that a log message names; more are counted."""
 
 
-class Ending:
+class Teardown:
     """Take one launch down."""
 
-    def __init__(self, launching: LaunchSupervisor) -> None:
-        self.overdue: list[asyncio.Task[None]] = []
-        """Tasks that still await the answer to a POST when the time is up; somebody must await them."""
-        self._launching = launching
+    def __init__(self, supervisor: LaunchSupervisor) -> None:
+        self.unanswered: list[asyncio.Task[None]] = []
+        """Tasks that still await the response to a POST when the time is over; somebody must await them."""
+        self._supervisor = supervisor
         self._end_at = 0.0
 
-    async def run(self, failed: bool) -> TeardownError | None:
-        """Take down what is to be taken down; return what is left to tell, None if nothing is.
+    async def run(self, failed: bool) -> None:
+        """Deactivate what is to be deactivated. *failed* is whether the block ended by an exception.
 
-        Must run as a task of its own that nobody cancels. It may be called again where a KeyboardInterrupt has broken
-        it off, or for what it has left alone.
+        It must run as a task of its own that is not cancelled. It may run again after a KeyboardInterrupt has broken it
+        off, or for what it has left alone.
         """
         loop = asyncio.get_running_loop()
-        timeout = self._launching.settings.teardown_timeout
-        if not self._launching.is_ending:
+        supervisor = self._supervisor
+        timeout = supervisor.settings.teardown_timeout
+        if not supervisor.is_ending:
             self._end_at = loop.time() + timeout
-        self._end_at = max(self._end_at, loop.time() + min(timeout, SECOND_END))
-        self._launching.stop()
-        notice = loop.call_later(NOTICE, self._say_what_is_going_on, failed)
+        self._end_at = max(self._end_at, loop.time() + min(timeout, SECOND_RUN_S))
+        supervisor.stop()
+        progress_log = loop.call_later(PROGRESS_LOG_AFTER_S, self._log_progress, failed)
         try:
-            # A second Ctrl-C strikes whatever runs in that moment; what it struck is begun anew.
-            for _ in range(ROUNDS):
-                ends = [
-                    spawn_shielded(self._end(member, failed))
-                    for member, task in self._launching.tasks.items()
-                    if task not in self.overdue
-                ]
-                if not ends:
-                    break
-                done, late = await asyncio.wait(ends, timeout=max(0.0, self._end_at - loop.time()))
-                if late:
-                    await self._break_off(late)
-                broken = [end for end in done if end.exception() is not None]
-                if not broken:
-                    break
+            pending = [member for member, task in supervisor.tasks.items() if task not in self.unanswered]
+            taken = set[Create]()
+            work = {member: partial(self._take_down, member, failed, taken) for member in pending}
+            late = await run_until(work, self._end_at)
+            if late:
+                await self._stop_waiting(late)
         finally:
-            notice.cancel()
-        return self._left(failed)
+            progress_log.cancel()
+        self._record_kept(failed)
 
-    def _say_what_is_going_on(self, failed: bool) -> None:
-        """Give a reason to be patient to whoever sits in front of this."""
-        going = [
-            member._sampler_id
-            for member in self._launching.members
-            if self._launching.holdings.get(member._sampler_id) is not None and not self._is_kept(member, failed)
-        ]
-        unanswered = sum(create.is_out for create in self._launching.creations.values())
-        logger.warning(
-            "still releasing the samplers of a launch, for %.0f s at most; to kill it now leaves them billed: %s%s",
-            self._end_at - asyncio.get_running_loop().time(),
-            ", ".join(map(str, going)) or "none whose id is known",
-            f", and those of {unanswered} unanswered creates" if unanswered else "",
-        )
+    def error(self, failed: bool, is_reported: Callable[[CreateOutcomeUnknown], bool]) -> TeardownError | None:
+        """Return the error for what is still billed, or may be; None if there is nothing.
 
-    async def _end(self, member: Member, failed: bool) -> None:
-        """Wait until *member* is done with, and release its sampler."""
-        await asyncio.wait([self._launching.tasks[member]])
-        holding = self._launching.holdings.get(member._sampler_id)
-        if holding is None or self._is_kept(member, failed):
-            return
-        try:
-            within = self._end_at - asyncio.get_running_loop().time()
-            await self._launching.holdings.let_go(holding, max(0.0, within))
-        except Exception as exc:  # noqa: BLE001 -- whatever it is, the id must be told
-            holding.trouble = exc
-
-    async def _break_off(self, late: set[asyncio.Task[None]]) -> None:
-        """End what is still going on at the deadline."""
-        for task in (*late, *self._launching.settling):
-            task.cancel()
-        await asyncio.wait((*late, *self._launching.settling))
-        lost, self._launching.lost = self._launching.lost, []
-        for create in lost:
-            create.give_up("the time of the teardown was up before all creates were answered")
-        remaining = []
-        for member, task in self._launching.tasks.items():
-            posted = self._launching.creations.get(member)
-            if not task.done() and posted is not None and posted.is_out and posted.loss is None:
-                task.cancel()
-                self.overdue.append(task)
-                self._launching.settle(member, CreateOutcomeUnknown(member.spec, (), TransportError(UNANSWERED)))
-            elif not task.done():
-                remaining.append(task)
-        if remaining:
-            await asyncio.wait(remaining)
-
-    def _is_kept(self, member: Member, failed: bool) -> bool:
-        if self._launching.settings.teardown == "on_error":
-            return not failed and (member._error is None or member._is_cut_off)
-        return self._launching.settings.teardown == "never"
-
-    def _left(self, failed: bool) -> TeardownError | None:
-        """Say what is still billed, and what may be without anybody having been told."""
+        Args:
+            failed: Whether the block ended by an exception.
+            is_reported: Whether an unknown create has reached the caller in another way.
+        """
         billed: dict[str, Exception] = {}
         unknown: list[CreateOutcomeUnknown] = []
-        for member in self._launching.members:
-            error = member._error
-            holding = self._launching.holdings.get(member._sampler_id)
-            if holding is not None and holding.sampler_id not in billed and not self._is_kept(member, failed):
-                trouble = holding.trouble or TransportError("no answer before the time of the teardown was up")
-                trouble.add_note(f"sampler {holding.sampler_id} of {member.spec.base_model} is still billed")
-                billed[holding.sampler_id] = trouble.with_traceback(None)
-            elif isinstance(error, CreateOutcomeUnknown) and not member._is_told:
-                unknown.append(error)
-        return still_billed(billed, unknown)
+        for member in self._supervisor.members:
+            create = member._create
+            if create is not None and create.is_owned and not self._is_kept(member, failed):
+                error = create.last_error or TransportError("no response before the time of the teardown was over")
+                if create.sampler_id is not None and create.sampler_id not in billed:
+                    error.add_note(f"sampler {create.sampler_id} of {create.spec.base_model} is still billed")
+                    billed[create.sampler_id] = error.with_traceback(None)
+            elif (
+                isinstance(member.error, CreateOutcomeUnknown)
+                and not member._is_acknowledged
+                and not is_reported(member.error)
+            ):
+                unknown.append(member.error)
+        return teardown_error(billed, unknown)
+
+    async def _take_down(self, member: Member, failed: bool, taken: set[Create]) -> None:
+        """Wait until the task of *member* is done, and deactivate its sampler, unless it is among those *taken*."""
+        await asyncio.wait([self._supervisor.tasks[member]])
+        create = member._create
+        if create is None or not create.is_owned or create in taken or self._is_kept(member, failed):
+            return
+        taken.add(create)
+        try:
+            seconds = self._end_at - asyncio.get_running_loop().time()
+            await self._supervisor.deactivate(create, max(0.0, seconds))
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, the id is reported
+            create.last_error = exc
+        except KeyboardInterrupt:
+            taken.discard(create)
+            raise
+
+    async def _stop_waiting(self, late: Collection[Member]) -> None:
+        """Leave to the client what is not answered at the deadline."""
+        cancelled = []
+        for member in late:
+            task, create = self._supervisor.tasks[member], member._create
+            if task.done():
+                continue
+            task.cancel()
+            if create is not None and create.state is CreateState.SENDING:
+                self.unanswered.append(task)
+                self._supervisor.complete(member, CreateOutcomeUnknown(member.spec, (), TransportError(UNANSWERED)))
+            else:
+                cancelled.append(task)
+        if cancelled:
+            await asyncio.wait(cancelled)
+
+    def _is_kept(self, member: Member, failed: bool) -> bool:
+        mode = self._supervisor.settings.teardown
+        if mode == "on_error":
+            return not failed and (member._error is None or member._was_cut_off)
+        return mode == "never"
+
+    def _record_kept(self, failed: bool) -> None:
+        """Write to the journal what a good end keeps on purpose."""
+        if failed:
+            return
+        for create in self._to_be_kept(failed):
+            if create.sampler_id is not None:
+                self._supervisor.journal.append_nowait(journal_records.Kept(create.sampler_id, datetime.now(UTC)))
+                logger.info("sampler %s is kept", create.sampler_id)
+
+    def _to_be_kept(self, failed: bool) -> Iterable[Create]:
+        kept = {
+            id(member._create): member._create
+            for member in self._supervisor.members
+            if member._create is not None and member._create.is_owned and self._is_kept(member, failed)
+        }
+        return kept.values()
+
+    def _log_progress(self, failed: bool) -> None:
+        """Log what the teardown still waits for, so that it is not killed out of impatience."""
+        going = [
+            member.sampler_id
+            for member in self._supervisor.members
+            if member._create is not None and member._create.is_owned and not self._is_kept(member, failed)
+        ]
+        unanswered = sum(
+            member._create is not None and member._create.may_have_made_unknown for member in self._supervisor.members
+        )
+        logger.warning(
+            "still deactivating the samplers of a launch, for %.0f s at most; if the process is killed now, they stay "
+            "billed: %s%s",
+            self._end_at - asyncio.get_running_loop().time(),
+            some_ids(dict.fromkeys(map(str, going))) or "none whose id is known",
+            f", and those of {unanswered} creates without a response" if unanswered else "",
+        )
+
+
+async def run_until(work: Mapping[K, Callable[[], Coroutine[Any, Any, None]]], end_at: float) -> list[K]:
+    """Run all *work* side by side; at *end_at*, by the event loop's clock, cancel the rest, and return its keys.
+
+    Work that a KeyboardInterrupt has broken off is started again, so it must be repeatable. The interrupt itself is not
+    raised here: it has already left the event loop through the task that it struck, and would do so once more.
+    """
+    pending = dict(work)
+    for _ in range(RESTARTS + 1):
+        tasks = {spawn_shielded(start()): key for key, start in pending.items()}
+        if not tasks:
+            break
+        done, late = await asyncio.wait(tasks, timeout=max(0.0, end_at - asyncio.get_running_loop().time()))
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+            return [tasks[task] for task in late]
+        pending = {tasks[task]: work[tasks[task]] for task in done if task.cancelled() or task.exception() is not None}
+    return []
+
+
+def teardown_error(
+    billed: Mapping[str, Exception], unknown: Sequence[CreateOutcomeUnknown], deactivated: Sequence[str] = ()
+) -> TeardownError | None:
+    """Return the error for samplers that could not be deactivated, by id, and for unknown creates.
+
+    Return None if there is neither. *deactivated* are ids of samplers that were deactivated all the same.
+    """
+    if not billed and not unknown:
+        return None
+    parts = []
+    if billed:
+        words = "1 sampler" if len(billed) == 1 else f"{len(billed)} samplers"
+        parts.append(f"{words} could not be deactivated and {'is' if len(billed) == 1 else 'are'} still billed")
+    if unknown:
+        words = "1 create" if len(unknown) == 1 else f"{len(unknown)} creates"
+        parts.append(f"the outcome of {words} is unknown")
+    error = TeardownError(", and ".join(parts), [*billed.values(), *unknown], tuple(billed), deactivated, unknown)
+    if billed:
+        error.add_note("to deactivate them by hand: samplers.deactivate(id)")
+    if unknown:
+        error.add_note("only you can tell whether a candidate is yours; if it is: samplers.deactivate(id)")
+    return error
+
+
+def some_ids(ids: Collection[str]) -> str:
+    """Return the first of *ids* for a message, and how many more there are."""
+    named = ", ".join(list(ids)[:IDS_IN_A_MESSAGE])
+    more = len(ids) - IDS_IN_A_MESSAGE
+    return f"{named} and {more} more (all of them are in fleet.members)" if more > 0 else named

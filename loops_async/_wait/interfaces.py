@@ -119,12 +119,8 @@ class StatusReader(Protocol):
         """Ask once for all samplers, for at most *limit* seconds; return them and the seconds that it took."""
         ...
 
-    def read(self, item: object) -> Sampler:
-        """Build a sampler from an item of a list.
-
-        Raises:
-            LoopsError: It cannot be read.
-        """
+    def read(self, item: object) -> Sampler | None:
+        """Build a sampler from an item of a list; return None if it cannot be read."""
         ...
 
     def mark_seen(self, sampler_id: str) -> None:

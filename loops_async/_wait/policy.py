@@ -12,26 +12,7 @@ from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
 from .. import _validate
-from ..models import DeploymentStatus
-
-READY: Final = frozenset({DeploymentStatus.ACTIVE})
-
-FAILED: Final = frozenset(
-    {
-        DeploymentStatus.UNHEALTHY,
-        DeploymentStatus.DEACTIVATING,
-        DeploymentStatus.INACTIVE,
-        DeploymentStatus.FAILED,
-        DeploymentStatus.BUILD_FAILED,
-        DeploymentStatus.DEPLOY_FAILED,
-        DeploymentStatus.BUILD_STOPPED,
-    }
-)
-
-PERMANENT: Final = frozenset(
-    {DeploymentStatus.BUILD_FAILED, DeploymentStatus.DEPLOY_FAILED, DeploymentStatus.BUILD_STOPPED}
-)
-"""Failed statuses that no sampler leaves again."""
+from ..models import FAILED, READY, DeploymentStatus
 
 
 @frozen(eq=False, repr=False)

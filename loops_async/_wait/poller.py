@@ -142,8 +142,8 @@ class StatusPoller:
             self._probe_slots = asyncio.Semaphore(self._reader.probe_slots)
         return self._probe_slots
 
-    def read(self, item: object) -> Sampler:
-        """Build a sampler from what `LazySampler.item()` returned."""
+    def read(self, item: object) -> Sampler | None:
+        """Build a sampler from what `LazySampler.item()` returned; return None if it cannot be read."""
         return item if isinstance(item, Sampler) else self._reader.read(item)
 
     async def answers(self, sampler: Sampler) -> bool:

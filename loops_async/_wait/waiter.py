@@ -9,18 +9,21 @@ import inspect
 import math
 from collections.abc import AsyncGenerator, Callable
 from functools import lru_cache
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from attrs import evolve
 
 from .. import _validate
 from .._http.failures import POLL, Action, action_for
 from ..errors import LoopsError, SamplerFailed, WaitTimeout
-from ..models import DeploymentStatus, Sampler, StatusChange, status_of
-from .interfaces import CHANGES, EVERY_ANSWER, NOTHING, Attention, LazySampler, StatusReader
-from .policy import PERMANENT, PollPolicy
+from ..models import PERMANENT, DeploymentStatus, Sampler, StatusChange, status_of
+from .interfaces import CHANGES, EVERY_ANSWER, NOTHING, Attention, LazySampler
+from .policy import PollPolicy
 from .poller import StatusPoller
 from .probing import Probe, Prober, check_probe
+
+if TYPE_CHECKING:
+    from .._client import LoopsClient
 
 T = TypeVar("T")
 
@@ -38,14 +41,8 @@ UNHEALTHY: Final = DeploymentStatus.UNHEALTHY.value
 ACTIVE: Final = DeploymentStatus.ACTIVE.value
 
 
-class SupportsWaiting(Protocol):
-    """What a wait needs of a client: its one poller."""
-
-    def _companion(self, kind: type[StatusPoller], make: Callable[[StatusReader], StatusPoller]) -> StatusPoller: ...
-
-
 async def wait_until_active(
-    client: SupportsWaiting,
+    client: LoopsClient,
     sampler: Sampler | str,
     *,
     timeout: float | None = DEFAULT_TIMEOUT,
@@ -98,7 +95,7 @@ async def wait_until_active(
 
 
 def watch(
-    client: SupportsWaiting,
+    client: LoopsClient,
     sampler: Sampler | str,
     *,
     timeout: float | None = DEFAULT_TIMEOUT,
@@ -131,7 +128,7 @@ async def _changes(
 
 
 async def wait_until_down(
-    client: SupportsWaiting,
+    client: LoopsClient,
     sampler: Sampler | str,
     *,
     timeout: float | None = None,
@@ -198,7 +195,7 @@ class Waiter(Generic[T]):
 
     def __init__(
         self,
-        client: SupportsWaiting,
+        client: LoopsClient,
         sampler: Sampler | str,
         timeout: float | None,
         policy: PollPolicy,
@@ -383,12 +380,12 @@ class Waiter(Generic[T]):
 
     def _seen(self, status: str, item: object) -> Sampler:
         """Return the sampler as it was at a step."""
-        try:
-            return self._poller.read(item)
-        except LoopsError:
-            # Only its status could be read, so that no more than that is shown as it was then.
-            assert self._sampler is not None  # noqa: S101 -- there is no step before the first sampler
-            return evolve(self._sampler, status=status_of(status))
+        seen = self._poller.read(item)
+        if seen is not None:
+            return seen
+        # Only its status could be read, so that no more than that is shown as it was then.
+        assert self._sampler is not None  # noqa: S101 -- there is no step before the first sampler
+        return evolve(self._sampler, status=status_of(status))
 
 
 class ActiveWaiter(Waiter[Sampler]):
@@ -398,7 +395,7 @@ class ActiveWaiter(Waiter[Sampler]):
 
     def __init__(
         self,
-        client: SupportsWaiting,
+        client: LoopsClient,
         sampler: Sampler | str,
         timeout: float | None,
         policy: PollPolicy,
@@ -425,11 +422,11 @@ class ActiveWaiter(Waiter[Sampler]):
             await super().wait_stopped()
 
     def _counts(self, status: str, known: Sampler) -> bool:
-        return status in self.policy.ready or status in self.policy.failed or _is_serverless(known)
+        return status in self.policy.ready or status in self.policy.failed or known.serverless
 
     def _judge(self, status: str, sampler: Sampler, *, is_in_grace: bool) -> Attention:
         is_failed = status in self.policy.failed
-        is_serverless = _is_serverless(sampler)
+        is_serverless = sampler.serverless
         is_ready = not is_failed and (is_serverless or status in self.policy.ready)
         if is_ready and (sampler.base_url or is_serverless or status != ACTIVE):
             if self._prober is None:
@@ -497,10 +494,6 @@ def check_wait(timeout: object, policy: object, on_status: object) -> None:
         raise TypeError(f"on_status must be a plain function that takes a StatusChange, not {kind}")
     if timeout is not None and timeout != math.inf:
         _validate.require_number("timeout", timeout)
-
-
-def _is_serverless(sampler: Sampler) -> bool:
-    return sampler.model_id is None and sampler.deployment_id is None
 
 
 def _named(status: str | None) -> DeploymentStatus | str | None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Final
+from contextlib import suppress
+from typing import IO, Any, Final
 
 EXTRA: Final = frozenset({"click", "rich"})
-"""What the extra installs, which nothing here imports before `main()` runs."""
+"""Packages of the extra; nothing here imports them before `main()` runs."""
 
 
 def main() -> None:
     """Run the command line and exit; the README lists the exit codes."""
-    # A shell may have closed them, and what is written or asked there is then for nobody.
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 -- for as long as the process
+    _prepare_streams()
+    code: int | str | None
     try:
         from ._main import exit_code
 
@@ -28,4 +27,44 @@ def main() -> None:
         code = 1
     except KeyboardInterrupt:
         code = 130
-    sys.exit(code)
+    except SystemExit as exit_:
+        # So click ends a command whose reader has gone away.
+        code = exit_.code
+    sys.exit(_flushed(code))
+
+
+def _prepare_streams() -> None:
+    """Make the standard streams such that writing text to them fails only if they are gone or full."""
+    # A shell may have closed them: then nobody reads what is written there.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 -- until the process ends
+    for stream in (sys.stdout, sys.stderr):
+        # Names come from the service. One that the encoding lacks is escaped: an error in the middle of a launch would
+        # deactivate samplers for the sake of a letter.
+        with suppress(AttributeError, OSError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        # Another process may have made the pipe non-blocking, and then a slow reader would look like an error.
+        with suppress(AttributeError, OSError, ValueError):
+            os.set_blocking(stream.fileno(), True)
+
+
+def _flushed(code: int | str | None) -> int | str | None:
+    """Write what is still buffered; return *code*, or 1 instead of 0 where stdout does not take its data."""
+    for stream in (sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__):
+        try:
+            if stream is not None:
+                stream.flush()
+        except ValueError:
+            continue
+        except OSError:
+            discard(stream)
+            if stream in {sys.stdout, sys.__stdout__}:
+                code = code or 1
+    return code
+
+
+def discard(stream: IO[Any] | None) -> None:
+    """Discard what is written to *stream* from now on, so that Python does not fail to write it at its end."""
+    with suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]

@@ -1,7 +1,8 @@
-"""What all commands that talk to the service share: their options, the client, and how errors become words."""
+"""What all commands that talk to the service share: their options, the client, and how errors are reported."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import sys
@@ -11,66 +12,105 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from attrs import field, frozen
+from attrs import define, field
 
 from loops_async import LoopsClient, LoopsError, PollPolicy, RetryPolicy
 
-from . import _json
+from . import _json, discard
 from ._exits import REFUSED, USAGE, Failure, code_of
 from ._run import Interrupts, run_interruptible
-from ._words import say
+from ._words import describe, say
 
 KEY_HINT: Final = "set BASETEN_API_KEY, or give --api-key-file FILE"
 
+_OPTIONS: Final = {
+    "pass allow_http=True": "give --allow-http",
+    "permit plain http with allow_http=True": "permit plain http with --allow-http",
+    "pass trust_env=False": "set NO_PROXY=*",
+}
+"""What the messages of `LoopsClient` ask for, and what it is called on the command line."""
 
-@frozen
+
+@define
 class Common:
     """The options that all these commands have."""
 
-    api_key_file: Path | None = field()
-    base_url: str | None = field()
-    team: str | None = field()
-    attempts: int = field()
-    as_json: bool = field()
-    quiet: bool = field()
+    api_key_file: Path | None
+    base_url: str | None
+    team: str | None
+    attempts: int
+    allow_http: bool
+    as_json: bool
+    quiet: bool
+    has_written: bool = field(default=False, init=False)
+    """Whether a document of `--json` was written."""
 
     def words(self) -> list[str]:
-        """Return what another call needs to speak to the same service with the same key."""
+        """Return the options with which another call talks to the same service with the same key."""
         given = {"--api-key-file": self.api_key_file, "--base-url": self.base_url, "--team": self.team}
-        return [word for name, value in given.items() if value is not None for word in (name, str(value))]
+        words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+        return [*words, "--allow-http"] if self.allow_http else words
 
     def say(self, text: str) -> None:
-        """Say something that may be left unsaid."""
+        """Write a line to stderr unless the user wants nothing but errors."""
         if not self.quiet:
             say(text)
 
+    def write(self, document: dict[str, Any]) -> None:
+        """Write the document of `--json`."""
+        _json.write(document)
+        self.has_written = True
+
     def client(self) -> LoopsClient:
-        """Make a client. Raises Failure if there is no key, or none that can be one."""
-        key = os.environ.get("BASETEN_API_KEY") if self.api_key_file is None else _read_key(self.api_key_file)
-        if not key:
+        """Make a client.
+
+        Raises:
+            Failure: There is no key, or a setting is malformed.
+        """
+        key = None if self.api_key_file is None else _read_key(self.api_key_file)
+        if not (os.environ.get("BASETEN_API_KEY") if self.api_key_file is None else key):
             where = "" if self.api_key_file is None else f"{self.api_key_file} is empty; "
             raise Failure(f"no API key: {where}{KEY_HINT}", REFUSED)
         try:
             return LoopsClient(
-                key, base_url=self.base_url, team_id=self.team, retry=RetryPolicy(attempts=self.attempts)
+                key,
+                base_url=self.base_url,
+                team_id=self.team,
+                retry=RetryPolicy(attempts=self.attempts),
+                allow_http=self.allow_http,
             )
         except ValueError as exc:
-            raise Failure(str(exc), REFUSED if str(exc).startswith("api_key") else USAGE) from None
+            message = str(exc)
+        is_about_key = message.startswith(("api_key", "BASETEN_API_KEY"))
+        if self.api_key_file is not None:
+            message = message.replace("api_key", f"the key in {self.api_key_file}", 1)
+        for words, option in _OPTIONS.items():
+            message = message.replace(words, option)
+        raise Failure(message, REFUSED if is_about_key else USAGE)
 
     def run(self, command: Callable[[LoopsClient, Interrupts], Coroutine[Any, Any, int]]) -> int:
         """Run *command* with a client of its own, and return its exit code."""
         client = self.client()
 
         async def with_client(interrupts: Interrupts) -> int:
-            async with client:
-                return await command(client, interrupts)
+            try:
+                async with client:
+                    return await command(client, interrupts)
+            except asyncio.CancelledError:
+                if self.as_json and not self.has_written:
+                    fields = {"type": "Interrupted", "message": "interrupted", "exit_code": interrupts.code}
+                    _json.write_line({"error": fields})
+                raise
 
         try:
             return run_interruptible(with_client)
         except LoopsError as exc:
-            if self.as_json:
-                _json.write_error(exc)
-            raise Failure(str(exc), code_of(exc)) from None
+            raise failure_of(exc) from None
+
+
+def failure_of(exc: LoopsError, remark: str = "") -> Failure:
+    """Return the end of a command for an error of the library, with a *remark* for people."""
+    return Failure(f"{exc}{remark}", code_of(exc), _json.error_fields(exc))
 
 
 def common_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -79,9 +119,11 @@ def common_options(command: Callable[..., int]) -> Callable[..., int]:
     @click.option(
         "--api-key-file",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="File that holds the API key; else it is taken from BASETEN_API_KEY.",
+        help="File with the API key; the default is the key in BASETEN_API_KEY.",
     )
-    @click.option("--base-url", metavar="URL", help="Control plane; else LOOPS_BASE_URL, else Baseten's own.")
+    @click.option(
+        "--base-url", metavar="URL", help="Control plane; the default is LOOPS_BASE_URL, or else Baseten's own."
+    )
     @click.option("--team", metavar="ID", help="Team instead of your own account.")
     @click.option(
         "--attempts",
@@ -89,10 +131,15 @@ def common_options(command: Callable[..., int]) -> Callable[..., int]:
         default=RetryPolicy().attempts,
         show_default=True,
         metavar="N",
-        help="How often a request is sent at most if it fails; creates are never repeated on a guess.",
+        help="How often a failed request is sent at most; a create that may have arrived is never sent again.",
     )
-    @click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout, and nothing else.")
-    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+    @click.option(
+        "--allow-http",
+        is_flag=True,
+        help="Permit plain http to another machine, such as an emulator's; so does LOOPS_ALLOW_HTTP=1.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout, and nothing else; errors, too.")
+    @click.option("-q", "--quiet", is_flag=True, help="Write nothing but errors to stderr.")
     @functools.wraps(command)
     def packed(
         *,
@@ -100,11 +147,12 @@ def common_options(command: Callable[..., int]) -> Callable[..., int]:
         base_url: str | None,
         team: str | None,
         attempts: int,
+        allow_http: bool,
         as_json: bool,
         quiet: bool,
         **own: Any,
     ) -> int:
-        return command(Common(api_key_file, base_url, team, attempts, as_json, quiet), **own)
+        return command(Common(api_key_file, base_url, team, attempts, allow_http, as_json, quiet), **own)
 
     return packed
 
@@ -120,12 +168,12 @@ poll_option = click.option(
     type=float,
     callback=_interval,
     metavar="SECONDS",
-    help="Look at each sampler so often; else from every 2 to every 15 seconds, by its status.",
+    help="Poll each sampler so often; the default is every 2 to 15 seconds, by its status.",
 )
 
 
 def timeout_option(default: float | None) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Make the option `--timeout`; a *default* of None waits for ever."""
+    """Make the option `--timeout`; a *default* of None waits without an end."""
     return click.option(
         "--timeout",
         type=float,
@@ -144,10 +192,10 @@ def _positive(_ctx: click.Context, param: click.Parameter, value: float | None) 
 
 
 def check_ids(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse what can be no id of a sampler."""
+    """Refuse what cannot be the id of a sampler."""
     for value in values:
         if not value.strip() or not value.isprintable() or value in {".", ".."}:
-            raise click.BadParameter(f"{value!r} can be no id.", param=param)
+            raise click.BadParameter(f"{value!r} cannot be an id.", param=param)
     return values
 
 
@@ -160,28 +208,31 @@ def policy_of(poll: float | None, *, wake: bool = True, missing_grace: float = 3
 
 @contextmanager
 def journal_errors(path: Path) -> Iterator[None]:
-    """Turn what is wrong with a journal into one line."""
+    """Report what is wrong with a journal in one line."""
     try:
         yield
     except OSError as exc:
-        raise Failure(f"{path}: {exc.strerror or exc}", USAGE) from None
+        raise Failure(
+            f"{path}: {exc.strerror or exc}", USAGE, {**_json.error_fields(exc), "exit_code": USAGE}
+        ) from None
     except ValueError as exc:
-        raise Failure(str(exc), USAGE) from None
+        raise Failure(str(exc), USAGE, {**_json.error_fields(exc), "exit_code": USAGE}) from None
 
 
 def deliver(write: Callable[[], None]) -> None:
-    """Write data to stdout, to its end: whoever reads it has it, or an OSError says otherwise."""
+    """Write data to stdout, to the end: afterwards the reader can have it, unless an OSError says otherwise."""
     write()
     sys.stdout.flush()
 
 
 def forget_stdout() -> None:
-    """Keep Python from complaining, at its end, of what it could not write to a reader that went away."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Keep Python from reporting at its end that data could not be written: that has been reported."""
+    discard(sys.stdout)
 
 
 def _read_key(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeError) as exc:
-        raise Failure(f"no API key can be read from {path}: {exc}", REFUSED) from None
+        reason = describe(exc) if isinstance(exc, OSError) else f"{path}: this is not text in UTF-8"
+        raise Failure(f"no API key can be read from {reason}", REFUSED) from None

@@ -25,14 +25,18 @@ from ._words import counted, errors, ids, say, tell_of_unknown
 
 @define
 class Account:
-    """What was released, and what was not."""
+    """What was deactivated, and what was not."""
 
-    released: list[str] = Factory(list)
+    deactivated: list[str] = Factory(list)
+    """Ids of the samplers that were deactivated, or had been before."""
     failed: dict[str, Exception] = Factory(dict)
+    """Why samplers could not be deactivated, by id."""
     unsure: list[str] = Factory(list)
-    """Those that a Ctrl-C has kept from being known."""
+    """Ids of the samplers of which a Ctrl-C has left open whether they were deactivated."""
     unknown: Sequence[CreateOutcomeUnknown] = ()
+    """Creates of a journal with an unknown outcome."""
     missing: Sequence[str] = ()
+    """Ids of a journal that the service does not know."""
 
     def code(self) -> int:
         """Return the exit code."""
@@ -42,44 +46,45 @@ class Account:
             return code_of_all(self.failed.values())
         return FAILED if self.unknown or self.missing else DONE
 
-    def tell(self, common: Common) -> None:
-        """Write it down: JSON on stdout, words on stderr."""
+    def report(self, common: Common) -> None:
+        """Write it as JSON to stdout if the user wants that, and as text to stderr."""
         if common.as_json:
-            _json.write(
+            common.write(
                 {
-                    "released": self.released,
+                    "deactivated": self.deactivated,
                     "failed": [{"id": each, "error": _json.error_fields(exc)} for each, exc in self.failed.items()],
                     "unsure": self.unsure,
                     "unknown": _json.unknown_fields(self.unknown),
                     "missing": list(self.missing),
                 }
             )
-        common.say(f"Released {counted(len(self.released))}" + (f": {ids(self.released)}" if self.released else "."))
-        errors(f"{each} was not released: {exc}" for each, exc in self.failed.items())
+        done = self.deactivated
+        common.say(f"Deactivated {counted(len(done))}" + (f": {ids(done)}" if done else "."))
+        errors(f"{each} was not deactivated and may still be billed: {exc}" for each, exc in self.failed.items())
         if self.unsure:
-            say(f"Interrupted. Not known to be released: {ids(self.unsure, most=len(self.unsure))}")
+            say(f"Interrupted. Not known to be deactivated: {ids(self.unsure, most=len(self.unsure))}")
         tell_of_unknown(self.unknown, self.missing)
 
 
 @click.command(
-    short_help="Release samplers: by id, of a journal, or all of yours.",
-    epilog=f"{HELP} JSON: released, a list of ids; failed, each with id and error; unsure, a list of ids after Ctrl-C; "
-    "unknown, each with base_model and candidates; missing, a list of ids that the service does not know.",
+    short_help="Deactivate samplers: by id, of a journal, or all of yours.",
+    epilog=f"{HELP} JSON: deactivated, a list of ids; failed, each with id and error; unsure, a list of ids after "
+    "Ctrl-C; unknown, each with base_model and candidates; missing, a list of ids that the service does not know.",
 )
 @click.argument("sampler_ids", metavar="[ID]...", nargs=-1, callback=check_ids)
 @click.option(
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Release what the launches of this journal have left alive.",
+    help="Deactivate what the launches of this journal made and did not deactivate.",
 )
-@click.option("--all-mine", is_flag=True, help="Release every sampler of yours that is alive; asks first.")
+@click.option("--all-mine", is_flag=True, help="Deactivate each sampler of yours that is billed; asks first.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @common_options
 def deactivate(common: Common, sampler_ids: tuple[str, ...], journal: Path | None, all_mine: bool, yes: bool) -> int:
-    """Release samplers, so that they are not billed any more. One that is released already counts as done."""
+    """Deactivate samplers, so that they are not billed any more. One that is deactivated already counts as done."""
     if sum((bool(sampler_ids), journal is not None, all_mine)) != 1:
-        raise click.UsageError("say what to release: either IDs, or --journal FILE, or --all-mine")
+        raise click.UsageError("say what to deactivate: either IDs, or --journal FILE, or --all-mine")
     if journal is not None:
         return common.run(partial(_of_journal, common, journal))
     if all_mine:
@@ -88,7 +93,7 @@ def deactivate(common: Common, sampler_ids: tuple[str, ...], journal: Path | Non
 
 
 async def _by_id(common: Common, sampler_ids: Sequence[str], client: LoopsClient, _: Interrupts) -> int:
-    return await _release(common, client, sampler_ids)
+    return await _deactivate_all(common, client, sampler_ids)
 
 
 async def _of_journal(common: Common, journal: Path, client: LoopsClient, _: Interrupts) -> int:
@@ -100,33 +105,40 @@ async def _of_journal(common: Common, journal: Path, client: LoopsClient, _: Int
             account.unknown = [each for each in left.exceptions if isinstance(each, CreateOutcomeUnknown)]
             others = [each for each in left.exceptions if not isinstance(each, CreateOutcomeUnknown)]
             account.failed = dict(zip(left.sampler_ids, others, strict=False))
-            account.released = list(left.deactivated)
+            account.deactivated = list(left.deactivated)
         else:
-            account.released, account.unknown, account.missing = list(done.released), done.unknown, done.missing
-    account.tell(common)
+            account.deactivated, account.unknown, account.missing = list(done.deactivated), done.unknown, done.missing
+    account.report(common)
     return account.code()
 
 
 async def _all_mine(common: Common, yes: bool, client: LoopsClient, _: Interrupts) -> int:
-    alive = [sampler for sampler in await client.samplers.list() if is_alive(sampler)]
-    if alive and not yes:
-        await _ask(alive)
-    return await _release(common, client, [sampler.id for sampler in alive])
+    found = [sampler for sampler in await client.samplers.list() if is_alive(sampler)]
+    if found and not yes:
+        await _ask(found)
+    return await _deactivate_all(common, client, [sampler.id for sampler in found])
 
 
-async def _ask(alive: Sequence[Sampler]) -> None:
-    """Return if a person says yes. Raises UsageError if there is nobody to ask, Abort otherwise."""
+async def _ask(found: Sequence[Sampler]) -> None:
+    """Return if the user says yes.
+
+    Raises:
+        UsageError: Stdin is not a terminal.
+        Abort: The user did not say yes.
+    """
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{counted(len(alive))} would be released, and nobody can be asked here: give --yes")
-    say("\n".join(table_lines(alive)))
-    click.echo(f"Release {counted(len(alive))}? [y/N] ", err=True, nl=False)
+        raise click.UsageError(
+            f"{counted(len(found))} would be deactivated, and stdin is no terminal to ask at: give --yes"
+        )
+    say("\n".join(table_lines(found)))
+    click.echo(f"Deactivate {counted(len(found))}? [y/N] ", file=sys.stderr, nl=False)
     if (await _line_of_stdin()).strip().lower() not in {"y", "yes"}:
-        say("Nothing was released.")
+        say("Nothing was deactivated.")
         raise click.Abort
 
 
 async def _line_of_stdin() -> str:
-    """Read a line, in a way that a Ctrl-C cuts short: a read in a thread would outlast it."""
+    """Read a line in such a way that a Ctrl-C ends it: a read in a thread would go on."""
     loop, can_be_read = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), can_be_read.set)
     try:
@@ -136,7 +148,7 @@ async def _line_of_stdin() -> str:
     return sys.stdin.readline()
 
 
-async def _release(common: Common, client: LoopsClient, sampler_ids: Sequence[str]) -> int:
+async def _deactivate_all(common: Common, client: LoopsClient, sampler_ids: Sequence[str]) -> int:
     tasks = {each: asyncio.create_task(client.samplers.deactivate(each)) for each in dict.fromkeys(sampler_ids)}
     try:
         if tasks:
@@ -145,10 +157,10 @@ async def _release(common: Common, client: LoopsClient, sampler_ids: Sequence[st
         for task in tasks.values():
             task.cancel()
         await asyncio.wait(tasks.values())
-        _account(tasks).tell(common)
+        _account(tasks).report(common)
         raise
     account = _account(tasks)
-    account.tell(common)
+    account.report(common)
     return account.code()
 
 
@@ -161,5 +173,5 @@ def _account(tasks: Mapping[str, asyncio.Task[None]]) -> Account:
             account.failed[sampler_id] = error
         else:
             task.result()
-            account.released.append(sampler_id)
+            account.deactivated.append(sampler_id)
     return account

@@ -21,9 +21,10 @@ from ._options import speed_option
 from ._plain import url_lines
 from ._progress import progress
 from ._run import run
+from ._words import say, write_out
 
 MOST: Final = 100
-"""Samplers at most: beyond that nobody reads the table."""
+"""Number of samplers beyond which the table is too long to be read."""
 
 LIFECYCLES: Final[Mapping[str, Sequence[Stage]]] = {
     "Qwen/Qwen3-0.6B": (
@@ -53,16 +54,16 @@ LIFECYCLES: Final[Mapping[str, Sequence[Stage]]] = {
 API_KEY: Final = "demo-key"
 
 
-@click.command(short_help="Launch samplers without an account, and release them.")
+@click.command(short_help="Launch samplers without an account, and deactivate them.")
 @click.option(
     "--count", type=click.IntRange(1, MOST), default=6, show_default=True, metavar="N", help="Samplers to launch."
 )
 @speed_option
 def demo(count: int, speed: float) -> int:
-    """Launch samplers on an emulated control plane, await them all, release them.
+    """Launch samplers on an emulated control plane, await them all, deactivate them.
 
-    It needs no account, sends nothing beyond this machine, and takes about eight seconds. On Ctrl-C it releases what
-    it has created and ends with exit code 130.
+    It needs no account, sends nothing beyond this machine, and takes about eight seconds. On Ctrl-C it
+    deactivates what it has created and ends with exit code 130.
     """
     return run(_demo, count, speed)
 
@@ -71,9 +72,9 @@ async def _demo(count: int, speed: float) -> int:
     models = tuple(islice(cycle(LIFECYCLES), count))
     async with (
         Emulator(api_key=API_KEY, speed=speed, lifecycles=LIFECYCLES) as emulator,
-        LoopsClient(API_KEY, base_url=emulator.url) as client,
+        LoopsClient(API_KEY, base_url=emulator.url, trust_env=False) as client,
     ):
-        click.echo(f"Launching {_samplers(count)} on an emulated control plane at {emulator.url}")
+        write_out(f"Launching {_samplers(count)} on an emulated control plane at {emulator.url}\n")
         try:
             async with AsyncExitStack() as stack:
                 on_status = await stack.enter_async_context(progress(Board(expected=count)))
@@ -83,35 +84,33 @@ async def _demo(count: int, speed: float) -> int:
                     took = time.monotonic() - began
                     # The table is complete, and what follows goes below it.
                     await stack.aclose()
-                    click.echo("Base URLs of the ACTIVE samplers:")
                     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-                    for line in url_lines(active, width):
-                        click.echo(line)
+                    write_out("\n".join(["Base URLs of the ACTIVE samplers:", *url_lines(active, width), ""]))
         except (asyncio.CancelledError, LoopsError) as error:
             end = "Failed" if isinstance(error, LoopsError) else "Interrupted"
-            click.echo(f"{end}: {_account(emulator)}", err=True)
+            say(f"{end}: {_account(emulator)}")
             raise
         if emulator.billed:
-            click.echo(f"Error: {_account(emulator)}", err=True)
+            say(f"Error: {_account(emulator)}")
             return 1
-        click.echo(f"{_samplers(count)} ACTIVE in {took:.1f} s; {_account(emulator)}")
+        write_out(f"{_samplers(count)} ACTIVE in {took:.1f} s; {_account(emulator)}\n")
     return 0
 
 
 def _policy(speed: float) -> PollPolicy:
     """Poll as much faster than usual as the samplers are."""
     interval = max(0.02, 0.2 / speed)
-    # A wake takes effect at once here; looking away for longer lets a person see what there was to wake.
+    # A wake takes effect at once here; a longer pause lets the user see the status that needed it.
     multiples: dict[str, float] = {DeploymentStatus.SCALED_TO_ZERO: 4.0}
     return PollPolicy(initial=interval, factor=1.0, maximum=5 * interval, multiples=multiples)
 
 
 def _account(emulator: Emulator) -> str:
-    """Say what the control plane itself knows of samplers that are still billed."""
+    """Return what the control plane itself says about samplers that are still billed."""
     total = len(emulator.samplers)
     if emulator.billed:
-        return f"{len(emulator.billed)} of {_samplers(total)} still alive: {', '.join(sorted(emulator.billed))}"
-    return f"{'all ' if total > 1 else ''}{total} released, none left alive"
+        return f"{len(emulator.billed)} of {_samplers(total)} still billed: {', '.join(sorted(emulator.billed))}"
+    return f"{'all ' if total > 1 else ''}{total} deactivated, none billed any more"
 
 
 def _samplers(count: int) -> str:

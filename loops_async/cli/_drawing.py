@@ -31,7 +31,7 @@ OTHER: Final = "#8c959f"
 LEFT, PLOT, RIGHT, TOP, BOTTOM = 300, 640, 140, 64, 16
 WIDTH: Final = LEFT + PLOT + RIGHT
 LETTERS: Final = 40
-"""Letters of a label that fit to the left of the lanes."""
+"""Number of letters of a label that fit to the left of the lanes."""
 
 STYLE: Final = "font-family: ui-sans-serif, system-ui, Helvetica, Arial, sans-serif; font-size: 12px"
 

@@ -1,4 +1,4 @@
-"""How long samplers of a base model took to come up, kept for the next launch in the user's cache directory."""
+"""How long samplers of a base model took to come up, kept in the user's cache directory for the next launch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from statistics import median
 from typing import Final
 
 KEPT: Final = 20
-"""Durations kept of each base model: the newest ones, as the service may have become faster."""
+"""Number of durations kept for each base model: the newest, since the service may have become faster."""
 
 
 def cache_file() -> Path:
-    """Return where the durations are kept."""
+    """Return the path of the file with the durations."""
     if base := os.environ.get("XDG_CACHE_HOME"):
         folder = Path(base)
     elif sys.platform == "darwin":
@@ -30,7 +30,7 @@ def cache_file() -> Path:
 
 
 class Durations:
-    """Seconds from create to ACTIVE, by service and base model. What cannot be read or written is done without."""
+    """Seconds from create to ACTIVE, by control plane and base model. A file that cannot be used is ignored."""
 
     def __init__(self, service: str, path: Path | None = None) -> None:
         self._service = service
@@ -40,12 +40,12 @@ class Durations:
         self._known = _read(self._path)
 
     def typical(self, base_model: str) -> float | None:
-        """Return the median of a base model, None if there is none."""
+        """Return the median of a base model, or None if there are no durations."""
         seconds = self._known.get(self._key(base_model))
         return median(seconds) if seconds else None
 
     def add(self, new: Iterable[tuple[str, float]]) -> None:
-        """Add pairs of base model and seconds, and write them down."""
+        """Add pairs of base model and seconds, and write the file."""
         new = list(new)
         if not new or self._path is None:
             return
@@ -82,7 +82,7 @@ def _read(path: Path | None) -> dict[str, list[float]]:
 
 
 LONGEST: Final = 1e9
-"""Seconds from which on something is no duration but damage."""
+"""Seconds from which on a value is damage and not a duration."""
 
 
 def _is_duration(value: object) -> bool:

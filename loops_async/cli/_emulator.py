@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -23,6 +24,9 @@ _T = TypeVar("_T")
 # A kilobyte or so each: what a server that runs for days can afford.
 _KEPT = 20_000
 _KEPT_OF_A_BODY = 64 * 1024
+
+# The addresses that stand for all of this machine.
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 -- names, not a socket
 
 
 def _key(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -40,13 +44,19 @@ def _lifecycles(_ctx: click.Context, _param: click.Parameter, value: str | None)
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes a free one.")
 @click.option("--api-key", callback=_key, metavar="KEY", help="The one key that is let in; any is, without this.")
 @click.option(
     "--inference-api-key", callback=_key, metavar="KEY", help="A key for the data plane alone; the rest answers 403."
 )
 @speed_option
+@click.option(
+    "--rate-limit",
+    type=click.FloatRange(min=1),
+    metavar="N",
+    help="Requests of one route and key in a second, above which the answer is 429; the service has 100.",
+)
 @click.option("--seed", default=0, show_default=True, help="What ids and chances are drawn from.")
 @click.option(
     "--lifecycle",
@@ -63,6 +73,7 @@ def _lifecycles(_ctx: click.Context, _param: click.Parameter, value: str | None)
     help="Switch a fault on, such as 'POST /v1/loops/samplers status=503 rate=0.1'; may be repeated.",
 )
 @click.option("--fault-script", metavar="FILE", help="Faults that are met one after another: a JSON array.")
+@click.option("--serverless", is_flag=True, help="Make samplers serverless that do not ask for something else.")
 @click.option("--list-lag", type=float, default=0.0, metavar="SECONDS", help="How far lists lag behind.")
 @click.option("--clock-skew", type=float, default=0.0, metavar="SECONDS", help="How far the service's clock is ahead.")
 @click.option(
@@ -138,6 +149,9 @@ async def _serve(server: Emulator, host: str, port: int, api_key: str | None) ->
         click.echo(f"export LOOPS_BASE_URL={shlex.quote(server.url)}", err=True)
         remark = "" if api_key else "  # or any other key"
         click.echo(f"export BASETEN_API_KEY={shlex.quote(api_key or 'any-key-will-do')}{remark}", err=True)
+        if host in _EVERYWHERE:
+            address = f"http://NAME-OF-THIS-MACHINE:{urlsplit(server.url).port}"
+            click.echo(f"# from other containers: export LOOPS_ALLOW_HTTP=1 LOOPS_BASE_URL={address}", err=True)
         await stop.wait()
     finally:
         await server.aclose()

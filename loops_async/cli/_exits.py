@@ -1,8 +1,8 @@
-"""What a command can end with, and which error ends it how."""
+"""The exit codes of a command, and which error leads to which one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import IO, Any, Final
 
 import click
@@ -30,19 +30,29 @@ INTERRUPTED: Final = 130
 """128 and the number of SIGINT, as shells have it."""
 
 HELP: Final = (
-    "Exit codes: 0 all is as asked for, 1 a sampler failed or could not be released, 2 wrong use or a file that cannot "
-    "be read, 3 the time was up, 4 no key or refused by the service, 5 no answer from the service, 130 Ctrl-C "
-    "(143 SIGTERM, 129 hang-up)."
+    "Exit codes: 0 all is as asked for, 1 a sampler failed or could not be deactivated, 2 wrong use or a file that "
+    "cannot be read, 3 the time was up, 4 no key or refused by the service, 5 no answer from the service, 130 Ctrl-C "
+    "(143 SIGTERM, 129 hang-up). With --json, an error that ends the command is an object with error: its type, "
+    "message and exit_code, and where the service answered, status, code and request_id."
 )
 
 
 class Failure(click.ClickException):
-    """An end that is told in one line, with an exit code of its own."""
+    """The end of a command that is reported in one line, with an exit code of its own.
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    Args:
+        message: The line, for people.
+        exit_code: What the process exits with.
+        fields: What `--json` writes about it; None for what can be made of the other two.
+    """
+
+    def __init__(self, message: str, exit_code: int, fields: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         # click keeps it on its classes, where type checkers refuse to have it changed for one instance.
         vars(self)["exit_code"] = exit_code
+        kind = "UsageError" if exit_code == USAGE else "Refused" if exit_code == REFUSED else "Failed"
+        self.fields = fields or {"type": kind, "message": message, "exit_code": exit_code}
+        """What `--json` writes about it."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the line to stderr."""
@@ -50,7 +60,7 @@ class Failure(click.ClickException):
 
 
 def code_of(exc: BaseException) -> int:
-    """Return the exit code for a command that *exc* has ended."""
+    """Return the exit code of a command that *exc* has ended."""
     if isinstance(exc, LaunchError):
         return code_of_all(exc.exceptions)
     if isinstance(exc, WaitTimeout):
@@ -63,6 +73,6 @@ def code_of(exc: BaseException) -> int:
 
 
 def code_of_all(errors: Iterable[BaseException]) -> int:
-    """Return the exit code that *errors* have in common, or that of any failure; there must be one at least."""
+    """Return the exit code that *errors*, which are not empty, have in common; FAILED if they have none."""
     codes = {code_of(each) for each in errors}
     return codes.pop() if len(codes) == 1 else FAILED

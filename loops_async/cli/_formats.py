@@ -1,4 +1,4 @@
-"""Samplers on stdout, in the forms that people and scripts want them in."""
+"""Samplers on stdout, in forms for people and for scripts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ import click
 
 from loops_async import DeploymentStatus, Sampler
 
-from ._words import clean
+from ._exits import DONE, FAILED
+from ._words import clean, error, ids
 
 FORMATS: Final = ("table", "urls", "env", "csv")
 
 COLUMNS: Final = ("id", "base_model", "status", "base_url", "created_at", "model_id", "deployment_id")
 """Columns of `--format csv`."""
+
+FORMATS_OF_ADDRESSES: Final = frozenset({"urls", "env"})
+"""Forms that have the ACTIVE samplers alone, and are of no use without their addresses."""
 
 format_option = click.option(
     "--format",
@@ -27,13 +31,13 @@ format_option = click.option(
     type=click.Choice(FORMATS),
     default="table",
     show_default=True,
-    help="Form of the samplers on stdout; urls and env have those that are ACTIVE alone.",
+    help="Form of the samplers on stdout; urls and env contain only those that are ACTIVE.",
 )
 
 
 def text_of(samplers: Sequence[Sampler], form: str, width: int | None = None) -> str:
     """Return samplers in one of the `FORMATS`, each line with its end; *width* is that of a terminal, for tables."""
-    active = [sampler for sampler in samplers if sampler.status == DeploymentStatus.ACTIVE]
+    active = [each for each in samplers if each.status == DeploymentStatus.ACTIVE and each.base_url]
     match form:
         case "urls":
             return "".join(f"{sampler.base_url}\n" for sampler in active)
@@ -45,14 +49,22 @@ def text_of(samplers: Sequence[Sampler], form: str, width: int | None = None) ->
             return "".join(f"{line}\n" for line in table_lines(samplers, width))
 
 
+def report_without_address(samplers: Sequence[Sampler]) -> int:
+    """Report the samplers that `urls` and `env` leave out although they are ACTIVE; return the exit code."""
+    left_out = [each.id for each in samplers if each.status == DeploymentStatus.ACTIVE and not each.base_url]
+    if left_out:
+        error(f"ACTIVE, but without an address so far: {ids(left_out)}")
+    return FAILED if left_out else DONE
+
+
 def columns_of_stdout() -> int | None:
     """Return the width that lines on stdout should keep to, None for any."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def table_lines(samplers: Sequence[Sampler], width: int | None = None) -> list[str]:
-    """List samplers, one a line; URLs stand on lines of their own, to be copied whole, where they do not fit."""
-    rows = [tuple(map(clean, (each.base_model, each.id, str(each.status), each.base_url))) for each in samplers]
+    """List samplers, one a line; a URL that does not fit has a line of its own, so that it can be copied."""
+    rows = [tuple(map(clean, (each.base_model, each.id, str(each.status), each.base_url or ""))) for each in samplers]
     head = ("BASE MODEL", "SAMPLER", "STATUS", "URL")
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(4)]
     is_wide = width is None or sum(widths) + 6 <= width
@@ -71,7 +83,7 @@ def table_lines(samplers: Sequence[Sampler], width: int | None = None) -> list[s
 
 
 def _env(samplers: Sequence[Sampler]) -> str:
-    """Write assignments for `eval` or a file that is sourced."""
+    """Return assignments for `eval`, or for a file that a shell sources."""
     values = {"COUNT": str(len(samplers)), "IDS": " ".join(sampler.id for sampler in samplers)}
     for number, sampler in enumerate(samplers):
         values[f"{number}_ID"] = sampler.id
@@ -90,7 +102,7 @@ def _csv(samplers: Sequence[Sampler]) -> str:
                 each.id,
                 each.base_model,
                 each.status,
-                each.base_url,
+                each.base_url or "",
                 each.created_at.isoformat(),
                 each.model_id or "",
                 each.deployment_id or "",

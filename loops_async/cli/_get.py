@@ -9,8 +9,9 @@ from loops_async import LoopsClient
 from . import _json
 from ._common import Common, check_ids, common_options
 from ._exits import DONE, HELP
-from ._formats import columns_of_stdout, format_option, text_of
+from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
 from ._run import Interrupts
+from ._words import write_out
 
 
 def _check(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -28,9 +29,11 @@ def get(common: Common, sampler_id: str, form: str) -> int:
     async def command(client: LoopsClient, _: Interrupts) -> int:
         sampler = await client.samplers.get(sampler_id)
         if common.as_json:
-            _json.write({"sampler": _json.sampler_fields(sampler)})
+            common.write({"sampler": _json.sampler_fields(sampler)})
         else:
-            click.echo(text_of([sampler], form, columns_of_stdout()), nl=False)
+            write_out(text_of([sampler], form, columns_of_stdout()))
+            if form in FORMATS_OF_ADDRESSES:
+                return report_without_address([sampler])
         return DONE
 
     return common.run(command)

@@ -1,4 +1,4 @@
-"""What `--json` writes: documents with stable keys, on stdout."""
+"""What `--json` writes: documents with stable keys, on stdout, in ASCII."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import click
 from attrs import asdict
 
 from loops_async import CreateOutcomeUnknown, Sampler, StatusChange, SupportedModel
 
 from ._exits import code_of
+from ._words import describe, write_out
 
 
 def sampler_fields(sampler: Sampler) -> dict[str, Any]:
@@ -39,8 +39,8 @@ def change_fields(change: StatusChange) -> dict[str, Any]:
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
-    """Describe an error: its class, its words, and the exit code that it stands for."""
-    fields: dict[str, Any] = {"type": type(error).__name__, "message": str(error), "exit_code": code_of(error)}
+    """Describe an error: its class, its message, and the exit code that it stands for."""
+    fields: dict[str, Any] = {"type": type(error).__name__, "message": describe(error), "exit_code": code_of(error)}
     for name in ("status", "code", "request_id"):
         if isinstance(value := getattr(error, name, None), (str, int)):
             fields[name] = value
@@ -48,7 +48,7 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 
 
 def unknown_fields(unknown: Sequence[CreateOutcomeUnknown]) -> list[dict[str, Any]]:
-    """Describe creates whose answer was lost."""
+    """Describe creates with an unknown outcome."""
     return [
         {"base_model": each.spec.base_model, "candidates": [sampler_fields(sampler) for sampler in each.candidates]}
         for each in unknown
@@ -57,17 +57,12 @@ def unknown_fields(unknown: Sequence[CreateOutcomeUnknown]) -> list[dict[str, An
 
 def write(document: dict[str, Any]) -> None:
     """Write a document."""
-    click.echo(json.dumps(document, indent=2, default=_plain))
+    write_out(f"{json.dumps(document, indent=2, default=_plain)}\n")
 
 
 def write_line(document: dict[str, Any]) -> None:
     """Write one of many documents, as a line."""
-    click.echo(json.dumps(document, default=_plain))
-
-
-def write_error(error: BaseException) -> None:
-    """Write the document of a command that an error has ended."""
-    write({"error": error_fields(error)})
+    write_out(f"{json.dumps(document, default=_plain)}\n")
 
 
 def _plain(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What a launch looked like in time: from what was recorded to lanes, one for each sampler."""
+"""Turn the records of a launch into lanes, one for each sampler: its statuses in time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from attrs import frozen
 from loops_async import StatusChange
 
 CREATING: Final = "CREATING"
-"""From the moment in which a create was about to be sent until it was answered."""
+"""The time between a create and its response."""
 UNANSWERED: Final = "UNANSWERED"
-"""A create whose answer is not in the journal."""
+"""A create whose response is not in the journal."""
 CREATED: Final = "CREATED"
-"""A sampler that exists, in whatever status: a journal does not know."""
+"""A sampler that exists; a journal does not have its status."""
 
-NOTE: Final = "A journal has no statuses: this shows when samplers were asked for, created and released."
+NOTE: Final = "A journal has no statuses: this shows when samplers were requested, created and deactivated."
 
 
 @frozen
@@ -37,11 +37,11 @@ class Lane:
 
     base_model: str
     sampler_id: str
-    """Empty for a create that has no sampler."""
+    """Id of the sampler, or empty for a create without one."""
     spans: tuple[Span, ...]
-    """In order, without gaps; not empty."""
+    """Statuses in order, without gaps; never empty."""
     outcome: str = ""
-    """What to say at its end; empty for its last status."""
+    """Label of the lane; empty stands for the last status."""
 
 
 @frozen
@@ -50,11 +50,11 @@ class Chart:
 
     lanes: tuple[Lane, ...]
     seconds: float
-    """Length of the time that it shows."""
+    """Seconds that the chart covers."""
     note: str = ""
 
     def document(self) -> dict[str, Any]:
-        """Return what is written as JSON."""
+        """Return the document for JSON."""
         return {
             "seconds": round(self.seconds, 3),
             "note": self.note,
@@ -91,7 +91,7 @@ def of_changes(changes: Iterable[tuple[float, StatusChange]], seconds: float) ->
 
 
 def of_journal(path: Path) -> Chart:
-    """Make a chart of a journal, whose lines are described in `loops_async.journal`. Other lines are passed over.
+    """Make a chart of a journal, whose lines are described in `loops_async.journal`. Other lines are ignored.
 
     Raises:
         OSError: It cannot be read.
@@ -102,7 +102,7 @@ def of_journal(path: Path) -> Chart:
         raise ValueError(f"{path}: this is not a journal of a launch: no line of it is a record")
     first, last = min(at for at, _ in records), max(at for at, _ in records)
     creates: dict[tuple[str, int], dict[str, Any]] = {}
-    releases: dict[str, float] = {}
+    deactivations: dict[str, float] = {}
     for at, record in records:
         seconds = (at - first).total_seconds()
         event, create = record["event"], creates.get((str(record.get("launch")), _number(record.get("create"))))
@@ -110,25 +110,25 @@ def of_journal(path: Path) -> Chart:
             spec = record.get("spec")
             model = str(spec.get("base_model", "")) if isinstance(spec, dict) else ""
             key = str(record.get("launch")), _number(record.get("create"))
-            # One that was refused may be sent again under the same number.
+            # A create that was rejected may be sent again under the same number.
             creates.setdefault(key, {"model": model, "begin": seconds}).pop("refused", None)
         elif event == "refused" and create is not None:
             create["refused"] = seconds
         elif event == "created" and create is not None:
             create |= {"id": str(record.get("sampler_id")), "made": seconds}
         elif event == "released":
-            releases.setdefault(str(record.get("sampler_id")), seconds)
+            deactivations.setdefault(str(record.get("sampler_id")), seconds)
     length = (last - first).total_seconds()
-    return Chart(_sorted(_journal_lane(each, releases, length) for each in creates.values()), length, NOTE)
+    return Chart(_sorted(_journal_lane(each, deactivations, length) for each in creates.values()), length, NOTE)
 
 
-def _journal_lane(create: dict[str, Any], releases: dict[str, float], length: float) -> Lane:
+def _journal_lane(create: dict[str, Any], deactivations: dict[str, float], length: float) -> Lane:
     begin = create["begin"]
     if "made" in create:
-        released = releases.get(create["id"])
-        end = max(create["made"], length if released is None else released)
+        deactivated = deactivations.get(create["id"])
+        end = max(create["made"], length if deactivated is None else deactivated)
         spans = Span(CREATING, begin, create["made"]), Span(CREATED, create["made"], end)
-        return Lane(create["model"], create["id"], spans, "not released" if released is None else "released")
+        return Lane(create["model"], create["id"], spans, "billed" if deactivated is None else "deactivated")
     if "refused" in create:
         return Lane(create["model"], "", (Span(CREATING, begin, create["refused"]),), "refused")
     return Lane(create["model"], "", (Span(UNANSWERED, begin, length),))

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-import click
 from attrs import frozen
 
 from loops_async import (
@@ -25,9 +24,9 @@ from loops_async import (
 )
 
 from . import _json, _models_check
-from ._common import Common, deliver, forget_stdout
+from ._common import Common, deliver, failure_of, forget_stdout
 from ._durations import Durations
-from ._exits import FAILED, USAGE, Failure, code_of
+from ._exits import FAILED, USAGE, Failure
 from ._formats import columns_of_stdout, text_of
 from ._lanes import of_changes
 from ._live import Board
@@ -35,7 +34,7 @@ from ._progress import progress
 from ._result import Result
 from ._run import Interrupts
 from ._timeline import write
-from ._words import command_line, counted, error, errors, ids, say, tell_of_unknown
+from ._words import command_line, counted, describe, error, errors, ids, say, tell_of_unknown, write_out
 
 
 @frozen
@@ -99,7 +98,7 @@ class _Launching:
         result = self._result
         if self._is_delivered:
             # The launch has ended well, and its samplers stay; what is in the journal does not tell of all of them.
-            error(f"the journal is not complete: {exc}")
+            error(f"the journal is not complete: {describe(exc)}")
             result.code = FAILED
             return
         result.end(exc)
@@ -112,10 +111,8 @@ class _Launching:
         try:
             known = await self._client.capabilities()
         except LoopsError as exc:
-            if self._common.as_json:
-                _json.write_error(exc)
             hint = "; --no-check does without that" if isinstance(exc, NotFoundError) else ""
-            raise Failure(f"{exc} (nothing was created{hint})", code_of(exc)) from None
+            raise failure_of(exc, f" (nothing was created{hint})") from None
         _models_check.check((spec.base_model for spec in self._order.specs), known)
 
     async def _launch(self) -> None:
@@ -160,7 +157,7 @@ class _Launching:
         if self._common.as_json:
             _json.write(self._document())
         else:
-            click.echo(text_of(self._result.active, self._order.form, columns_of_stdout()), nl=False)
+            write_out(text_of(self._result.active, self._order.form, columns_of_stdout()))
 
     def _document(self) -> dict[str, object]:
         journal = None if self._order.journal is None else str(self._order.journal)
@@ -228,6 +225,4 @@ class _Launching:
 
 async def _all_known(fleet: Fleet) -> None:
     """Wait until each create is answered: what stays must be told of."""
-    # Nothing tells of a create that was answered.
-    while any(member.sampler_id is None and not member.settled for member in fleet.members):  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
+    await fleet.created()

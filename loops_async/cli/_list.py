@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
+
 import click
 
-from loops_async import LoopsClient
+from loops_async import DeploymentStatus, LoopsClient
 
 from . import _json
 from ._common import Common, common_options
 from ._exits import DONE, HELP
-from ._formats import columns_of_stdout, format_option, text_of
+from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
 from ._run import Interrupts
 from ._statuses import GONE
-from ._words import counted
+from ._words import counted, write_out
+
+
+def _statuses(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> frozenset[str]:
+    """Check the names, in whatever case they are; click's own Choice would write them in lower case."""
+    known = [status.value for status in DeploymentStatus]
+    for value in values:
+        if value.upper() not in known:
+            near = difflib.get_close_matches(value.upper(), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
+            raise click.BadParameter(f"{value!r} is not a status; {hint}", param=param)
+    return frozenset(value.upper() for value in values)
 
 
 @click.command(
@@ -20,27 +33,35 @@ from ._words import counted
     epilog=f"{HELP} JSON: samplers, newest first, each with the fields of the API.",
     short_help="List samplers, newest first.",
 )
-@click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Only those with this one; repeatable.")
-@click.option("--all", "everything", is_flag=True, help="Those that are shut down or never came up, too.")
-@click.option("--scope", type=click.Choice(["org"]), help="Those of the whole organisation, not your own alone.")
+@click.option(
+    "--status",
+    "statuses",
+    callback=_statuses,
+    multiple=True,
+    metavar="STATUS",
+    help="Only samplers with this status; may be repeated.",
+)
+@click.option("--all", "everything", is_flag=True, help="Also samplers that are shut down or never came up.")
+@click.option("--scope", type=click.Choice(["org"]), help="Samplers of the whole organisation, not only your own.")
 @format_option
 @common_options
-def list_(common: Common, statuses: tuple[str, ...], everything: bool, scope: str | None, form: str) -> int:
-    """List samplers, newest first: those that are alive, unless --all or --status asks for others."""
-    wanted = {status.upper() for status in statuses}
+def list_(common: Common, statuses: frozenset[str], everything: bool, scope: str | None, form: str) -> int:
+    """List samplers, newest first: those that are billed or coming up, unless --all or --status asks for others."""
 
     async def command(client: LoopsClient, _: Interrupts) -> int:
         samplers = await client.samplers.list(scope=scope)
-        if wanted:
-            shown = [sampler for sampler in samplers if sampler.status.upper() in wanted]
+        if statuses:
+            shown = [sampler for sampler in samplers if sampler.status in statuses]
         else:
             shown = [sampler for sampler in samplers if everything or sampler.status not in GONE]
         if common.as_json:
-            _json.write({"samplers": [_json.sampler_fields(sampler) for sampler in shown]})
+            common.write({"samplers": [_json.sampler_fields(sampler) for sampler in shown]})
         else:
-            click.echo(text_of(shown, form, columns_of_stdout()) if shown or form != "table" else "", nl=False)
+            write_out(text_of(shown, form, columns_of_stdout()) if shown or form != "table" else "")
             hidden = len(samplers) - len(shown)
             common.say(f"{counted(len(shown))}" + (f"; {hidden:,} more with --all" if hidden else ""))
+            if form in FORMATS_OF_ADDRESSES:
+                return report_without_address(shown)
         return DONE
 
     return common.run(command)

@@ -1,4 +1,4 @@
-"""What is known of samplers that are on their way: rows out of status changes, and what they cost so far."""
+"""The state of samplers that are coming up: rows made of status changes, and their cost so far."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ https://docs.baseten.co/observability/usage"""
 
 @frozen
 class Stage:
-    """A status that a sampler was in, and for how long."""
+    """A status of a sampler, and how long it lasted."""
 
     status: str
     seconds: float
@@ -40,15 +40,15 @@ class Row:
     base_model: str
     sampler_id: str
     stages: tuple[Stage, ...]
-    """The statuses that it went through, oldest first, with the present one last; never empty."""
+    """Statuses of the sampler, oldest first, the present one last; never empty."""
     elapsed: float
-    """Seconds from the start of the wait, until now or until it settled."""
+    """Seconds from the start of the wait until now, or until the sampler was up or had failed."""
     remaining: float | None = None
-    """Seconds until it should be up, going by earlier ones of its model; None if there is nothing to go by."""
+    """Seconds until the sampler should be up, by earlier ones of its base model; None if there were none."""
 
     @property
     def status(self) -> str:
-        """The status it is in."""
+        """The present status."""
         return self.stages[-1].status
 
 
@@ -58,17 +58,17 @@ class _Tracked:
     started: float
     gpus: int
     course: list[tuple[str, float]]
-    """Each status with the time at which it was first seen."""
+    """Each status, with the time at which it was first seen."""
     settled: float | None = None
 
 
 class Board:
-    """The rows of all samplers that a status change was seen of, in the order in which they were first seen.
+    """The rows of all samplers that had a status change, in the order of their first one.
 
     Args:
-        clock: What time is read from, in seconds.
-        expected: How many samplers there are to be; 0 for those that are seen.
-        typical: Gives the seconds that a sampler of a base model usually takes, None if that is not known.
+        clock: Returns the time in seconds.
+        expected: Number of samplers when all are created; 0 if that is not known.
+        typical: Returns the seconds that a sampler of a base model usually takes; None if that is not known.
     """
 
     def __init__(
@@ -85,13 +85,13 @@ class Board:
         self._began = clock()
 
     def changed(self, change: StatusChange) -> None:
-        """Take a status change."""
+        """Record a status change."""
         sampler, now = change.sampler, self._clock()
         tracked = self._tracked.get(sampler.id)
         if tracked is None:
             tracked = _Tracked(sampler.base_model, now - change.elapsed, gpus_of(sampler), course=[])
             self._tracked[sampler.id] = tracked
-        # What it was before it was first looked at, it may have been for long; the first status begins with the wait.
+        # A sampler may have had its first status for long before it was polled; here it begins with the wait.
         tracked.course.append((change.status, now if tracked.course else tracked.started))
         tracked.settled = now if change.status in SETTLED else None
 
@@ -107,7 +107,7 @@ class Board:
 
     @property
     def gpu_minutes(self) -> float:
-        """What all samplers have cost so far, as seen from here: GPUs times the minutes with a replica up."""
+        """Estimated cost of all samplers so far: GPUs times the minutes with a replica up."""
         now = self._clock()
         total = 0.0
         for each in self._tracked.values():
@@ -138,7 +138,7 @@ def gpus_of(sampler: Sampler) -> int:
 
 
 def most_telling(rows: Sequence[Row], number: int) -> list[Row]:
-    """Choose *number* rows, in their order: of those that failed, then of those on their way, then of those up."""
+    """Choose *number* rows, in their order: first those that failed, then those coming up, then those that are up."""
 
     def rank(index: int) -> tuple[int, int]:
         status = rows[index].status

@@ -1,8 +1,13 @@
-"""The group of commands, and what becomes of the ways in which one can end."""
+"""The group of commands, and what the process does for each way in which one can end."""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
+from itertools import takewhile
 from typing import Any, Final
 
 import click
@@ -12,25 +17,25 @@ INTERRUPTED: Final = 130
 COMMANDS: Final = {
     "launch": "Launch samplers and wait until they are ACTIVE.",
     "wait": "Wait until samplers are ACTIVE.",
-    "watch": "Show what samplers go through, until they are up.",
+    "watch": "Show the statuses of samplers until they are up.",
     "list": "List samplers, newest first.",
     "get": "Show a sampler.",
-    "deactivate": "Release samplers: by id, of a journal, or all of yours.",
+    "deactivate": "Deactivate samplers: by id, of a journal, or all of yours.",
     "models": "List the base models that Loops knows.",
-    "orphans": "Show what a journal says is still alive.",
-    "timeline": "Draw what a journal tells as a chart.",
-    "demo": "Launch samplers without an account, and release them.",
+    "orphans": "Show the samplers of a journal that are still billed.",
+    "timeline": "Draw the launches of a journal as a chart.",
+    "demo": "Launch samplers without an account, and deactivate them.",
     "emulator": "Serve an emulated control plane of Loops on this machine.",
 }
-"""Names and summaries. A command's module has its name; it is imported only when the command is asked for, since what
-they need takes several times as long to import as all of this."""
+"""Names and summaries. The module of a command has its name; it is imported only for that command, since what commands
+need takes several times as long to import as this module."""
 
 
 class Commands(click.Group):
     """A group whose commands are imported when they are needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order in which one needs them."""
+        """Return the names in the order in which users need them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -74,29 +79,46 @@ def cli() -> None:
 
 
 def exit_code() -> int:
-    """Run the command that the arguments ask for and say what the process is to exit with."""
+    """Run the command that the arguments ask for, report how it failed, and return what the process exits with."""
     try:
         # In its standalone mode click would end a Ctrl-C with the exit code of any failure.
         code: Any = cli.main(prog_name="loops-async", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        _write_json(getattr(error, "fields", None) or _fields(error))
+        with suppress(OSError):
+            error.show(sys.stderr)
         return error.exit_code
     except Exception as error:
         from loops_async import LoopsError
 
-        from ._exits import code_of
-        from ._words import errors
+        from . import discard
+        from ._exits import FAILED, code_of
+        from ._json import error_fields
+        from ._words import describe, errors
 
         if isinstance(error, OSError):
-            from ._common import forget_stdout
-
-            errors([error])
-            forget_stdout()
-            return 1
+            # Commands report the errors of the files that they were given; what is left is stdout.
+            errors([f"stdout cannot be written: {describe(error)}"])
+            discard(sys.stdout)
+            return FAILED
         if not isinstance(error, LoopsError):
             raise
+        _write_json(error_fields(error))
         errors(error.exceptions if isinstance(error, ExceptionGroup) else (error,))
         return code_of(error)
     return code if isinstance(code, int) else 0
+
+
+def _fields(error: click.ClickException) -> dict[str, Any]:
+    kind = "UsageError" if isinstance(error, click.UsageError) else type(error).__name__
+    return {"type": kind, "message": error.format_message(), "exit_code": error.exit_code}
+
+
+def _write_json(fields: Mapping[str, Any]) -> None:
+    """Write an error to stdout where the arguments ask for JSON, which they may do beside a mistake."""
+    if "--json" not in takewhile(lambda argument: argument != "--", sys.argv[1:]):
+        return
+    with suppress(OSError):
+        click.echo(json.dumps({"error": dict(fields)}), file=sys.stdout)

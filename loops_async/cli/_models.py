@@ -12,13 +12,13 @@ from . import _json
 from ._common import Common, common_options
 from ._exits import DONE, HELP
 from ._run import Interrupts
-from ._words import clean
+from ._words import clean, write_out
 
 
 @click.command(
     epilog=f"{HELP} JSON: models, each with the fields of the API.", short_help="List the base models that Loops knows."
 )
-@click.option("--use-case", type=click.Choice(["rl", "sft"]), help="What they are for; rl without it.")
+@click.option("--use-case", type=click.Choice(["rl", "sft"]), help="What the models are for; the default is rl.")
 @click.option("--max-seq-length", type=click.IntRange(1), metavar="N", help="Sequence length needed, in tokens.")
 @common_options
 def models(common: Common, use_case: str | None, max_seq_length: int | None) -> int:
@@ -27,9 +27,9 @@ def models(common: Common, use_case: str | None, max_seq_length: int | None) -> 
     async def command(client: LoopsClient, _: Interrupts) -> int:
         known = await client.capabilities(use_case=use_case, max_seq_len=max_seq_length)
         if common.as_json:
-            _json.write({"models": [_json.model_fields(model) for model in known]})
+            common.write({"models": [_json.model_fields(model) for model in known]})
         else:
-            click.echo("".join(f"{line}\n" for line in table_lines(known)), nl=False)
+            write_out("".join(f"{line}\n" for line in table_lines(known)))
         return DONE
 
     return common.run(command)

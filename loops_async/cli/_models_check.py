@@ -27,7 +27,7 @@ def check(wanted: Iterable[str], known: Sequence[SupportedModel]) -> None:
 
 
 def _hint(name: str, known: list[str]) -> str:
-    # Names differ in capitals and in what stands before the slash, where people slip most.
+    # Most mistakes are in capitals and in the part before the slash.
     keys = {key: each for each in known for key in (each.rpartition("/")[2].lower(), each.lower())}
     if same := keys.get(name.lower()):
         return f"did you mean {same}?"

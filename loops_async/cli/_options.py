@@ -24,5 +24,10 @@ class Speed(click.FloatRange):
 
 
 speed_option = click.option(
-    "--speed", type=Speed(), default=1.0, show_default=True, metavar="X", help="By what all durations are divided."
+    "--speed",
+    type=Speed(),
+    default=1.0,
+    show_default=True,
+    metavar="X",
+    help="Factor by which all durations are divided.",
 )

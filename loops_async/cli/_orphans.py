@@ -12,13 +12,13 @@ from loops_async.journal import orphans as find
 from . import _json
 from ._common import Common, common_options, journal_errors
 from ._exits import DONE, HELP
-from ._formats import columns_of_stdout, format_option, text_of
+from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
 from ._run import Interrupts
-from ._words import command_line, counted, tell_of_unknown
+from ._words import command_line, counted, tell_of_unknown, write_out
 
 
 @click.command(
-    short_help="Show what a journal says is still alive.",
+    short_help="Show the samplers of a journal that are still billed.",
     epilog=f"{HELP} JSON: samplers, those that are certain; unknown, each with base_model and candidates; missing, "
     "a list of ids that the service does not know.",
 )
@@ -26,13 +26,13 @@ from ._words import command_line, counted, tell_of_unknown
 @format_option
 @common_options
 def orphans(common: Common, journal: Path, form: str) -> int:
-    """Show the samplers that the launches of JOURNAL have left alive. Nothing is changed."""
+    """Show the samplers that the launches of JOURNAL made and did not deactivate. Nothing is changed."""
 
     async def command(client: LoopsClient, _: Interrupts) -> int:
         with journal_errors(journal):
             found = await find(client, journal)
         if common.as_json:
-            _json.write(
+            common.write(
                 {
                     "samplers": [_json.sampler_fields(sampler) for sampler in found.samplers],
                     "unknown": _json.unknown_fields(found.unknown),
@@ -40,11 +40,13 @@ def orphans(common: Common, journal: Path, form: str) -> int:
                 }
             )
         elif found.samplers or form != "table":
-            click.echo(text_of(found.samplers, form, columns_of_stdout()), nl=False)
-        common.say(f"{counted(len(found.samplers))} alive.")
+            write_out(text_of(found.samplers, form, columns_of_stdout()))
+        common.say(f"{counted(len(found.samplers))} still billed.")
         if found.samplers:
             common.say(f"  {command_line('deactivate', *common.words(), '--journal', str(journal))}")
         tell_of_unknown(found.unknown, found.missing)
+        if not common.as_json and form in FORMATS_OF_ADDRESSES:
+            return report_without_address(found.samplers)
         return DONE
 
     return common.run(command)

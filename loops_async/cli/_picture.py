@@ -29,12 +29,26 @@ GAP: Final = "  "
 BAR: Final = (8, 32)
 """Columns of the bar of stages, at least and at most."""
 MODEL: Final = (12, 24)
-"""Columns of a base model: at least, and those that are worth more than a bar."""
+"""Columns of a base model: at least, and the number beyond which a bar is more useful."""
+
+
+@frozen
+class Marks:
+    """The characters of a picture that not every terminal has."""
+
+    separator: str
+    """Text between the counts and the totals."""
+    ellipsis: str
+    """Text in place of what is left out."""
+
+
+UNICODE: Final = Marks(" · ", "…")
+ASCII: Final = Marks(" | ", "...")
 
 
 @frozen
 class Layout:
-    """How many columns each part of a line has; 0 leaves it out."""
+    """Numbers of columns for the parts of a line; 0 leaves a part out."""
 
     model: int
     sampler: int
@@ -50,21 +64,24 @@ def picture(
     width: int = 80,
     height: int | None = None,
     expected: int = 0,
-    totals: str = "",
+    totals: Sequence[str] = (),
     mark: str | None = "■",
+    is_ascii: bool = False,
 ) -> list[Text]:
-    """Return lines that fit: how many are where, a head, and a line for each row or for those that tell most.
+    """Return lines that fit: counts by status, a head, and a line for each row or for the most important ones.
 
     Args:
         rows: The samplers.
         width: Columns of the terminal.
         height: Lines that there is room for; None for any number.
-        expected: How many samplers there are to be.
-        totals: What to say next to the counts.
-        mark: What bars are made of; None takes the first letter of each status, for terminals without colours.
+        expected: Number of samplers when all are created.
+        totals: Texts to show next to the counts.
+        mark: Character of the bars; None stands for the first letter of each status, for terminals without colours.
+        is_ascii: Whether to use only characters of ASCII; *rows* and *totals* are shown as they are.
     """
     shown = list(rows)
     left_out: Counter[str] = Counter()
+    marks = ASCII if is_ascii else UNICODE
     # The counts, the head, and a line that says what is left out.
     if height is not None and len(rows) > max(1, height - 2):
         shown = most_telling(rows, max(1, height - 3))
@@ -73,20 +90,20 @@ def picture(
     words = [f"{number} {status}" for status, number in counts.items()]
     if expected > len(rows):
         words.append(f"{expected - len(rows)} to be created")
-    lines = [_line(", ".join(words) + (f" · {totals}" if totals else ""), width)]
+    lines = [_line(marks.separator.join((", ".join(words), *totals)), width, marks)]
     layout = _layout(rows, width)
     scale = max((row.elapsed for row in rows), default=0.0) / layout.bar if layout.bar else 0.0
-    lines.append(_cells(layout, "base model", "sampler", Text("status"), "elapsed", "to go", Text("stages"), width))
+    model = shortened("base model", layout.model, marks.ellipsis)
+    lines.append(_cells(layout, model, "sampler", Text("status"), "elapsed", "to go", Text("stages"), width))
     for row in shown:
         remaining = "" if row.remaining is None else f"~{duration(row.remaining)}" if row.remaining else "any time"
         status = Text(clean(row.status), style_of(row.status))
         bar = _bar(row.stages, layout.bar, scale, mark)
-        lines.append(
-            _cells(layout, row.base_model, row.sampler_id, status, duration(row.elapsed), remaining, bar, width)
-        )
+        model = shortened(row.base_model, layout.model, marks.ellipsis)
+        lines.append(_cells(layout, model, row.sampler_id, status, duration(row.elapsed), remaining, bar, width))
     if left_out:
         others = ", ".join(f"{number} {status}" for status, number in left_out.items())
-        lines.append(_line(f"… and {left_out.total()} more: {others}", width))
+        lines.append(_line(f"{marks.ellipsis} and {left_out.total()} more: {others}", width, marks))
     return lines
 
 
@@ -103,15 +120,16 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
 
 
-def shortened(text: str, width: int) -> str:
+def shortened(text: str, width: int, ellipsis: str = UNICODE.ellipsis) -> str:
     """Cut the middle out of *text* if it is longer than *width*: names differ at both ends."""
     text = clean(text)
     if len(text) <= width:
         return text
-    if width < 4:
+    room = width - len(ellipsis)
+    if room < 3:
         return text[:width]
-    head = (width - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+    head = room // 2
+    return f"{text[:head]}{ellipsis}{text[len(text) - (room - head) :]}"
 
 
 def _layout(rows: Sequence[Row], width: int) -> Layout:
@@ -146,7 +164,7 @@ def _columns(model: int, fixed: Mapping[str, int]) -> int:
 def _cells(
     layout: Layout, model: str, sampler: str, status: Text, elapsed: str, remaining: str, bar: Text, width: int
 ) -> Text:
-    line = Text(shortened(model, layout.model).ljust(layout.model), no_wrap=True, end="")
+    line = Text(model.ljust(layout.model), no_wrap=True, end="")
     if layout.sampler:
         line.append(GAP + clean(sampler).ljust(layout.sampler))
     status.pad_right(max(0, layout.status - len(status)))
@@ -162,9 +180,10 @@ def _cells(
     return line
 
 
-def _line(text: str, width: int) -> Text:
+def _line(text: str, width: int, marks: Marks) -> Text:
     line = Text(clean(text), no_wrap=True, end="")
-    line.truncate(width, overflow="ellipsis")
+    # rich knows only the ellipsis that is one character.
+    line.truncate(width, overflow="ellipsis" if marks is UNICODE else "crop")
     return line
 
 

@@ -1,4 +1,4 @@
-"""Lines of text that are as good in a pipe as on a terminal: nothing in them is shortened or broken."""
+"""Lines of text for pipes and terminals alike: nothing in them is shortened or broken."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from loops_async import Sampler, StatusChange
 
 
 def status_line(change: StatusChange) -> str:
-    """Say in one line what a sampler came to, and from where."""
+    """Return a line with the new status of a sampler and the one before."""
     way = change.status if change.previous is None else f"{change.previous} -> {change.status}"
     return f"{change.elapsed:6.1f} s  {change.sampler.id}  {change.sampler.base_model}  {way}"
 
@@ -16,7 +16,7 @@ def status_line(change: StatusChange) -> str:
 def url_lines(samplers: Iterable[Sampler], width: int | None = None) -> list[str]:
     """List samplers with their base URLs, one line each if they all fit into *width* columns (None: no limit).
 
-    If not, each URL gets a line of its own, which a terminal may fold but which is copied whole.
+    Otherwise each URL has a line of its own: a terminal may fold it, but copies it as a whole.
     """
     samplers = tuple(samplers)
     models = max((len(sampler.base_model) for sampler in samplers), default=0)

@@ -9,32 +9,34 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-import click
+from attrs import evolve
 from rich.console import Console, Group
 from rich.live import Live
 
 from loops_async import StatusChange
 
-from ._live import Board
+from ._live import Board, Row
 from ._picture import duration, picture
 from ._plain import status_line
-from ._words import say
+from ._words import escaped, say, write_out
 
 REPAINT: Final = 0.1
-"""Seconds between two pictures: often enough for tenths of a second to run."""
+"""Seconds between two pictures: short enough for tenths of a second to run."""
 
 SHARE: Final = 10
-"""Of its time, the process paints one part in so many at most, however many samplers there are."""
+"""Painting takes at most one part in so many of the process's time, however many samplers there are."""
 
 
 @asynccontextmanager
 async def progress(
     board: Board | None = None, *, stderr: bool = False, quiet: bool = False
 ) -> AsyncIterator[Callable[[StatusChange], None]]:
-    """Give an `on_status` for any number of waits; the live table keeps its last picture when the block ends.
+    """Yield an `on_status` for any number of waits; the last picture of the live table stays when the block ends.
 
-    It goes to stdout, or to *stderr* where stdout is for data; *quiet* shows nothing. Changes are taken down on *board*
-    in any case.
+    Args:
+        board: Receives all changes, also with *quiet*; a new one by default.
+        stderr: Whether to write to stderr, since stdout is for data.
+        quiet: Whether to write nothing.
     """
     board = board if board is not None else Board()
     console = Console(stderr=stderr)
@@ -67,38 +69,57 @@ def _lines(board: Board, *, stderr: bool, quiet: bool) -> Callable[[StatusChange
         if stderr:
             say(status_line(change))
         else:
-            click.echo(status_line(change))
+            write_out(f"{status_line(change)}\n")
 
     return show
 
 
 def _picture(board: Board, console: Console) -> Group:
     size = console.size
-    mark = None if console.no_color or console.color_system is None else "#" if console.options.ascii_only else "■"
+    # What rich means by this is every encoding but UTF-8 and its kin.
+    is_ascii = console.options.ascii_only
+    mark = None if console.no_color or console.color_system is None else "#" if is_ascii else "■"
     gpu_minutes = board.gpu_minutes
-    totals = duration(board.seconds) + (f" · about {gpu_minutes:.1f} GPU-minutes" if gpu_minutes else "")
+    totals = [duration(board.seconds)]
+    if gpu_minutes:
+        totals.append(f"about {gpu_minutes:.1f} GPU-minutes")
+    rows = board.rows()
+    if is_ascii:
+        # Here, so that lines are as long as they look: the stream would make them longer.
+        rows = tuple(_escaped(row, console.encoding) for row in rows)
     # A line that is full, or a screen that is, may make a terminal scroll.
     lines = picture(
-        board.rows(),
+        rows,
         width=max(1, size.width - 1),
         height=max(3, size.height - 1),
         expected=board.expected,
         totals=totals,
         mark=mark,
+        is_ascii=is_ascii,
     )
     for line in lines:
         line.end = "\n"
     return Group(*lines)
 
 
+def _escaped(row: Row, encoding: str) -> Row:
+    stages = tuple(evolve(stage, status=escaped(stage.status, encoding)) for stage in row.stages)
+    return evolve(
+        row,
+        base_model=escaped(row.base_model, encoding),
+        sampler_id=escaped(row.sampler_id, encoding),
+        stages=stages,
+    )
+
+
 async def _repaint(live: Live, console: Console) -> None:
     size = console.size
-    # A terminal that is gone must not keep anybody from releasing a sampler.
+    # A terminal that is gone must not keep anybody from deactivating a sampler.
     with suppress(OSError):
         while True:
             began = time.perf_counter()
             if console.size.width < size.width or console.size.height < size.height:
-                # What was painted is broken into more lines now than can be counted.
+                # The terminal has broken the lines of the last picture into an unknown number of lines.
                 console.clear()
             size = console.size
             live.refresh()

@@ -1,4 +1,4 @@
-"""Run the coroutine of a command, with a Ctrl-C that cannot tear up what releases samplers."""
+"""Run the coroutine of a command such that a Ctrl-C cannot interrupt the deactivation of samplers."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ INTERRUPTED: Final = 130
 """Exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
 
 SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""What asks a process to end: a person, a job's time that is up, a terminal that is closed."""
+"""Signals that ask a process to end: from a user, from a scheduler, from a terminal that is closed."""
 
 P = ParamSpec("P")
 
 
 class Interrupts:
-    """What the command that runs wants to be told of signals, and what it was told to end by."""
+    """What the running command does at a signal, and the exit code for it."""
 
     def __init__(self) -> None:
         self.code = INTERRUPTED
-        """Exit code after the first signal."""
+        """Exit code of the command after the first signal."""
         self.struck: Callable[[], object] = lambda: None
-        """Called at the first one."""
+        """Function that is called at the first signal."""
         self.repeated: Callable[[], object] = lambda: None
-        """Called at every further one."""
+        """Function that is called at each further signal."""
         self.is_settled = False
-        """Whether it is decided how the command ends, so that no signal changes it any more."""
+        """Whether the end of the command is decided, so that signals are ignored."""
 
 
 def run(command: Callable[P, Coroutine[Any, Any, int]], *args: P.args, **kwargs: P.kwargs) -> int:
-    """Run *command*, the last thing that the process does, and return its exit code or that of a Ctrl-C.
+    """Run *command*, which is the last thing that the process does; return its exit code or that of a Ctrl-C.
 
-    The first Ctrl-C cancels it and all others are ignored. `asyncio.run()` by itself would throw the second one into
-    whatever runs in that moment, which may be the request that gives a GPU back.
+    The first Ctrl-C cancels it; later ones are ignored. `asyncio.run()` by itself would raise the second one in
+    whatever runs at that moment, which may be the request that deactivates a sampler.
     """
     return run_interruptible(lambda _: command(*args, **kwargs))
 
 
 def run_interruptible(command: Callable[[Interrupts], Coroutine[Any, Any, int]]) -> int:
-    """Run *command* as `run()` does, with something to say at the second Ctrl-C; SIGTERM and SIGHUP do the same."""
+    """Run *command* as `run()` does, and call what it has set for signals; SIGTERM and SIGHUP count as Ctrl-C."""
     interrupts = Interrupts()
 
     async def interruptible() -> int:
@@ -56,7 +56,7 @@ def run_interruptible(command: Callable[[Interrupts], Coroutine[Any, Any, int]])
 
 @contextmanager
 def _cancelled_once(interrupts: Interrupts) -> Iterator[None]:
-    """Let one signal cancel the current task, and none do anything to it afterwards."""
+    """Let the first signal cancel the current task, and no later one."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     is_first = True
 
@@ -74,7 +74,7 @@ def _cancelled_once(interrupts: Interrupts) -> Iterator[None]:
 
     handled = []
     for number in SIGNALS:
-        # A shell ignores SIGINT for what it starts in the background, and nohup SIGHUP; that is to stay so.
+        # A shell ignores SIGINT for what it starts in the background, and nohup SIGHUP: they stay ignored.
         if signal.getsignal(number) is signal.SIG_IGN:
             continue
         try:
@@ -88,5 +88,5 @@ def _cancelled_once(interrupts: Interrupts) -> Iterator[None]:
     finally:
         for number in handled:
             loop.remove_signal_handler(number)
-            # There is nothing left to interrupt; an impatient one would only spoil the exit code.
+            # There is nothing left to interrupt; one more signal would only change the exit code.
             signal.signal(number, signal.SIG_IGN)

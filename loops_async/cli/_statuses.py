@@ -1,4 +1,4 @@
-"""Which samplers a command is about, by their status."""
+"""Which samplers are billed or coming up, by their status."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ GONE: Final = frozenset(
         DeploymentStatus.BUILD_STOPPED,
     }
 )
-"""Statuses of samplers that are shut down or never came up: nothing is to be released."""
+"""Statuses of samplers that are shut down or never came up: they cost nothing."""
 
 
 def is_alive(sampler: Sampler) -> bool:
-    """Tell whether a sampler holds a GPU or may come to hold one."""
+    """Return True if a sampler has a GPU or can still get one."""
     return sampler.status not in GONE and sampler.status != DeploymentStatus.DEACTIVATING

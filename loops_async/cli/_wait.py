@@ -9,14 +9,13 @@ import click
 
 from loops_async import LoopsClient
 
-from . import _json
 from ._common import Common, check_ids, common_options, policy_of, poll_option, timeout_option
 from ._exits import HELP
-from ._formats import columns_of_stdout, format_option, text_of
+from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
 from ._progress import progress
 from ._run import Interrupts
 from ._waits import wait_for
-from ._words import errors, say
+from ._words import errors, say, write_out
 
 
 @click.command(
@@ -31,7 +30,7 @@ from ._words import errors, say
 def wait(common: Common, sampler_ids: tuple[str, ...], timeout: float | None, poll: float | None, form: str) -> int:
     """Wait until each sampler ID is ACTIVE; those that are scaled to zero are woken.
 
-    Whatever happens, also Ctrl-C, the samplers stay as they are.
+    The samplers are never deactivated, also not on Ctrl-C.
     """
 
     async def command(client: LoopsClient, _: Interrupts) -> int:
@@ -42,13 +41,15 @@ def wait(common: Common, sampler_ids: tuple[str, ...], timeout: float | None, po
                     client, sampler_ids, timeout=timeout, policy=policy_of(poll, missing_grace=5.0), on_status=show
                 )
         except asyncio.CancelledError:
-            say("Interrupted. The samplers go on, and are billed.")
+            say("Interrupted. The samplers were not deactivated, and are billed.")
             raise
         errors(waits.errors)
         if common.as_json:
-            _json.write(waits.document())
+            common.write(waits.document())
         elif waits.up or form != "table":
-            click.echo(text_of(waits.up, form, columns_of_stdout()), nl=False)
+            write_out(text_of(waits.up, form, columns_of_stdout()))
+            if form in FORMATS_OF_ADDRESSES:
+                return waits.code or report_without_address(waits.up)
         return waits.code
 
     return common.run(command)

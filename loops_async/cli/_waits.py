@@ -1,4 +1,4 @@
-"""Wait for several samplers at once, and sum up what became of them."""
+"""Wait for several samplers at once, and sum up the results."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ from ._json import error_fields, sampler_fields
 
 @frozen
 class Waits:
-    """What became of samplers that were waited for."""
+    """The results of waits for several samplers."""
 
     outcomes: dict[str, Sampler | Exception]
-    """The sampler that is up, or why it is not, by id, in the order in which they were asked for."""
+    """The sampler that is up, or the error of its wait, by id, in the order of the arguments."""
 
     @property
     def up(self) -> list[Sampler]:
-        """Those that are ACTIVE."""
+        """The samplers that are up."""
         return [each for each in self.outcomes.values() if isinstance(each, Sampler)]
 
     @property
+    def failures(self) -> dict[str, Exception]:
+        """The errors of the others, by id."""
+        return {each: outcome for each, outcome in self.outcomes.items() if isinstance(outcome, Exception)}
+
+    @property
     def errors(self) -> list[Exception]:
-        """What the others came to."""
-        return [each for each in self.outcomes.values() if isinstance(each, Exception)]
+        """The errors of the others."""
+        return list(self.failures.values())
 
     @property
     def code(self) -> int:
@@ -55,7 +60,7 @@ async def wait_for(
     policy: PollPolicy,
     on_status: Callable[[StatusChange], object],
 ) -> Waits:
-    """Wait until each one of *samplers* has settled; what *on_status* raises ends all waits."""
+    """Wait until each one of *samplers* is up or has failed; an exception from *on_status* ends all waits."""
 
     async def outcome(sampler: Sampler | str) -> Sampler | Exception:
         try:
@@ -68,6 +73,6 @@ async def wait_for(
         async with asyncio.TaskGroup() as group:
             tasks = {each: group.create_task(outcome(sampler)) for each, sampler in by_id.items()}
     except ExceptionGroup as failures:
-        # What *on_status* raised, such as that nobody reads what it writes, is the same for all.
+        # An exception from *on_status*, such as one for a reader that has gone away, is the same for all.
         raise failures.exceptions[0] from None
     return Waits({each: task.result() for each, task in tasks.items()})

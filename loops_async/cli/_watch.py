@@ -20,24 +20,24 @@ from ._words import errors
 
 
 @click.command(
-    epilog=f"{HELP} JSON: one object a line for each change, with id, base_model, previous, status, seconds and "
-    "base_url.",
-    short_help="Show what samplers go through, until they are up.",
+    epilog=f"{HELP} JSON: one object a line, for each change with id, base_model, previous, status, seconds and "
+    "base_url, and at the end for each sampler that failed with id and error.",
+    short_help="Show the statuses of samplers until they are up.",
 )
 @click.argument("sampler_ids", metavar="[ID]...", nargs=-1, callback=check_ids)
 @timeout_option(None)
 @poll_option
 @common_options
 def watch(common: Common, sampler_ids: tuple[str, ...], timeout: float | None, poll: float | None) -> int:
-    """Show each status that samplers come to until all are ACTIVE or failed: yours that are alive, or each ID.
+    """Show each status change of samplers until all are ACTIVE or failed: of each ID, or else of all of yours.
 
-    It changes nothing: samplers that are scaled to zero are not woken, and Ctrl-C leaves all as they are.
+    It changes nothing: samplers that are scaled to zero are not woken, and none is deactivated on Ctrl-C.
     """
 
     async def command(client: LoopsClient, _: Interrupts) -> int:
         samplers: Sequence[Sampler | str] = sampler_ids or await _alive(client)
         if not samplers:
-            common.say("No sampler of yours is alive.")
+            common.say("You have no samplers that are billed or coming up.")
             return DONE
         async with AsyncExitStack() as stack:
             show: Callable[[StatusChange], None] = _write
@@ -51,6 +51,9 @@ def watch(common: Common, sampler_ids: tuple[str, ...], timeout: float | None, p
                 on_status=show,
             )
         errors(waits.errors)
+        if common.as_json:
+            for sampler_id, error in waits.failures.items():
+                _json.write_line({"id": sampler_id, "error": _json.error_fields(error)})
         return waits.code
 
     return common.run(command)

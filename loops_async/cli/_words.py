@@ -1,8 +1,9 @@
-"""What commands say to people, on stderr: data alone goes to stdout."""
+"""What commands write: messages for people on stderr, data on stdout."""
 
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -11,55 +12,77 @@ import click
 
 from loops_async import CreateOutcomeUnknown
 
-MANY: Final = 5
-"""Troubles that are told one by one; the rest is counted."""
+MOST_ERRORS: Final = 5
+"""Errors that are written one by one; the rest is counted."""
 
 
 def clean(text: str) -> str:
-    """Replace what a terminal would obey rather than show: names come from outside."""
+    """Replace the characters that a terminal would obey instead of showing them: names come from outside."""
     return text if text.isprintable() else "".join(each if each.isprintable() else "\ufffd" for each in text)
 
 
+def escaped(text: str, encoding: str) -> str:
+    """Write the characters of *text* that *encoding* does not have as escapes, as the standard streams do."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def write_out(text: str) -> None:
+    """Write data to stdout, to the end.
+
+    Raises:
+        OSError: The reader has gone away, or the disk is full.
+    """
+    # Without a file, click writes UTF-8 to a stream whose encoding is ASCII.
+    click.echo(text, file=sys.stdout, nl=False)
+
+
 def say(text: str) -> None:
-    """Write a line to stderr. A terminal that is gone must not keep anybody from releasing a sampler."""
+    """Write a line to stderr. A terminal that is gone must not keep anybody from deactivating a sampler."""
     with suppress(OSError):
-        click.echo("\n".join(map(clean, text.split("\n"))), err=True)
+        click.echo("\n".join(map(clean, text.split("\n"))), file=sys.stderr)
+
+
+def describe(exc: BaseException | str) -> str:
+    """Return what an error says, without the number that Python puts in front of an error of the system."""
+    if isinstance(exc, OSError) and exc.strerror:
+        return exc.strerror if exc.filename is None else f"{exc.filename}: {exc.strerror}"
+    return str(exc)
 
 
 def error(text: str) -> None:
-    """Say what went wrong, in one line."""
+    """Write an error to stderr, in one line."""
     say(f"Error: {' '.join(text.split())}")
 
 
-def errors(troubles: Iterable[BaseException | str]) -> None:
-    """Say what went wrong, in a few lines."""
-    texts = [str(each) for each in troubles]
-    for text in texts[:MANY]:
+def errors(found: Iterable[BaseException | str]) -> None:
+    """Write errors to stderr, in a few lines."""
+    texts = [describe(each) for each in found]
+    for text in texts[:MOST_ERRORS]:
         error(text)
-    if len(texts) > MANY:
-        say(f"Error: and {len(texts) - MANY} more")
+    if len(texts) > MOST_ERRORS:
+        say(f"Error: and {len(texts) - MOST_ERRORS} more")
 
 
 def counted(number: int, noun: str = "sampler") -> str:
-    """Count a noun that takes an s."""
+    """Return a number with its noun, which takes an s in the plural."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def command_line(*words: str) -> str:
-    """Return a call of this program as one would type it."""
+    """Return a call of this program as a user would type it."""
     return shlex.join(["loops-async", *words])
 
 
 def ids(samplers: Sequence[str], most: int = 20) -> str:
-    """Name samplers, or the first of many; every id that matters stands in a command or on stdout as well."""
+    """List ids, or the first of many; each id that matters is also in a command or on stdout."""
     more = f" and {len(samplers) - most:,} more" if len(samplers) > most else ""
     return ", ".join(samplers[:most]) + more
 
 
 def tell_of_unknown(unknown: Iterable[CreateOutcomeUnknown], missing: Sequence[str] = ()) -> None:
-    """Say which creates were never answered, and which samplers nobody knows."""
+    """Write which creates have an unknown outcome, and which ids of a journal the service does not know."""
     for each in unknown:
-        found = ids([sampler.id for sampler in each.candidates]) or "none seen so far"
-        say(f"Error: a create of {each.spec.base_model} was never answered; what it may have made: {found}")
+        found = ids([sampler.id for sampler in each.candidates]) or "none so far"
+        say(f"Error: the response to a create of {each.spec.base_model} was lost; samplers it may have made: {found}")
     if missing:
-        say(f"Error: this client cannot tell of {ids(missing)}: unknown here, or of another service or team")
+        say(f"Error: the service does not know {ids(missing)}: they may belong to another control plane or team")

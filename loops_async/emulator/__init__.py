@@ -8,6 +8,7 @@ from ._fault_text import parse_fault, parse_faults
 from ._faults import Fault
 from ._lifecycle import COURSES, DEFAULT_LIFECYCLE, Stage
 from ._lifecycle_text import parse_lifecycles
+from ._models import CatalogModel
 from ._received import ReceivedRequest
 from ._records import SamplerView
 from ._server import Emulator
@@ -16,6 +17,7 @@ __all__ = [
     "COURSES",
     "DEFAULT_LIFECYCLE",
     "BackgroundEmulator",
+    "CatalogModel",
     "Emulator",
     "Fault",
     "ReceivedRequest",

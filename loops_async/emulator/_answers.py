@@ -1,19 +1,20 @@
 """Answers as aiohttp wants them: JSON, errors, and the broken ones that a fault asks for."""
 
-import json
 from http import HTTPStatus
-from typing import Any
 
+import msgspec
 from aiohttp import web
 from attrs import frozen
 
+from . import _shapes as shapes
+from ._documents import json_text
 from ._faults import Fault
 from ._settings import ErrorShape
 
 
-def answer(document: dict[str, Any], *, status: int = 200) -> web.Response:
+def answer(document: msgspec.Struct, *, status: int = 200) -> web.Response:
     """Answer with a document."""
-    return text_answer(json.dumps(document), status=status)
+    return text_answer(json_text(document), status=status)
 
 
 def text_answer(text: str, *, status: int = 200) -> web.Response:
@@ -30,10 +31,11 @@ class Problems:
     def answer(self, status: int, code: str, message: str) -> web.Response:
         """Answer with an error."""
         if self.shape == "detail":
-            return answer({"detail": message}, status=status)
+            return answer(shapes.DetailError(detail=message), status=status)
         if self.shape == "error":
-            return answer({"error": code, "message": message, "details": {"reason": code.lower()}}, status=status)
-        return answer({"code": code, "message": message}, status=status)
+            details = {"reason": code.lower()}
+            return answer(shapes.ReasonError(error=code, message=message, details=details), status=status)
+        return answer(shapes.CodeError(code=code, message=message), status=status)
 
     def of_status(self, status: int, message: str | None = None) -> web.Response:
         """Answer with the error that a status stands for, whether it has a name or not."""

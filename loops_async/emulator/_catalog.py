@@ -1,25 +1,15 @@
-"""What exists from the start: base models, an instance type and one run with checkpoints.
+"""What exists from the start beside the base models: an instance type and one run with checkpoints.
 
-Model names and lengths are those of Baseten's page of supported models; the rest is
-made up, in the shapes of the OpenAPI document.
+All of it is made up, in the shapes of the OpenAPI document.
 """
 
+import json
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from typing import Literal
 
 from attrs import field, frozen
 
-
-@frozen
-class CatalogModel:
-    """A base model that the capabilities route knows."""
-
-    name: str
-    max_seq_len: int
-    """Tokens."""
-    vision: bool = False
-    approved: bool = True
+from ._shapes import InstanceType, LoraConfig
 
 
 @frozen
@@ -30,37 +20,19 @@ class Checkpoint:
     run_id: str
     name: str
     base_model: str
-    target: str
-    """`"sampler"` or `"trainer"`."""
+    target: Literal["sampler", "trainer"]
     created_at: str
-    files: tuple[tuple[str, int], ...] = field(factory=tuple)
-    """Name and size in bytes of each file."""
+    files: Mapping[str, bytes] = field(factory=dict, repr=False)
+    """What is in each file, by its name: small files, which can be downloaded and read."""
 
     @property
     def size_bytes(self) -> int:
-        return sum(size for _, size in self.files)
+        return sum(map(len, self.files.values()))
 
     @property
     def path(self) -> str:
         folder = "sampler_weights" if self.target == "sampler" else "weights"
         return f"bt://loops:{self.run_id}/{folder}/{self.name}"
-
-
-MODELS: tuple[CatalogModel, ...] = (
-    CatalogModel("Qwen/Qwen3-0.6B", 8_192),
-    CatalogModel("Qwen/Qwen3-4B-Instruct-2507", 40_960),
-    CatalogModel("Qwen/Qwen3-8B", 40_960),
-    CatalogModel("Qwen/Qwen3.5-9B", 65_536, vision=True),
-    CatalogModel("moonshotai/Kimi-K2.6", 131_072),
-    CatalogModel("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16", 262_144),
-    CatalogModel("zai-org/GLM-5.2-FP8", 131_072, approved=False),
-)
-
-MAX_LENGTHS: Mapping[str, int] = MappingProxyType({model.name: model.max_seq_len for model in MODELS})
-"""Tokens."""
-
-MAX_LENGTH_OF_OTHERS = 131_072
-"""Tokens of a base model that is not in the catalogue."""
 
 
 @frozen
@@ -78,7 +50,32 @@ RUNS: tuple[CatalogRun, ...] = (
     CatalogRun("k4q95w5", "s7d4k9x", "t6w3g8m", "Qwen/Qwen3-8B", "2026-03-02T09:00:00+00:00"),
 )
 
-_LORA_FILES = (("adapter_config.json", 812), ("adapter_model.safetensors", 174_655_536))
+LORA_CONFIG = LoraConfig(config_version="v1", targets=["q_proj", "k_proj", "v_proj", "o_proj"], expert_layout=None)
+LORA_RANK = 64
+
+
+def _safetensors(name: str, shape: tuple[int, int]) -> bytes:
+    """Write one tensor of zeros, in the format of https://github.com/huggingface/safetensors."""
+    size = 4 * shape[0] * shape[1]
+    header = json.dumps({name: {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(size)
+
+
+def _lora_files(base_model: str) -> dict[str, bytes]:
+    config = {
+        "base_model_name_or_path": base_model,
+        "peft_type": "LORA",
+        "r": LORA_RANK,
+        "target_modules": LORA_CONFIG.targets,
+    }
+    tensor = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    return {
+        "adapter_config.json": json.dumps(config, indent=2).encode(),
+        "adapter_model.safetensors": _safetensors(tensor, (LORA_RANK, 16)),
+    }
+
+
+_LORA_FILES = _lora_files("Qwen/Qwen3-8B")
 
 CHECKPOINTS: tuple[Checkpoint, ...] = (
     Checkpoint("c3n8d1p", "k4q95w5", "step-100", "Qwen/Qwen3-8B", "sampler", "2026-03-02T09:30:00Z", _LORA_FILES),
@@ -89,26 +86,20 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
         "Qwen/Qwen3-8B",
         "trainer",
         "2026-03-02T09:30:04Z",
-        (*_LORA_FILES, ("optimizer.pt", 349_311_072)),
+        {**_LORA_FILES, "optimizer.pt": bytes(512)},
     ),
     Checkpoint("c9r4k6b", "k4q95w5", "step-200", "Qwen/Qwen3-8B", "sampler", "2026-03-02T10:10:00Z", _LORA_FILES),
 )
 
-INSTANCE_TYPE: dict[str, Any] = {
-    "id": "h100-1x26x234",
-    "name": "H100:1x26x234",
-    "memory_limit_mib": 239_616,
-    "millicpu_limit": 26_000,
-    "gpu_count": 1,
-    "gpu_type": "H100",
-    "gpu_memory_limit_mib": 81_920,
-}
-
-LORA_CONFIG: dict[str, Any] = {
-    "config_version": "v1",
-    "targets": ["q_proj", "k_proj", "v_proj", "o_proj"],
-    "expert_layout": None,
-}
+INSTANCE_TYPE = InstanceType(
+    id="h100-1x26x234",
+    name="H100:1x26x234",
+    memory_limit_mib=239_616,
+    millicpu_limit=26_000,
+    gpu_count=1,
+    gpu_type="H100",
+    gpu_memory_limit_mib=81_920,
+)
 
 TEAMS_SINCE = "2026-01-05T08:00:00Z"
 """When every team was created."""

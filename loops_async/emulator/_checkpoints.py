@@ -24,6 +24,17 @@ class Checkpoints:
         except KeyError:
             raise not_found("Checkpoint", checkpoint_id) from None
 
+    def checkpoint_file(self, checkpoint_id: str, name: str) -> bytes:
+        """Return what is in a file of a checkpoint.
+
+        Raises:
+            Refused: with 404 if there is no such file.
+        """
+        files = self.checkpoint(checkpoint_id).files
+        if name not in files:
+            raise not_found("File", name)
+        return files[name]
+
     def checkpoints(
         self, *, run_id: str | None = None, base_model: str | None = None, checkpoint_path: str | None = None
     ) -> list[Checkpoint]:

@@ -1,31 +1,33 @@
 """Faults as text: JSON for the administration, and one line for the command line."""
 
-import json
 import shlex
-from collections.abc import Collection, Mapping
-from typing import Any, get_type_hints
+from collections.abc import Collection
+from typing import Any
 
+import msgspec
 from attrs import fields
 
+from . import _shapes
 from ._faults import METHODS, Fault, no_route
-
-_NUMBERS = frozenset({"rate", "delay", "delay_after", "list_lag", "clock_skew"})
-_COUNTS = frozenset({"times", "partial", "status", "status_after"})
-_TEXTS = frozenset({"method", "route", "cut", "retry_after", "body"})
+from ._reading import Misfit, parsed, read
 
 
-def _fault(document: object, routes: Collection[str] = ()) -> Fault:
-    """Turn a JSON object with the names of `Fault` into one; *body* is text there.
+def _fault(document: object, routes: Collection[str] = (), *, strict: bool = True) -> Fault:
+    """Turn a JSON object with the names of `Fault` into one; *body* is text there, and without *strict* all may be.
 
     Raises:
         ValueError: it is no such object, or names a route that is none of *routes*.
     """
     if not isinstance(document, dict):
         raise ValueError("a fault must be an object")
-    settings = {str(name): _setting(str(name), value) for name, value in document.items()}
-    if routes and settings.get("route") not in {None, *routes}:
-        raise ValueError(no_route(settings["route"], routes))
-    return Fault(**settings)
+    try:
+        fault = read(document, _shapes.Fault, strict=strict)
+    except Misfit as misfit:
+        raise ValueError(misfit.of("a fault")) from None
+    if routes and fault.route not in {None, *routes}:
+        raise ValueError(no_route(fault.route, routes))
+    settings = msgspec.structs.asdict(fault)
+    return Fault(**settings | {"body": None if fault.body is None else fault.body.encode()})
 
 
 def parse_faults(text: bytes | str, routes: Collection[str] = ()) -> list[Fault]:
@@ -35,8 +37,8 @@ def parse_faults(text: bytes | str, routes: Collection[str] = ()) -> list[Fault]
         ValueError: it is neither.
     """
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+        document = parsed(text)
+    except ValueError:
         raise ValueError("a fault must be valid JSON") from None
     return [_fault(each, routes) for each in (document if isinstance(document, list) else [document])]
 
@@ -55,13 +57,13 @@ def parse_fault(line: str, routes: Collection[str] = ()) -> Fault:
         if word.startswith("/"):
             document["route"] = word
         elif is_setting:
-            document[name] = _parsed(name, value)
+            document[name] = value
         elif word.upper() in METHODS or word == "*":
             if word != "*":
                 document["method"] = word.upper()
         else:
             raise ValueError(f"{word!r} is neither a method, nor a route, nor a setting such as status=503")
-    return _fault(document, routes)
+    return _fault(document, routes, strict=False)
 
 
 def fault_document(fault: Fault) -> dict[str, Any]:
@@ -75,40 +77,3 @@ def fault_document(fault: Fault) -> dict[str, Any]:
         elif value != attribute.default:
             document[attribute.name] = value.decode(errors="replace") if isinstance(value, bytes) else value
     return document
-
-
-def _setting(name: str, value: Any) -> Any:
-    if name in _TEXTS:
-        wanted: tuple[type, ...] = (str,)
-    elif name in _COUNTS:
-        wanted = (int,)
-    elif name in _NUMBERS:
-        wanted = (int, float)
-    elif name == "headers":
-        return _headers(value)
-    else:
-        raise ValueError(f"{name!r} is no setting of a fault")
-    if value is None and type(None) in getattr(get_type_hints(Fault)[name], "__args__", ()):
-        return None
-    if name in _COUNTS and isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, wanted) or isinstance(value, bool):
-        raise ValueError(f"{name} cannot be {value!r}")
-    return str(value).encode() if name == "body" else value
-
-
-def _headers(value: object) -> Mapping[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
-        raise ValueError("headers must be an object of strings")
-    return value
-
-
-def _parsed(name: str, value: str) -> Any:
-    try:
-        if name in _COUNTS:
-            return int(value)
-        if name in _NUMBERS:
-            return float(value)
-    except ValueError:
-        raise ValueError(f"{name} must be a number, not {value!r}") from None
-    return value

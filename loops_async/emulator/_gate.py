@@ -4,18 +4,20 @@ import asyncio
 import hmac
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import ContentEncodingError
 
-from ._answers import Problems, changed, cut, cut_short
+from . import _shapes as shapes
+from ._answers import Problems, answer, changed, cut, cut_short
 from ._faults import Fault, FaultPlan
-from ._received import ReceivedRequest
+from ._rate_limit import RateLimit
+from ._received import Key, ReceivedRequest, Record, public_headers
 from ._refused import BrokenSchema, Refused
 from ._site import FAULT, Site
+from ._trainers import trainer_message
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -25,7 +27,21 @@ ADMIN_PATH = "/_emulator"
 SPEC_PATH = "/v1/spec"
 
 # A key that is for inference only can sample and wake, but not read a status.
-INFERENCE_ROUTES = "/models/"
+INFERENCE_ROUTES = ("/models/", "/serverless/")
+
+MAX_BODY = 1024 * 1024
+"""Bytes of a body, far above any create. Prompts may be longer: the data plane takes what a model can take."""
+
+PRESIGNED_ROUTE = "/checkpoint-files/{checkpoint_id}/{name}"
+"""Whoever has the address may read what is there, as with any presigned URL."""
+
+_KEY_SCHEMES = frozenset({"bearer", "api-key"})
+
+# The first word of what makes no sense may be a part of a key, so that only these are written down.
+_SCHEMES = _KEY_SCHEMES | {"basic", "token"}
+
+# The published limits are those of the management API.
+_LIMITED_ROUTES = "/v1/"
 
 
 def _is_own(path: str) -> bool:
@@ -46,12 +62,13 @@ def emulated_routes(app: web.Application) -> dict[str, frozenset[str]]:
 class Gate:
     """Write a request down, check its key, let it meet a fault, and number the answer."""
 
-    def __init__(self, faults: FaultPlan, received: deque[ReceivedRequest], site: Site) -> None:
+    def __init__(self, faults: FaultPlan, received: Record, site: Site) -> None:
         self._faults = faults
         self._received = received
         self._site = site
         self._settings = site.settings
         self._problems = Problems(site.settings.error_shape)
+        self._rate_limit = RateLimit(site.settings.rate_limit)
         self._closing = asyncio.Event()
 
     def close(self) -> None:
@@ -92,7 +109,7 @@ class Gate:
         refusal = await self._record(request, route)
         if request.transport is None:
             return web.Response()
-        refusal = refusal or self._refusal(request, route)
+        refusal = refusal or self._refusal(request, route) or self._throttled(request, route)
         if refusal is not None:
             return self._numbered(refusal)
         fault = self._faults.draw(request.method, route)
@@ -104,15 +121,18 @@ class Gate:
         """Write the request down, and answer it if its body cannot be had."""
         at = time.monotonic()
         body, refusal = await self._read(request)
+        scheme, key = _credentials(request)
         self._received.append(
             ReceivedRequest(
                 method=request.method,
                 path=request.raw_path.partition("?")[0],
                 route=route,
                 query=dict(request.query) if request.query_string else {},
-                headers=request.headers,
+                headers=public_headers(request.headers),
                 body=body[: self._settings.keep_body],
                 at=at,
+                scheme=scheme if scheme.lower() in _SCHEMES else None,
+                key=self._key(scheme, key),
             )
         )
         return refusal
@@ -122,7 +142,10 @@ class Gate:
         if not request.can_read_body:
             return b"", None
         try:
-            return await request.read(), None
+            body = await request.read()
+            if len(body) > MAX_BODY and not request.path.startswith(INFERENCE_ROUTES):
+                raise web.HTTPRequestEntityTooLarge(MAX_BODY, len(body))
+            return body, None
         except web.HTTPRequestEntityTooLarge as error:
             return b"", self._problems.answer(413, "CONTENT_TOO_LARGE", error.text or "The body is too large.")
         except (ConnectionError, web.RequestPayloadError) as error:
@@ -136,20 +159,39 @@ class Gate:
 
     def _refusal(self, request: web.Request, route: str | None) -> web.Response | None:
         """Answer a request that has not the key, or not the right one for the route."""
-        settings = self._settings
-        if settings.api_key is None or self._sent(request, settings.api_key):
+        if self._settings.api_key is None or route == PRESIGNED_ROUTE:
             return None
-        if settings.inference_api_key is not None and self._sent(request, settings.inference_api_key):
-            if route is not None and route.startswith(INFERENCE_ROUTES):
+        match self._key(*_credentials(request)):
+            case "right":
                 return None
-            return self._problems.answer(403, "FORBIDDEN", "The API key is for inference only.")
+            case "inference":
+                if route is not None and route.startswith(INFERENCE_ROUTES):
+                    return None
+                return self._problems.answer(403, "FORBIDDEN", "The API key is for inference only.")
         return self._problems.answer(401, "UNAUTHORIZED", "The API key is missing or wrong.")
 
-    def _sent(self, request: web.Request, expected: str) -> bool:
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        # The header may hold any byte, which compare_digest refuses in a str.
-        sent = key.strip().encode(errors="surrogateescape")
-        return scheme.lower() in {"bearer", "api-key"} and hmac.compare_digest(sent, expected.encode())
+    def _throttled(self, request: web.Request, route: str | None) -> web.Response | None:
+        """Answer a request beyond the rate limit, as documented: the time to wait is in the body, not in a header."""
+        if route is None or not route.startswith(_LIMITED_ROUTES):
+            return None
+        _, key = _credentials(request)
+        seconds = self._rate_limit.retry_after(key, request.method, route, self._site.now())
+        if seconds is None:
+            return None
+        message = "Rate limit exceeded. Please try again later."
+        return answer(shapes.RateLimitExceeded(error=message, retry_after=seconds), status=429)
+
+    def _key(self, scheme: str, key: str) -> Key | None:
+        """Judge the key that a request came with."""
+        if not key:
+            return None
+        settings = self._settings
+        if scheme.lower() in _KEY_SCHEMES:
+            if settings.api_key is None or _same(key, settings.api_key):
+                return "right"
+            if settings.inference_api_key is not None and _same(key, settings.inference_api_key):
+                return "inference"
+        return "wrong"
 
     async def _misbehave(self, fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not await self._pause(fault.delay) or fault.cut == "before":
@@ -192,13 +234,29 @@ class Gate:
             response = await handler(request)
         except Refused as refused:
             status = self._settings.invalid_status if isinstance(refused, BrokenSchema) else refused.status
-            return self._problems.answer(status, refused.code, refused.message)
+            trainer = self._trainer(request) if status == 404 else None
+            return self._problems.answer(status, refused.code, trainer or refused.message)
         except web.HTTPException as error:
             # aiohttp's own, for a path or method that has no route, and for a body that is too large.
-            missing = f"{request.method} {request.path} is not a route."
+            missing = self._trainer(request) or f"{request.method} {request.path} is not a route."
             answer = self._problems.of_status(error.status, missing if error.status in {404, 405} else error.text)
             if "Allow" in error.headers:
                 answer.headers["Allow"] = error.headers["Allow"]
             return answer
         assert isinstance(response, web.Response)  # noqa: S101 -- all handlers are ours
         return response
+
+    def _trainer(self, request: web.Request) -> str | None:
+        return trainer_message(request.method, request.path, self._site.plane)
+
+
+def _credentials(request: web.Request) -> tuple[str, str]:
+    """Split the `Authorization` header into its scheme and the key; a single word is a key without a scheme."""
+    header = request.headers.get("Authorization", "").strip()
+    scheme, blank, key = header.partition(" ")
+    return (scheme, key.strip()) if blank else ("", header)
+
+
+def _same(key: str, expected: str) -> bool:
+    # The header may hold any byte, which compare_digest refuses in a str.
+    return hmac.compare_digest(key.encode(errors="surrogateescape"), expected.encode())

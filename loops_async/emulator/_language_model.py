@@ -3,11 +3,16 @@
 The probabilities of the next token are a hash of the two tokens before it, of roughly
 how many there are, and of the model's name. They are a real distribution: they sum to
 one, and the one that a token is drawn from is the one that it is scored by later.
+
+A text ends with the end token of the model, whose id is that of the real tokenizer, so
+that a renderer which looks for it finds it. If a request names stop ids and the end
+token is not among them, the text ends with one of those instead: what is told of it is
+the same as in any other context, a rare token.
 """
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Generator, Sequence
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from math import exp, log
@@ -16,11 +21,14 @@ from typing import Final
 
 from attrs import field, frozen
 
-END: Final = 0
-"""The id of the token that ends a text."""
+DEFAULT_END: Final = 0
+"""The id of the token that ends a text, for a model whose tokenizer is not known."""
 
 PIECES: Final = ("", "\n", *map(chr, range(32, 127)))
-"""The text of each token that is ever drawn, by id."""
+"""The text of each token that is drawn, by its number; the one without text, number 0, is the end token.
+
+The number of a token is its id, but for the end token. Where that has the id of another one, they change places.
+"""
 
 VOCABULARY_SIZE: Final = 262_144
 """Ids of real tokenizers are below, so that prompts of theirs can be scored."""
@@ -43,27 +51,32 @@ class Distribution:
     """The probabilities of the next token."""
 
     probabilities: tuple[float, ...]
-    """Of the ids that have a piece."""
+    """Of the tokens that have a piece, in the order of `PIECES`."""
+    end: int = DEFAULT_END
+    """The id of the end token."""
 
     def logprob(self, token: int) -> float:
         """Return the natural logarithm of the probability of any id of the vocabulary."""
-        if token < len(self.probabilities):
-            return log(self.probabilities[token])
+        number = _number(token, self.end)
+        if number is not None:
+            return log(self.probabilities[number])
         return log(RARE / (VOCABULARY_SIZE - len(self.probabilities)))
 
     def rank(self, token: int) -> int:
         """Count the tokens that are likelier, beginning with 1."""
-        if token >= len(self.probabilities):
+        number = _number(token, self.end)
+        if number is None:
             return len(self.probabilities) + 1
-        own = self.probabilities[token]
+        own = self.probabilities[number]
         return 1 + sum(each > own for each in self.probabilities)
 
     def top(self, count: int) -> list[int]:
-        """Return the likeliest tokens, likeliest first and of equal ones the smaller id first."""
-        return self._by_rank[:count]
+        """Return the likeliest tokens, likeliest first; those that are equally likely, in the order of `PIECES`."""
+        return [_id(number, self.end) for number in self.numbers_by_rank[:count]]
 
     @cached_property
-    def _by_rank(self) -> list[int]:
+    def numbers_by_rank(self) -> list[int]:
+        """The numbers of the tokens that have a piece, likeliest first."""
         return sorted(range(len(self.probabilities)), key=self.probabilities.__getitem__, reverse=True)
 
 
@@ -81,20 +94,23 @@ class Sampling:
         """Draw one token: by temperature, among the `top_k`, of those among the first that make up `top_p`."""
         if self.temperature == 0:
             return distribution.top(1)[0]
+        return _id(self._number(distribution, random), distribution.end)
+
+    def _number(self, distribution: Distribution, random: Random) -> int:
         weights: Sequence[float] = distribution.probabilities
         if self.temperature != 1:
             # Relative to the largest, or a low temperature makes zeros of them all.
             largest, power = max(weights), 1 / self.temperature
             weights = [(each / largest) ** power for each in weights]
-        tokens: Sequence[int] = range(len(weights))
+        numbers: Sequence[int] = range(len(weights))
         if self.top_k or self.top_p < 1:
-            tokens = distribution.top(self.top_k or len(weights))
-            weights = [weights[token] for token in tokens]
+            numbers = distribution.numbers_by_rank[: self.top_k or len(weights)]
+            weights = [weights[number] for number in numbers]
         sums = list(accumulate(weights))
         if self.top_p < 1:
             kept = bisect_left(sums, sums[-1] * self.top_p) + 1
-            tokens, sums = tokens[:kept], sums[:kept]
-        return random.choices(tokens, cum_weights=sums)[0]
+            numbers, sums = numbers[:kept], sums[:kept]
+        return random.choices(numbers, cum_weights=sums)[0]
 
 
 @frozen(kw_only=True)
@@ -103,7 +119,8 @@ class Stops:
 
     max_tokens: int
     strings: tuple[str, ...] = ()
-    tokens: Collection[int] = ()
+    tokens: Sequence[int] = ()
+    """Ids, in the order in which the request names them."""
     ignore_end: bool = False
 
     def found(self, text: str, new: int) -> tuple[int, str] | None:
@@ -118,6 +135,12 @@ class Stops:
                 if at >= 0:
                     return at, each
         return None
+
+    def ends(self, end: int) -> tuple[int, ...]:
+        """Return the ids that take the place of the end token *end*; empty if a text ends with that itself."""
+        if end in self.tokens:
+            return ()
+        return tuple(token for token in self.tokens if _number(token, end) is None)
 
 
 @frozen(kw_only=True)
@@ -147,10 +170,17 @@ class LanguageModel:
     """The model of one name: another name is another model."""
 
     name: str
+    end: int = DEFAULT_END
+    """The id of the token that ends a text."""
+
+    def piece(self, token: int) -> str:
+        """Return the text of any id of the vocabulary."""
+        number = _number(token, self.end)
+        return f"<{token}>" if number is None else PIECES[number]
 
     def after(self, tokens: Sequence[int], length: int) -> Distribution:
         """Return the distribution of the token at index *length*, given those before it."""
-        return _distribution(self.name, length // _BLOCK, *tokens[max(0, length - 2) : length])
+        return _distribution(self.name, self.end, length // _BLOCK, *tokens[max(0, length - 2) : length])
 
     def complete(self, prompt: Sequence[int], sampling: Sampling, stops: Stops, random: Random) -> Completion:
         """Go on from *prompt* to the end."""
@@ -179,16 +209,19 @@ class LanguageModel:
         # What a string may begin in, and no more: to search the whole text for each token would take ever longer.
         kept = max(map(len, stops.strings), default=0)
         tail = ""
+        stopping, ends = frozenset(stops.tokens), stops.ends(self.end)
         for _ in range(stops.max_tokens):
             distribution = self.after(tokens, len(tokens))
             token = sampling.draw(distribution, random)
+            if ends and token == self.end:
+                token = random.choice(ends)
             tokens.append(token)
             yield token, distribution
-            if token == END and not stops.ignore_end:
+            if token == self.end and not stops.ignore_end:
                 return Ending(text="".join(pieces), finish_reason="stop")
-            if token in stops.tokens:
+            if token in stopping:
                 return Ending(text="".join(pieces), finish_reason="stop", stop_reason=token)
-            new = PIECES[token]
+            new = self.piece(token)
             pieces.append(new)
             tail = (tail + new)[-kept - len(new) :]
             if (found := stops.found(tail, len(new))) is not None:
@@ -197,13 +230,23 @@ class LanguageModel:
         return Ending(text="".join(pieces), finish_reason="length")
 
 
-def piece(token: int) -> str:
-    """Return the text of any id of the vocabulary."""
-    return PIECES[token] if token < len(PIECES) else f"<{token}>"
+def _number(token: int, end: int) -> int | None:
+    """Return the number of a token in `PIECES`, or None if it has no piece."""
+    if token == end:
+        return 0
+    number = end if token == 0 else token
+    return number if number < len(PIECES) else None
+
+
+def _id(number: int, end: int) -> int:
+    """Return the id of the token with a number in `PIECES`."""
+    if number == 0:
+        return end
+    return 0 if number == end else number
 
 
 @lru_cache(maxsize=2048)
-def _distribution(name: str, block: int, *last: int) -> Distribution:
+def _distribution(name: str, end_id: int, block: int, *last: int) -> Distribution:
     # A name from Python, or from JSON, may have what is no text.
     key = f"{block} {last} {name}".encode(errors="surrogatepass")
     first, *others = hashlib.shake_128(key).digest(len(PIECES))
@@ -211,4 +254,4 @@ def _distribution(name: str, block: int, *last: int) -> Distribution:
     sum_of_others = sum(weights)
     end = sum_of_others * (_WILL_END if first < _WILL_END_BELOW else _MAY_END)
     scale = (1 - RARE) / (end + sum_of_others)
-    return Distribution((end * scale, *(weight * scale for weight in weights)))
+    return Distribution((end * scale, *(weight * scale for weight in weights)), end_id)

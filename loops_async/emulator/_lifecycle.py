@@ -132,6 +132,12 @@ COURSES: Mapping[str, tuple[Stage, ...]] = MappingProxyType(
 )
 """Lifecycles by name, for `Emulator(lifecycles={"*": COURSES["idle"]})`."""
 
+SERVERLESS_LIFECYCLE: tuple[Stage, ...] = (Stage(ACTIVE),)
+"""What a serverless sampler goes through: it has no deployment that would have to come up.
+
+Which status such a sampler reports is not documented; this is a guess.
+"""
+
 TRAINER_LIFECYCLE: tuple[Stage, ...] = (Stage("CREATED", 1.0), Stage("DEPLOYING", 8.0), Stage("RUNNING"))
 """What the trainer of a run goes through; its statuses are other ones than a sampler's."""
 

@@ -1,11 +1,10 @@
 """Lifecycles as text."""
 
-import json
-from typing import Any
+import msgspec
 
-from attrs import fields_dict
-
+from . import _shapes
 from ._lifecycle import ANY_MODEL, Stage, lifecycle
+from ._reading import Misfit, parsed, read
 
 _PAIR = 2
 
@@ -20,8 +19,8 @@ def parse_lifecycles(text: str | bytes) -> dict[str, tuple[Stage, ...]]:
         ValueError: it is nothing like that, or a lifecycle makes no sense.
     """
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+        document = parsed(text)
+    except ValueError:
         raise ValueError("lifecycles must be valid JSON") from None
     by_model = document if isinstance(document, dict) else {ANY_MODEL: document}
     return {model: _stages(stages) for model, stages in by_model.items()}
@@ -40,15 +39,7 @@ def _stage(document: object) -> Stage:
         document = {"status": document[0], "seconds": document[1]}
     if not isinstance(document, dict):
         raise ValueError("a stage must be an object, or a pair of status and seconds")
-    settings: dict[str, Any] = document
-    known = fields_dict(Stage)
-    for name, value in settings.items():
-        if name not in known:
-            raise ValueError(f"{name!r} is no setting of a stage")
-        wanted = str if name in {"status", "then", "fails_as", "preempted"} else (int, float)
-        nullable = known[name].default is None
-        if not (value is None and nullable) and (not isinstance(value, wanted) or isinstance(value, bool)):
-            raise ValueError(f"{name} of a stage cannot be {value!r}")
-    if "status" not in settings:
-        raise ValueError("a stage needs the name of a status")
-    return Stage(**settings)
+    try:
+        return Stage(**msgspec.structs.asdict(read(document, _shapes.Stage)))
+    except Misfit as misfit:
+        raise ValueError(misfit.of("a stage")) from None

@@ -123,6 +123,12 @@ class Progress:
                 current = evolve(current, held=current.stages[due.index].failed_status)
         return current
 
+    @property
+    def until(self) -> float:
+        """When time moves it on; infinite if only somebody's act does."""
+        due = self._due()
+        return inf if due is None else due.at
+
     def woken(self, now: float) -> "Progress":
         """Leave SCALED_TO_ZERO for the next stage at once; any other status stays.
 

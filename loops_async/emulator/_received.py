@@ -1,10 +1,21 @@
-"""The record of what a client really sent."""
+"""The record of what a client really sent, without its secrets."""
 
 import json
-from typing import Any
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final, Literal
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from multidict import CIMultiDictProxy
+
+from . import _shapes as shapes
+
+_SECRET_HEADERS: Final = ("authorization", "proxy-authorization", "cookie", "api-key", "x-api-key", "x-auth-token")
+
+# Bytes of all bodies together: a test that samples all day from long prompts must not fill the memory.
+_BYTES_KEPT: Final = 256 * 1024 * 1024
+
+Key = Literal["right", "inference", "wrong"]
 
 
 @frozen(eq=False)
@@ -18,11 +29,15 @@ class ReceivedRequest:
     """The template of the route that it matched, such as `/v1/loops/samplers/{sampler_id}`."""
     query: dict[str, str]
     headers: CIMultiDictProxy[str] = field(repr=False)
-    """With whatever key the client sent, and so left out of the repr."""
+    """All but those that hold secrets: these are never kept."""
     body: bytes
     """As it was decoded, and no more of it than the emulator keeps."""
     at: float
     """When it came in, by `time.monotonic()`."""
+    scheme: str | None = field(repr=False)
+    """The scheme of its `Authorization` header as sent, such as `Bearer` or `Api-Key`; `None` without a known one."""
+    key: Key | None = field(repr=False)
+    """Which key it came with: one that is let in everywhere, the one for inference, or another; `None` without one."""
 
     @property
     def json(self) -> Any:
@@ -34,60 +49,56 @@ class ReceivedRequest:
         return json.loads(self.body)
 
 
-_SECRET_HEADERS = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "api-key", "x-api-key", "x-auth-token"},
-)
-
-LONG_KEY = 8
-"""Letters of a key that stands in no text by chance."""
-
-_HIDDEN = "***"
+def public_headers(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
+    """Copy headers without those that hold secrets."""
+    kept = headers.copy()
+    for name in _SECRET_HEADERS:
+        kept.popall(name, None)
+    return CIMultiDictProxy(kept)
 
 
-def redacted(request: ReceivedRequest, keys: list[str]) -> dict[str, Any]:
-    """Write a request as JSON, without credentials.
+@define(eq=False)
+class Record:
+    """The requests received, the last ones of them."""
 
-    Of *keys*, long ones are left out wherever they stand, short ones where they are the
-    whole of a value: within words, they say nothing and would be missed.
-    """
-    long, short = [key for key in keys if len(key) >= LONG_KEY], {key for key in keys if len(key) < LONG_KEY}
+    limit: int | None
+    """How many are kept; `None`: as many as there is room for."""
+    _requests: deque[ReceivedRequest] = field(init=False, factory=deque)
+    _bytes: int = field(init=False, default=0)
 
-    def clean(text: str) -> str:
-        for key in long:
-            text = text.replace(key, _HIDDEN)
-        return _HIDDEN if text in short else text
+    def append(self, request: ReceivedRequest) -> None:
+        """Keep a request, and forget the oldest ones if there are too many."""
+        self._requests.append(request)
+        self._bytes += len(request.body)
+        while (self.limit is not None and len(self) > self.limit) or (self._bytes > _BYTES_KEPT and len(self) > 1):
+            self._bytes -= len(self._requests.popleft().body)
 
-    def clean_header(value: str) -> str:
-        scheme, space, credentials = value.rpartition(" ")
-        return f"{clean(scheme)}{space}{clean(credentials)}"
+    def clear(self) -> None:
+        """Forget all."""
+        self._requests.clear()
+        self._bytes = 0
 
-    def clean_json(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {name: clean_json(value) for name, value in node.items()}
-        if isinstance(node, list):
-            return [clean_json(value) for value in node]
-        return _HIDDEN if isinstance(node, str) and node in short else node
+    def __len__(self) -> int:
+        return len(self._requests)
 
-    def clean_body(body: bytes) -> str:
-        text = clean(body.decode(errors="replace"))
-        try:
-            document = json.loads(text)
-            cleaned = clean_json(document)
-            # As it was sent, if there is nothing to hide.
-            return text if cleaned == document else json.dumps(cleaned)
-        except (ValueError, RecursionError):
-            return text
+    def __iter__(self) -> Iterator[ReceivedRequest]:
+        return iter(self._requests)
 
-    return {
-        "method": request.method,
-        "path": "/".join(clean(part) for part in request.path.split("/")),
-        "route": request.route,
-        "query": {clean(name): clean(value) for name, value in request.query.items()},
-        "headers": {
-            name.lower(): clean_header(value)
-            for name, value in request.headers.items()
-            if name.lower() not in _SECRET_HEADERS
-        },
-        "body": clean_body(request.body),
-        "at": request.at,
-    }
+    def select(self, method: str | None, route: str | None) -> list[ReceivedRequest]:
+        """Return the requests of a method and a route template; `None` for any."""
+        return [each for each in self if method in {None, each.method} and route in {None, each.route}]
+
+
+def document(request: ReceivedRequest) -> shapes.ReceivedRequest:
+    """Write a request."""
+    return shapes.ReceivedRequest(
+        method=request.method,
+        path=request.path,
+        route=request.route,
+        query=request.query,
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=request.body.decode(errors="replace"),
+        at=request.at,
+        scheme=request.scheme,
+        key=request.key,
+    )

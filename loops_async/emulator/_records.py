@@ -22,6 +22,8 @@ class Sampler:
     team_id: str | None
     created_at: datetime
     timeline: Timeline
+    serverless: bool = False
+    """It runs on shared capacity: nobody is told of a model and a deployment, and there are none."""
     num_replicas: int | None = None
     model_path: str | None = None
     """The checkpoint that it loads instead of the base model's own weights."""
@@ -29,6 +31,8 @@ class Sampler:
     """The longest prompt, in tokens, if less than what the base model takes."""
     rendered: tuple[str, str] | None = field(default=None, repr=False)
     """A status and the JSON of this sampler in it: only the status of a document ever changes."""
+    shown: Progress | None = field(default=None, repr=False)
+    """The progress that `rendered` shows, if it shows the sampler as it stands and not as it stood once."""
 
     @property
     def progress(self) -> Progress:

@@ -1,13 +1,13 @@
 """The emulator: an application of the control plane on a socket of this machine."""
 
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 from aiohttp import web
 
 from . import _documents as documents
@@ -15,11 +15,12 @@ from ._app import application
 from ._faults import Fault, FaultPlan
 from ._gate import Gate, emulated_routes
 from ._lifecycle import Lifecycles, Stage
-from ._received import ReceivedRequest
+from ._models import Catalog, CatalogModel
+from ._received import ReceivedRequest, Record
 from ._records import SamplerView
 from ._refused import Refused
 from ._routes.admin import Desk
-from ._settings import ErrorShape, Settings, check_lag, check_seed, check_teams
+from ._settings import ErrorShape, Settings, check_count, check_lag, check_seed, check_teams
 from ._site import Site
 from ._state import ControlPlane
 
@@ -30,6 +31,10 @@ _SHUTDOWN_SECONDS = 0.25
 _BACKLOG = 4096
 
 
+# Nobody can connect to "all addresses", and clients accept plain http on loopback.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- the names of the addresses, not a socket
+
+
 class Emulator:
     """A control plane of Loops on loopback, for tests and for trying things without an account.
 
@@ -38,22 +43,31 @@ class Emulator:
     on the same port, with time having gone on: so an outage is an `aclose()` and a `start()`.
 
     Args:
-        host: The address to listen on.
+        host: The address to listen on; `0.0.0.0` or `::` for all of this machine, so that other containers can reach
+            it. Then `url` is that of loopback, and a sampler's `base_url` has the address that the request came to.
         port: The port; 0 takes a free one.
         api_key: The one key that is let in, as `Bearer` or `Api-Key`; `None` asks for none.
         inference_api_key: A second key, which the data plane lets in and the control plane answers with 403.
         speed: By what the durations of all lifecycles are divided.
+        rate_limit: How many requests of one route (`/v1/...`) and key are answered in a window of one second, at any
+            speed; those beyond get the documented 429. The service publishes 100. `None` limits nothing.
         lifecycles: The stages of a sampler, or a name out of `COURSES`, by base model; `"*"` for the models not
             named.
+        models: The base models that there are, each a `CatalogModel` or a name; a create of any other, or of one that
+            is not enabled, is refused. `None` stands for those that Baseten publishes, beside which any name will do.
+        serverless: Whether the organisation prefers shared capacity: creates that do not ask for `"spot"`, replicas or
+            a run then return a serverless sampler.
         user_email: The owner of every sampler.
-        teams: The names of the teams by id, all others being 404; `None` takes any id for a team.
+        teams: The names of the teams by id, all others being 404; `None` takes any id for a team, and there is one of
+            the name in `LOOPS_TEAM` as well.
         seed: What ids, samples without a seed, and the chances of lifecycles and faults are drawn from.
         clock_skew: Seconds by which `created_at` and `Date` run ahead of the true time.
         list_lag: Seconds, at any speed, by which lists lag behind; also an attribute, to be set at any time.
         error_shape: How errors are written: `"code"` for `{code, message}`, `"error"` for
             `{error, message, details}`, `"detail"` for `{detail}`.
         invalid_status: What a request that breaks its schema is answered with: 400 or 422.
-        keep_received: How many of the requests received are kept, the last ones; `None` keeps all.
+        keep_received: How many of the requests received are kept, the last ones; `None` keeps as many as there is
+            room for. Of all bodies together, 256 MiB are kept at most.
         keep_body: How many bytes of the body of each are kept, the first ones; `None` keeps all.
 
     Raises:
@@ -69,7 +83,10 @@ class Emulator:
         api_key: str | None = None,
         inference_api_key: str | None = None,
         speed: float = 1.0,
+        rate_limit: float | None = None,
         lifecycles: Mapping[str, str | Sequence[Stage | tuple[str, float | None]]] | None = None,
+        models: Iterable[CatalogModel | str] | None = None,
+        serverless: bool = False,
         user_email: str | None = "developer@example.com",
         teams: Mapping[str, str] | None = None,
         seed: int = 0,
@@ -77,13 +94,14 @@ class Emulator:
         list_lag: float = 0.0,
         error_shape: ErrorShape = "code",
         invalid_status: int = 400,
-        keep_received: int | None = None,
+        keep_received: int | None = 10_000,
         keep_body: int | None = None,
     ) -> None:
         if not host:
             raise ValueError("host must not be empty; 0.0.0.0 stands for all addresses")
         check_seed(seed)
         check_teams(teams)
+        check_count("keep_received", keep_received)
         self._host = host
         self._port = port
         self._settings = Settings(
@@ -94,13 +112,20 @@ class Emulator:
             list_lag=list_lag,
             error_shape=error_shape,
             invalid_status=invalid_status,
+            rate_limit=rate_limit,
             keep_body=keep_body,
         )
-        self._plane = ControlPlane(Lifecycles.of(lifecycles, speed=speed), seed=seed, teams=teams)
+        self._plane = ControlPlane(
+            Lifecycles.of(lifecycles, speed=speed),
+            seed=seed,
+            teams=teams,
+            catalog=Catalog(models),
+            serverless=serverless,
+        )
         self._site = Site(self._plane, self._settings, Random(seed))  # noqa: S311 -- repeatable chance, no secrets
         self._faults = FaultPlan(seed, self._route_methods)
         self._methods: dict[str, frozenset[str]] | None = None
-        self._received: deque[ReceivedRequest] = deque(maxlen=keep_received)
+        self._received = Record(keep_received)
         self._url: str | None = None
         self._running: tuple[web.AppRunner, Gate] | None = None
 
@@ -144,8 +169,10 @@ class Emulator:
             await runner.cleanup()
             raise
         self._port = runner.addresses[0][1]
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host = _LOOPBACK.get(self._host, self._host)
+        host = f"[{host}]" if ":" in host else host
         self._url = self._site.origin = f"http://{host}:{self._port}"
+        self._site.everywhere = self._host in _LOOPBACK
 
     async def aclose(self) -> None:
         """Stop listening and drop all connections, idle ones and those in a delay included.
@@ -161,7 +188,7 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """The origin that it listens on, or last did: `http://127.0.0.1:<port>`.
+        """The origin that it listens on, or last did: `http://127.0.0.1:<port>`, also if it listens everywhere.
 
         Raises:
             RuntimeError: it was never started.
@@ -190,7 +217,7 @@ class Emulator:
 
     def requests(self, method: str | None = None, route: str | None = None) -> list[ReceivedRequest]:
         """Give the requests of a method and a route template, such as `/v1/loops/samplers/{sampler_id}`."""
-        return [each for each in self._received if method in {None, each.method} and route in {None, each.route}]
+        return self._received.select(method, route)
 
     def clear_received(self) -> None:
         """Forget the requests that arrived so far."""
@@ -286,4 +313,5 @@ class Emulator:
             sampler = self._plane.sampler(sampler_id, time.monotonic())
         except Refused as refused:
             raise KeyError(sampler_id) from refused
-        return documents.sampler(sampler, self.url, self._settings.user_email)
+        document = documents.sampler(sampler, self.url, self._settings.user_email)
+        return dict(msgspec.to_builtins(document))

@@ -22,6 +22,7 @@ class Settings:
     list_lag: float
     error_shape: ErrorShape
     invalid_status: int
+    rate_limit: float | None = None
     keep_body: int | None = None
     """Bytes."""
 
@@ -32,8 +33,8 @@ class Settings:
             raise ValueError(f"error_shape must be one of {', '.join(get_args(ErrorShape))}")
         if self.invalid_status not in {400, 422}:
             raise ValueError("invalid_status must be 400 or 422")
-        if self.keep_body is not None and self.keep_body < 0:
-            raise ValueError("keep_body must not be negative")
+        check_count("keep_body", self.keep_body)
+        check_rate_limit(self.rate_limit)
         check_skew(self.clock_skew)
         check_lag(self.list_lag)
 
@@ -49,6 +50,36 @@ def check_key(name: str, key: str | None) -> None:
         raise TypeError(f"{name} must be a string or None")
     if key == "":
         raise ValueError(f"{name} must not be empty; None asks for no key")
+
+
+def check_rate_limit(limit: float | None) -> None:
+    """Check a rate limit.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is below 1, and so would let no request through, or is not finite.
+    """
+    if limit is None:
+        return
+    if not isinstance(limit, (int, float)) or isinstance(limit, bool):
+        raise TypeError(f"rate_limit must be a number or None, not {limit!r}")
+    if not (finite(limit) and limit >= 1):
+        raise ValueError("rate_limit must be at least 1; None limits nothing")
+
+
+def check_count(name: str, count: int | None) -> None:
+    """Check a number of things that are kept.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is negative.
+    """
+    if count is None:
+        return
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise TypeError(f"{name} must be an integer or None, not {count!r}")
+    if count < 0:
+        raise ValueError(f"{name} must not be negative")
 
 
 def check_seed(seed: int) -> None:

@@ -5,26 +5,31 @@ that new samplers get as their creation time. What looks as of an earlier `now` 
 what was there then.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from math import inf
 from random import Random
 from typing import TypeVar
 
-from attrs import evolve
+from msgspec.structs import replace
 
-from ._catalog import MAX_LENGTH_OF_OTHERS, MAX_LENGTHS, RUNS, CatalogRun
+from ._catalog import RUNS, CatalogRun
 from ._checkpoints import Checkpoints
-from ._lifecycle import INACTIVE, Lifecycles
+from ._lifecycle import INACTIVE, SERVERLESS_LIFECYCLE, Lifecycles
+from ._models import Catalog
 from ._progress import Progress
 from ._records import Run, Sampler, SamplerView
-from ._refused import conflict, not_found, unacceptable
-from ._requests import RunRequest, SamplerRequest
+from ._refused import Refused, conflict, not_found, unacceptable
+from ._shapes import CreateRun, CreateSampler
 from ._timeline import Timeline
 
 # No vowels and no look-alikes, so that ids read like Baseten's and spell nothing.
 _ID_ALPHABET = "13456789bcdfghjkmnpqrstvwxyz"
 
+
+SERVERLESS = "serverless"
+"""The availability model of samplers on shared capacity."""
 
 _Record = TypeVar("_Record", Sampler, Run)
 
@@ -33,9 +38,17 @@ class ControlPlane(Checkpoints):
     """Sessions, samplers, runs and checkpoints of one organisation with one user."""
 
     def __init__(
-        self, lifecycles: Lifecycles | None = None, *, seed: int = 0, teams: Mapping[str, str] | None = None
+        self,
+        lifecycles: Lifecycles | None = None,
+        *,
+        seed: int = 0,
+        teams: Mapping[str, str] | None = None,
+        catalog: Catalog | None = None,
+        serverless: bool = False,
     ) -> None:
         super().__init__()
+        self._serverless = serverless
+        self.catalog = Catalog() if catalog is None else catalog
         self._lifecycles = Lifecycles.of() if lifecycles is None else lifecycles
         self._random = Random(seed)  # noqa: S311 -- ids that a seed repeats, no secrets
         self._seed = seed
@@ -86,6 +99,11 @@ class ControlPlane(Checkpoints):
         """The teams by id, with their names; without given ones, those that were named so far."""
         return self._seen_teams if self._teams is None else self._teams
 
+    def add_team(self, name: str) -> None:
+        """Let a team exist that is known by its name, unless the teams are given."""
+        if self._teams is None and name not in self._seen_teams.values():
+            self._seen_teams[hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:7]] = name
+
     def team(self, team_id: str | None) -> str | None:
         """Return the id of a team, or `None` for none.
 
@@ -120,17 +138,28 @@ class ControlPlane(Checkpoints):
             raise not_found("Loops session", session_id)
         return session_id
 
-    def create_sampler(
-        self, request: SamplerRequest, now: float, wall: datetime, team_id: str | None = None
-    ) -> Sampler:
+    def _check_session(self, session_id: str, team_id: str | None) -> None:
+        """Check that a session can hold something of a team (`None`: of no team).
+
+        A session that belongs to no team is one's own, and fits everywhere.
+
+        Raises:
+            Refused: with 404 if there is none, 403 if it is another team's.
+        """
+        self.team(team_id)
+        team_of_session = self._sessions[self.session(session_id)]
+        if team_of_session not in {None, team_id}:
+            raise Refused(403, "FORBIDDEN", f"Loops session {session_id!r} belongs to another team.")
+
+    def create_sampler(self, request: CreateSampler, now: float, wall: datetime, team_id: str | None = None) -> Sampler:
         """Start a sampler; for a run that has a live one already, return that one.
 
         Raises:
-            Refused: with 404 if the session, the team or the run is unknown; 409 if the run is deactivated;
-                400 if it has another base model or availability model, or if there are no such weights.
+            Refused: with 404 if the session, the team or the run is unknown; 403 if the session is another team's;
+                409 if the run is deactivated; 400 if it has another base model or availability model, if there are no
+                such weights, or if the base model cannot run.
         """
-        self.team(team_id)
-        self.session(request.session_id)
+        self._check_session(request.session_id, team_id)
         run = None if request.run_id is None else self.run(request.run_id)
         if run is not None and not run.active(now):
             raise conflict(f"Run {run.id} is deactivated.")
@@ -143,8 +172,12 @@ class ControlPlane(Checkpoints):
             if paired is not None and paired.timeline.advance(now).billed:
                 return paired
             availability = run.availability_model
+        serverless = availability == SERVERLESS or (
+            # Loops' own client says "dedicated" always, and leaves the choice to the organisation.
+            self._serverless and run is None and availability in {None, "dedicated"} and request.num_replicas is None
+        )
         progress = Progress(
-            self._lifecycles.of_model(base_model),
+            SERVERLESS_LIFECYCLE if serverless else self._lifecycles.of_model(base_model),
             self._lifecycles.release_seconds,
             since=now,
             seed=self._seed * 1_000_003 + len(self._samplers),
@@ -161,17 +194,19 @@ class ControlPlane(Checkpoints):
             team_id=team_id,
             created_at=wall.astimezone(UTC),
             timeline=Timeline(progress),
+            serverless=serverless,
             num_replicas=request.num_replicas,
             model_path=model_path,
             max_seq_length=request.max_seq_length,
         )
         self._samplers[sampler.id] = sampler
-        self._by_deployment[sampler.model_id, sampler.deployment_id] = sampler
+        if not serverless:
+            self._by_deployment[sampler.model_id, sampler.deployment_id] = sampler
         if request.run_id is not None:
             self._by_run[request.run_id] = sampler
         return sampler
 
-    def _weights(self, request: SamplerRequest, run: Run | None) -> tuple[str, str | None]:
+    def _weights(self, request: CreateSampler, run: Run | None) -> tuple[str, str | None]:
         """Give the base model of a new sampler, and the path of its checkpoint if it is to load one."""
         base_model, model_path = request.base_model, None
         if run is not None:
@@ -185,7 +220,9 @@ class ControlPlane(Checkpoints):
             base_model, model_path = found.base_model, found.path
         if base_model is None:
             raise unacceptable("base_model: required unless run_id or model_path is given.")
-        longest = MAX_LENGTHS.get(base_model, MAX_LENGTH_OF_OTHERS)
+        if run is None:
+            self.catalog.check(base_model)
+        longest = self.catalog.model(base_model).max_seq_len
         if request.max_seq_length is not None and request.max_seq_length > longest:
             raise unacceptable(f"max_seq_length: {base_model} takes at most {longest} tokens.")
         return base_model, model_path
@@ -208,7 +245,10 @@ class ControlPlane(Checkpoints):
             Refused: with 404 if the team is unknown.
         """
         for sampler in self._of(self._samplers, team_id, everyone):
-            yield self._advance(sampler, now)
+            # Most of them are not due, and to ask here saves a list of thousands as many calls.
+            if now >= sampler.timeline.until:
+                sampler.timeline.advance(now)
+            yield sampler
 
     def samplers_at(
         self, moment: float, *, team_id: str | None = None, everyone: bool = False
@@ -276,23 +316,20 @@ class ControlPlane(Checkpoints):
         sampler = self.deployment(model_id, deployment_id, now)
         sampler.timeline.act(sampler.progress.woken(now), now)
 
-    def create_run(self, request: RunRequest, now: float, wall: datetime, team_id: str | None = None) -> Run:
+    def create_run(self, request: CreateRun, now: float, wall: datetime, team_id: str | None = None) -> Run:
         """Start a run and the sampler that is paired to it.
 
         Raises:
-            Refused: with 404 if the session or the team is unknown, 400 if the model is too short for it.
+            Refused: with 404 if the session or the team is unknown, 403 if the session is another team's, 400 if the
+                model cannot run or is too short.
         """
-        self.team(team_id)
-        self.session(request.session_id)
-        paired = SamplerRequest(
+        self._check_session(request.session_id, team_id)
+        paired = CreateSampler(
             session_id=request.session_id,
             base_model=request.base_model,
-            run_id=None,
-            model_path=None,
             max_seq_length=request.max_seq_len,
             num_replicas=request.sampler_num_replicas,
             availability_model=request.availability_model,
-            reuse_from_session_id=None,
         )
         # Before there is a run whose sampler is then refused.
         self._weights(paired, None)
@@ -310,7 +347,7 @@ class ControlPlane(Checkpoints):
             trainer=Timeline(Progress(self._lifecycles.trainer, self._lifecycles.release_seconds, since=now)),
         )
         self._runs[run_id] = run
-        self.create_sampler(evolve(paired, run_id=run_id), now, wall, team_id)
+        self.create_sampler(replace(paired, run_id=run_id), now, wall, team_id)
         return run
 
     def run(self, run_id: str) -> Run:
@@ -334,6 +371,10 @@ class ControlPlane(Checkpoints):
             if run.deployment_id == deployment_id:
                 return run
         raise not_found("Loops deployment", deployment_id)
+
+    def is_trainer(self, model_id: str, deployment_id: str) -> bool:
+        """Tell whether the trainer of a run has this deployment."""
+        return any((run.model_id, run.deployment_id) == (model_id, deployment_id) for run in self._runs.values())
 
     def runs(
         self,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loops_async import DecodeError, DeploymentStatus, SamplerSpec
-from loops_async._api import codec
+from loops_async import (
+    DecodeError,
+    DeploymentStatus,
+    EnablementDetails,
+    LoRAConfig,
+    Sampler,
+    SamplerSpec,
+    SupportedModel,
+    to_dict,
+)
+from loops_async._api import codec, lenient_json
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ITEM: dict[str, Any] = {
@@ -24,6 +34,25 @@ ITEM: dict[str, Any] = {
     "deployment_id": "d1",
     "status": {"name": "BUILDING"},
 }
+
+ODD_VALUES = {
+    "lone surrogate": rb'"cut \ud83d"',
+    "lone surrogates in keys": rb'{"\ud83d": {"\udc00\ud800": 1}}',
+    "lone surrogate in UTF-8": b'"\xed\xa0\xbd"',
+    "no UTF-8": b'"\xff\xfe\x80"',
+    "NaN": b"NaN",
+    "Infinity": b"[Infinity, -Infinity]",
+    "huge float": b"1e999",
+    "huge integer": b"9" * 40,
+    "integer of many digits": b"-" + b"9" * 5000,
+    "float of many digits": b"0." + b"9" * 5000,
+    "deep arrays": b"[" * 2000 + b"]" * 2000,
+    "deep objects": b'{"a":' * 2000 + b"NaN" + b"}" * 2000,
+    "deep, with brackets in strings": b'["]}", ' * 2000 + rb'"\\"' + b"]" * 2000,
+    "control characters": b'"\x00\x01\n\t"',
+    "duplicates": b'{"a": 1, "a": NaN}',
+}
+"""What encoders write into members that this client ignores; all of it is JSON to one parser or another."""
 
 
 def body(document: object) -> bytes:
@@ -59,6 +88,123 @@ def test_times_are_aware_utc(written: str, meant: datetime) -> None:
     sampler = codec.decode_sampler(body({"sampler": {**ITEM, "created_at": written}}), "GET /x")
     assert sampler.created_at == meant
     assert sampler.created_at.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("value", ODD_VALUES.values(), ids=ODD_VALUES)
+@pytest.mark.parametrize(
+    "place", ["sampler", "status", "document", "user", "instance_type", "node_count", "whole user"]
+)
+def test_a_sampler_is_read_whatever_is_in_fields_that_nothing_depends_on(place: str, value: bytes) -> None:
+    document: dict[str, Any] = {"sampler": {**ITEM, "status": {"name": "ACTIVE"}}}
+    sampler = document["sampler"]
+    if place == "node_count":
+        sampler["node_count"] = "@@"
+    elif place == "whole user":
+        sampler["user"] = "@@"
+    elif place in {"user", "instance_type"}:
+        sampler[place] = {"email": "@@", "id": "@@", "gpu_count": "@@"}
+    else:
+        {"sampler": sampler, "status": sampler["status"], "document": document}[place]["note"] = "@@"
+    written = body(document).replace(b'"@@"', value)
+    read = codec.decode_sampler(written, "GET /x", "smp1")
+    assert (read.id, read.status, read.base_model) == ("smp1", DeploymentStatus.ACTIVE, "m")
+    # What was read can be printed, logged, and written again.
+    assert str(to_dict(read)).encode()
+    codec.check_deactivated(written.replace(b'{"sampler"', b'{"id": "smp1", "sampler"'), "POST /x", "smp1")
+
+
+@pytest.mark.parametrize("value", ODD_VALUES.values(), ids=ODD_VALUES)
+def test_the_other_documents_are_read_whatever_is_in_their_ignored_members(value: bytes) -> None:
+    def written(document: dict[str, Any]) -> bytes:
+        return body({"note": "@@", **document}).replace(b'"@@"', value)
+
+    assert codec.decode_session(written({"session": {"id": "s", "note": "@@"}}), "GET /x").id == "s"
+    (model,) = codec.decode_supported_models(
+        written(
+            {"supported_models": [{"model_name": "m", "max_seq_len": 1, "note": "@@", "enablement_details": "@@"}]}
+        ),
+        "GET /x",
+    )
+    assert (model.model_name, model.enablement_details) == ("m", None)
+    checkpoint = {
+        "id": "c",
+        "checkpoint_id": "a",
+        "run_id": "r",
+        "target": "sampler",
+        "created_at": "2026-11-01",
+        **dict.fromkeys(("lora_adapter_config", "checkpoint_type", "sync_status", "size_bytes", "note"), "@@"),
+        "lora_config": dict.fromkeys(("config_version", "targets", "expert_layout", "note"), "@@"),
+    }
+    (read,) = codec.decode_checkpoints(written({"checkpoints": [checkpoint]}), "GET /x")
+    assert (str(read.path), read.lora_config is None) == ("bt://loops:r/sampler_weights/a", False)
+    assert json.dumps(to_dict(read)).encode()
+
+
+@pytest.mark.parametrize("name", ["supported_models", "checkpoints"])
+def test_null_for_a_list_is_an_empty_one(name: str) -> None:
+    decode: Any = {"supported_models": codec.decode_supported_models, "checkpoints": codec.decode_checkpoints}[name]
+    assert decode(body({name: None}), "GET /x") == ()
+    others: tuple[object, ...] = ("abc", {}, 0, False)
+    for other in others:
+        with pytest.raises(DecodeError, match="expected an array"):
+            decode(body({name: other}), "GET /x")
+    with pytest.raises(DecodeError, match="required field missing"):
+        decode(body({}), "GET /x")
+
+
+def test_null_counts_as_left_out_where_something_may_be_left_out() -> None:
+    (model,) = codec.decode_supported_models(
+        body(
+            {
+                "supported_models": [
+                    {
+                        "model_name": "m",
+                        "max_seq_len": 1,
+                        **dict.fromkeys(("max_enabled_seq_len", "supports_vision_language", "enabled", "serverless")),
+                        "enablement_details": {"reason": "r", "reason_detail": None, "remediation": None},
+                    }
+                ]
+            }
+        ),
+        "GET /x",
+    )
+    assert model == SupportedModel("m", 1, enablement_details=EnablementDetails("r"))
+    checkpoint = {"id": "c", "checkpoint_id": "a", "run_id": "r", "target": "sampler", "created_at": "2026-11-01"}
+    rest = {"size_bytes": None, "lora_config": {"config_version": None, "targets": None}}
+    (read,) = codec.decode_checkpoints(body({"checkpoints": [{**checkpoint, **rest}]}), "GET /x")
+    assert (read.size_bytes, read.lora_config) == (0, LoRAConfig())
+
+
+@pytest.mark.parametrize("sampler_id", [None, "", 5, "a\nb", "cut \ud83d", ["smp1"]])
+def test_what_cannot_be_asked_for_is_no_id(sampler_id: object) -> None:
+    with pytest.raises(DecodeError) as caught:
+        codec.decode_sampler(body({"sampler": {**ITEM, "id": sampler_id}}), "POST /x")
+    assert caught.value.path == "$.sampler.id"
+    assert caught.value.sampler_id is None
+
+
+@pytest.mark.parametrize(
+    ("written", "error"),
+    [
+        (b"", "not JSON"),
+        (b" \n", "not JSON"),
+        (b"{}", "got None"),
+        (b'{"id": null}', "got None"),
+        (b'{"id": "smp1", "user": NaN}', None),
+        (b'\xef\xbb\xbf{"id": "smp1"}', None),
+        (b'{"id": "smp2"}', "got 'smp2'"),
+        (b'{"id": ["smp1"]}', "got"),
+        (b'{"id": 5}', "got 5"),
+        (b"[]", "expected an object"),
+        (b"<html>", "not JSON"),
+    ],
+)
+def test_the_response_to_a_deactivation_is_about_that_sampler(written: bytes, error: str | None) -> None:
+    if error is None:
+        codec.check_deactivated(written, "POST /x", "smp1")
+    else:
+        with pytest.raises(DecodeError, match=error):
+            codec.check_deactivated(written, "POST /x", "smp1")
 
 
 def test_an_unknown_status_stays_its_name() -> None:
@@ -103,30 +249,6 @@ def test_the_search_for_an_id_takes_no_longer_than_the_body_is_long(piece: bytes
     assert time.process_time() - began < 2
 
 
-def test_a_listing_reads_ids_and_statuses_and_a_sampler_on_request() -> None:
-    newest = {**ITEM, "id": "smp2", "status": {"name": "ACTIVE", "since": "x"}}
-    listing = codec.Listing(body({"samplers": [newest, ITEM], "more": 1}), "GET /x")
-    assert [(row.id, row.status.name) for row in listing.rows if row] == [("smp2", "ACTIVE"), ("smp1", "BUILDING")]
-    assert listing.sampler(1) == codec.decode_sampler(body({"sampler": ITEM}), "GET /x")
-
-
-def test_a_malformed_item_of_a_listing_is_known_by_its_id_alone() -> None:
-    items = [{**ITEM, "status": None}, 5, {**ITEM, "id": "smp2"}, {"id": 7}, {**ITEM, "id": "smp3", "created_at": 0}]
-    listing = codec.Listing(body({"samplers": items}), "GET /x")
-    rows = [(row.id, row.status.name) if row else None for row in listing.rows]
-    assert rows == [("smp1", ""), None, ("smp2", "BUILDING"), None, ("smp3", "BUILDING")]
-    for index, path in [(0, "$.samplers[0].status"), (4, "$.samplers[4].created_at")]:
-        with pytest.raises(DecodeError) as caught:
-            listing.sampler(index)
-        assert caught.value.path == path
-
-
-@pytest.mark.parametrize("written", [b"", b"<html>", b"{}", b'{"samplers": 5}', b'{"samplers": null}', b"[]"])
-def test_a_listing_that_is_none_is_a_decode_error(written: bytes) -> None:
-    with pytest.raises(DecodeError):
-        codec.Listing(written, "GET /x")
-
-
 def test_a_base_url_that_is_not_assigned_yet_is_empty() -> None:
     assert codec.decode_sampler(body({"sampler": {**ITEM, "base_url": None}}), "GET /x").base_url == ""
 
@@ -139,7 +261,9 @@ def test_a_base_url_that_is_not_assigned_yet_is_empty() -> None:
         ({"status": {"name": 5}}, "$.sampler.status.name"),
         ({"status": "ACTIVE"}, "$.sampler.status"),
         ({"created_at": "yesterday"}, "$.sampler.created_at"),
-        ({"created_at": 5}, "$.sampler.created_at"),
+        ({"created_at": None}, "$.sampler.created_at"),
+        ({"created_at": True}, "$.sampler.created_at"),
+        ({"created_at": {}}, "$.sampler.created_at"),
         ({"base_model": 5}, "$.sampler.base_model"),
         ({"model_id": 7}, "$.sampler.model_id"),
     ],
@@ -150,15 +274,6 @@ def test_a_wrong_field_is_named_and_the_id_kept(change: dict[str, Any], path: st
     assert caught.value.path == path
     assert caught.value.sampler_id == "smp1"
     assert "GET /x" in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["base_url", "base_model", "created_at", "status"])
-def test_a_missing_field_is_named(name: str) -> None:
-    item = {key: value for key, value in ITEM.items() if key != name}
-    with pytest.raises(DecodeError, match="required field missing") as caught:
-        codec.decode_samplers(body({"samplers": [ITEM, ITEM, item]}), "GET /x")
-    assert caught.value.path == f"$.samplers[2].{name}"
-    assert caught.value.sampler_id == "smp1"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +287,7 @@ def test_a_missing_field_is_named(name: str) -> None:
         (b"{}", "$.sampler"),
         (b'{"sampler": null}', "$.sampler"),
         (b'{"sampler": []}', "$.sampler"),
-        (b'{"sampler": {"id": ""}}', "$.sampler.base_url"),
+        (b'{"sampler": {"id": ""}}', "$.sampler.id"),
         (b"[" * 100_000, "$"),
     ],
 )
@@ -181,12 +296,6 @@ def test_what_is_no_answer_at_all_has_no_id(written: bytes, path: str) -> None:
         codec.decode_sampler(written, "GET /x")
     assert caught.value.path == path
     assert caught.value.sampler_id is None
-
-
-@pytest.mark.parametrize("written", [{"samplers": {}}, {"samplers": "abc"}, {"samplers": None}])
-def test_only_an_array_is_an_array(written: object) -> None:
-    with pytest.raises(DecodeError, match="expected an array"):
-        codec.decode_samplers(body(written), "GET /x")
 
 
 def test_the_id_is_read_from_a_body_that_was_cut() -> None:
@@ -205,11 +314,6 @@ def test_no_body_breaks_the_search_for_an_id(before: bytes, after: bytes) -> Non
             codec.decode_sampler(written, "GET /x")
         except DecodeError:
             continue
-
-
-def test_items_that_cannot_be_read_are_left_out_on_request() -> None:
-    listed = codec.decode_readable_samplers(body({"samplers": [5, {**ITEM, "status": 1}, ITEM, None]}), "GET /x")
-    assert [sampler.id for sampler in listed] == ["smp1"]
 
 
 def test_a_spec_gives_only_what_it_sets() -> None:
@@ -231,3 +335,97 @@ def test_checkpoints() -> None:
     assert saved.lora_config.targets == ("q_proj", "v_proj")
     assert strange.lora_config is None
     assert strange.path.target == "weights"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["cut \ud83d", "a\nb", "é"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def likely(**usual: object) -> st.SearchStrategy[dict[str, Any]]:
+    """Documents whose members are as they should be, odd or missing."""
+    members = {name: value if isinstance(value, st.SearchStrategy) else st.just(value) for name, value in usual.items()}
+    return st.fixed_dictionaries({}, optional={name: value | JSON for name, value in members.items()})
+
+
+SAMPLERS = likely(
+    id="smp1",
+    base_url="https://model-1.api.baseten.co/deployment/d/sync",
+    base_model="m",
+    created_at=st.sampled_from(
+        ["2026-11-01T12:00:00.5Z", "2026-11-01T12:00:00.123456789+02:00", "2026-11-01t24:00:00"]
+    ),
+    status=likely(name=st.sampled_from(["ACTIVE", "PREEMPTED"])),
+    model_id="m1",
+    deployment_id="d1",
+    user=likely(email="dev@example.com"),
+    instance_type=likely(id="h100", name="H100", gpu_count=st.just(8) | st.floats() | st.integers()),
+    node_count=st.just(2) | st.floats() | st.integers(),
+)
+
+
+COMPLETE = SAMPLERS.map(lambda odd: {**ITEM, **odd})
+"""Samplers of which nothing is missing that is needed."""
+
+
+@given(JSON | likely(sampler=SAMPLERS))
+def test_any_document_is_a_model_or_a_decode_error(document: object) -> None:
+    written = body(document)
+    for decode in (
+        codec.decode_sampler,
+        codec.decode_session,
+        codec.decode_supported_models,
+        codec.decode_checkpoints,
+        lambda written, request: codec.check_deactivated(written, request, "smp1"),
+    ):
+        with suppress(DecodeError):
+            decode(written, "GET /x")
+
+
+@given(
+    likely(
+        session=likely(id="s"),
+        supported_models=st.lists(
+            likely(model_name="m", max_seq_len=1, enabled=True, enablement_details=likely(reason="r", remediation="x"))
+        ),
+        checkpoints=st.lists(
+            likely(
+                id="c",
+                checkpoint_id="a",
+                run_id="r",
+                target="sampler",
+                created_at="2026-11-01",
+                lora_config=likely(config_version="1", targets=["q"]),
+            )
+        ),
+    )
+)
+def test_any_other_document_is_a_model_or_a_decode_error(document: object) -> None:
+    test_any_document_is_a_model_or_a_decode_error.hypothesis.inner_test(document)  # type: ignore[attr-defined]
+
+
+@given(SAMPLERS | COMPLETE)
+def test_the_plain_and_the_lenient_way_agree(item: dict[str, Any]) -> None:
+    raw = body(item)
+    try:
+        plain = codec._plain_model(codec._read_plain_sampler(raw))
+    except codec.NOT_PLAIN:
+        plain = None
+    try:
+        lenient = codec.structure(lenient_json.parse(raw), Sampler, "$", "GET /x")
+    except DecodeError:
+        assert plain is None
+    else:
+        assert plain in {None, lenient}
+        assert codec.decode_sampler(body({"sampler": item}), "GET /x") == lenient
+        assert codec.decode_sampler(body({"sampler": to_dict(lenient)}), "GET /x") == lenient
+
+
+def test_the_plain_way_is_taken_for_what_the_service_documents() -> None:
+    for name in ("sampler_seed.json", "sampler_newest.json"):
+        written = (FIXTURES / name).read_bytes()
+        sampler = codec._plain_model(codec._read_plain_answer(written).sampler)
+        assert sampler == codec.structure(lenient_json.parse(written)["sampler"], Sampler, "$", "GET /x")
+    assert codec._plain_model(codec._read_plain_sampler(body({**ITEM, "base_url": None, "user": None}))).base_url == ""

@@ -36,7 +36,7 @@ SAMPLER = "/v1/loops/samplers/{sampler_id}"
 
 @pytest.fixture(autouse=True)
 def quick_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(creating, "SECOND_LOOK", 0.01)
+    monkeypatch.setattr(creating, "RELIST_DELAY_S", 0.01)
 
 
 def posts(emulator: Emulator) -> int:

@@ -1,4 +1,4 @@
-"""Which samplers a lost create may have made, and who may have them."""
+"""Which samplers an unknown create may have made."""
 
 from __future__ import annotations
 
@@ -6,108 +6,126 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from loops_async import CreateOutcomeUnknown, Sampler, SamplerSpec, TransportError
-from loops_async._api.unknown_creates import CLOCK_SKEW, Timestamps, UnknownCreate, by_model, matched, shared
+from loops_async import Sampler, SamplerSpec, TransportError
+from loops_async._api.registry import FORGET_AFTER_S, SamplerRegistry
+from loops_async._api.unknown_creates import (
+    CLOCK_TOLERANCE,
+    UNKNOWN_CLOCK_TOLERANCE,
+    Moment,
+    ServiceClock,
+    UnknownCreate,
+    candidates_for_each,
+    shows_too_few,
+)
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
 
 
-def moment(seconds: float) -> Timestamps:
-    return Timestamps(START + timedelta(seconds=seconds), seconds)
+def moment(seconds: float) -> Moment:
+    return Moment(START + timedelta(seconds=seconds), seconds)
 
 
-def loss(began: float = 0.0, ended: float = 10.0, spec: SamplerSpec | None = None) -> UnknownCreate:
-    unknown = CreateOutcomeUnknown(spec or SamplerSpec("m"))
-    unknown.__cause__ = TransportError("cut")
-    return UnknownCreate(unknown, moment(began), moment(ended))
+def unknown(began: float = 0.0, ended: float = 10.0, spec: SamplerSpec | None = None) -> UnknownCreate:
+    return UnknownCreate(spec or SamplerSpec("m"), TransportError("cut"), moment(began), moment(ended))
 
 
 def sampler(name: str = "a", *, model: str = "m", after: timedelta = timedelta(), status: str = "BUILDING") -> Sampler:
     return Sampler(name, "", model, START + after, status)
 
 
+def clock_ahead_by(offset: timedelta) -> ServiceClock:
+    return lambda monotonic: START + timedelta(seconds=monotonic) + offset
+
+
+def no_clock(_: float) -> None:
+    return None
+
+
+def candidates(
+    create: UnknownCreate, *listed: Sampler, clock: ServiceClock = no_clock, registry: SamplerRegistry | None = None
+) -> list[str]:
+    found = candidates_for_each([create], listed, registry or SamplerRegistry(), clock)
+    return [each.id for each in found[create]]
+
+
 @pytest.mark.parametrize(
-    ("candidate", "known_since", "may_be"),
+    ("candidate", "may_be"),
     [
-        (sampler(), None, True),
-        (sampler(), 0.0, True),
-        (sampler(), 99.0, True),
-        (sampler(), -0.1, False),
-        (sampler(model="other"), None, False),
-        (sampler(status="INACTIVE"), None, False),
-        (sampler(status="DEACTIVATING"), None, False),
-        (sampler(status="FAILED"), None, True),
-        (sampler(after=-CLOCK_SKEW), None, True),
-        (sampler(after=-CLOCK_SKEW - MINUTE), None, False),
-        (sampler(after=CLOCK_SKEW), None, True),
-        (sampler(after=CLOCK_SKEW + MINUTE), None, False),
+        (sampler(), True),
+        (sampler(model="other"), False),
+        (sampler(status="INACTIVE"), False),
+        (sampler(status="DEACTIVATING"), False),
+        (sampler(status="FAILED"), True),
     ],
 )
-def test_what_a_create_may_have_made(candidate: Sampler, known_since: float | None, may_be: bool) -> None:
-    assert loss().may_have_made(candidate, known_since) is may_be
+def test_model_and_status_decide(candidate: Sampler, may_be: bool) -> None:
+    assert bool(candidates(unknown(), candidate)) is may_be
 
 
-def test_what_is_told_keeps_the_cause() -> None:
-    lost = loss()
-    told = lost.told([sampler()], KeyError())
-    assert told.__cause__ is lost.unknown.__cause__
-    assert told.candidates == (sampler(),)
-    assert isinstance(told.look_error, KeyError)
+@pytest.mark.parametrize("offset", [timedelta(), HOUR, -HOUR, timedelta(days=400)])
+def test_the_times_are_compared_by_the_services_own_clock(offset: timedelta) -> None:
+    create, clock = unknown(0, 10), clock_ahead_by(offset)
+    early, late = sampler("early", after=offset - CLOCK_TOLERANCE), sampler("late", after=offset + CLOCK_TOLERANCE)
+    too_early = sampler("too early", after=offset - CLOCK_TOLERANCE - SECOND)
+    too_late = sampler("too late", after=offset + CLOCK_TOLERANCE + 11 * SECOND)
+    assert candidates(create, early, late, too_early, too_late, clock=clock) == ["early", "late"]
 
 
-def test_groups_are_in_the_order_of_the_creates() -> None:
-    second, first, other = loss(2), loss(1), loss(0, spec=SamplerSpec("n"))
-    assert by_model([second, other, first]) == {"n": [other], "m": [first, second]}
+def test_without_the_services_clock_five_minutes_are_allowed() -> None:
+    near = sampler("near", after=-UNKNOWN_CLOCK_TOLERANCE)
+    far = sampler("far", after=-UNKNOWN_CLOCK_TOLERANCE - SECOND)
+    assert candidates(unknown(), near, far) == ["near"]
 
 
-def test_each_candidate_goes_to_a_loss_of_its_own() -> None:
-    losses = [loss(0), loss(1), loss(2)]
-    given = matched(losses, [sampler("a"), sampler("b"), sampler("c")], {})
-    assert given is not None
-    assert set(given) == set(losses)
-    assert {each.id for each in given.values()} == {"a", "b", "c"}
+def test_the_times_of_another_process_are_shifted_by_how_far_the_service_is_from_our_clock() -> None:
+    now = datetime.now(UTC)
+    create = UnknownCreate(SamplerSpec("m"), None, Moment(now - HOUR, None), Moment(now - HOUR + 10 * SECOND, None))
+    there = Sampler("a", "", "m", now - HOUR + timedelta(days=2), "BUILDING")
+    assert candidates(create, there, clock=lambda _: datetime.now(UTC) + timedelta(days=2)) == ["a"]
+    assert candidates(create, there) == []
 
 
-def test_losses_that_nothing_is_left_for_stay_lost() -> None:
-    given = matched([loss(0), loss(1)], [sampler("a")], {})
-    assert given is not None
-    assert len(given) == 1
+def test_a_sampler_that_was_seen_before_the_create_began_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    registry = SamplerRegistry()
+    registry.mark_seen("old")
+    now = 5.0
+    registry.mark_seen("old", "new")
+    assert candidates(unknown(began=3), sampler("old"), sampler("new"), registry=registry) == ["new"]
 
 
-def test_more_candidates_than_losses_are_no_match() -> None:
-    assert matched([loss()], [sampler("a"), sampler("b")], {}) is None
+def test_a_sampler_whose_create_is_known_is_none() -> None:
+    registry = SamplerRegistry()
+    registry.mark_made("made")
+    assert candidates(unknown(), sampler("made"), sampler("other"), registry=registry) == ["other"]
 
 
-def test_losses_that_asked_for_different_things_are_no_match() -> None:
-    assert matched([loss(), loss(spec=SamplerSpec("m", num_replicas=2))], [sampler("a"), sampler("b")], {}) is None
+def test_ids_are_forgotten_after_an_hour_or_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    registry = SamplerRegistry()
+    for hour in range(10):
+        now = hour * FORGET_AFTER_S + 1
+        registry.mark_seen(*(f"{hour}-{index}" for index in range(100)))
+        registry.mark_made(f"{hour}-0")
+    assert len(registry._seen_at) <= 300
+    assert len(registry._made_at) <= 3
+    assert registry.is_fresh("9-0")
 
 
-def test_what_was_known_before_a_create_is_an_earlier_ones() -> None:
-    early, late = loss(0), loss(50)
-    # In this order a careless match would give "new" to the early one, and have nobody left for "old".
-    given = matched([early, late], [sampler("new"), sampler("old")], {"old": 20.0, "new": 60.0})
-    assert given == {early: sampler("old"), late: sampler("new")}
+def test_the_error_has_the_cause_and_the_candidates() -> None:
+    create = unknown()
+    error = create.error([sampler()], KeyError())
+    assert error.__cause__ is create.cause
+    assert error.candidates == (sampler(),)
+    assert isinstance(error.look_error, KeyError)
 
 
-def test_two_that_only_one_can_have_made_are_no_match() -> None:
-    assert matched([loss(0), loss(50)], [sampler("a"), sampler("b")], {"a": 20.0, "b": 20.0}) is None
-
-
-def test_no_candidates_match_nobody() -> None:
-    assert matched([loss()], [], {}) == {}
-
-
-def test_a_burst_shares_its_candidates() -> None:
-    losses = [loss(0, 10), loss(1, 11)]
-    candidates = (sampler("a"), sampler("b"))
-    told = shared(losses, candidates, {"a": 30.0})
-    assert told == dict.fromkeys(losses, candidates)
-    assert told[losses[0]] is told[losses[1]]
-
-
-def test_each_create_of_a_long_time_has_candidates_of_its_own() -> None:
-    early, late = loss(0), loss(50, 400)
-    old, new, last = sampler("old"), sampler("new"), sampler("last", after=CLOCK_SKEW + MINUTE)
-    told = shared([early, late], (old, new, last), {"old": 20.0, "new": 60.0})
-    assert told == {early: (old, new), late: (new, last)}
+def test_a_list_shows_too_few_if_a_model_has_fewer_candidates_than_creates() -> None:
+    creates = [unknown(), unknown(), unknown(spec=SamplerSpec("n"))]
+    assert shows_too_few(creates, [sampler("a"), sampler("b")])
+    assert shows_too_few(creates, [sampler("a"), sampler("b", model="n"), sampler("c", model="n")])
+    assert not shows_too_few(creates, [sampler("a"), sampler("b"), sampler("c", model="n")])

@@ -10,7 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-UNSET = frozenset({"BASETEN_API_KEY", "COLUMNS", "FORCE_COLOR", "LINES", "LOOPS_BASE_URL", "NO_COLOR", "PYTHONPATH"})
+UNSET = frozenset(
+    {
+        "BASETEN_API_KEY",
+        "COLUMNS",
+        "FORCE_COLOR",
+        "LINES",
+        "LOOPS_ALLOW_HTTP",
+        "LOOPS_BASE_URL",
+        "NO_COLOR",
+        "PYTHONIOENCODING",
+        "PYTHONPATH",
+        "PYTHONUNBUFFERED",
+    }
+)
+"""Variables that would change what a command does."""
 SECONDS = 30.0
 
 MAIN = "from loops_async.cli import main; main()"
@@ -19,11 +33,20 @@ MAIN = "from loops_async.cli import main; main()"
 INTERRUPTIBLE = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {MAIN}"
 
 
+def clean_environment() -> dict[str, str]:
+    """Return the environment without the variables that change what a command does, proxies included."""
+    return {
+        name: value for name, value in os.environ.items() if name not in UNSET and not name.lower().endswith("_proxy")
+    }
+
+
 @contextmanager
-def started(*arguments: str, code: str | None = None, terminal: int | None = None) -> Iterator[subprocess.Popen[str]]:
+def started(
+    *arguments: str, code: str | None = None, terminal: int | None = None, encoding: str = "utf-8"
+) -> Iterator[subprocess.Popen[str]]:
     """Start the command, or *code* in its place; pipe its output unless it gets *terminal*, a file descriptor."""
     what = ["-m", "loops_async.cli"] if code is None else ["-c", code]
-    environment = {name: value for name, value in os.environ.items() if name not in UNSET} | {"TERM": "xterm-256color"}
+    environment = {**clean_environment(), "TERM": "xterm-256color"}
     process = subprocess.Popen(  # noqa: S603 -- our own code
         [sys.executable, "-W", "error", *what, *arguments],
         cwd=ROOT,
@@ -32,6 +55,7 @@ def started(*arguments: str, code: str | None = None, terminal: int | None = Non
         stdout=subprocess.PIPE if terminal is None else terminal,
         stderr=subprocess.PIPE if terminal is None else terminal,
         text=True,
+        encoding=encoding,
     )
     with process:
         try:
@@ -40,9 +64,9 @@ def started(*arguments: str, code: str | None = None, terminal: int | None = Non
             process.kill()
 
 
-def finished(*arguments: str, code: str | None = None) -> tuple[int, str, str]:
+def finished(*arguments: str, code: str | None = None, encoding: str = "utf-8") -> tuple[int, str, str]:
     """Run the command to its end and return its exit code, stdout and stderr."""
-    with started(*arguments, code=code) as process:
+    with started(*arguments, code=code, encoding=encoding) as process:
         output, errors = process.communicate(timeout=SECONDS)
         return process.returncode, output, errors
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 from attrs import frozen
@@ -15,7 +15,7 @@ from attrs import frozen
 from loops_async.emulator import Emulator, Stage
 
 from ..support import KEY
-from .command_process import INTERRUPTIBLE, ROOT, SECONDS, UNSET
+from .command_process import INTERRUPTIBLE, ROOT, SECONDS, clean_environment
 
 GOOD, SLOW, BAD = "Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B", "Qwen/Qwen3-4B-Instruct-2507"
 """Base models by what becomes of their samplers."""
@@ -56,17 +56,21 @@ async def starting(
     *arguments: str,
     key: str | None = KEY,
     before: str = "",
+    variables: Mapping[str, str] = MappingProxyType({}),
     stdin: int = asyncio.subprocess.DEVNULL,
     stdout: int = asyncio.subprocess.PIPE,
     stderr: int = asyncio.subprocess.PIPE,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start the command as a process that knows the emulator and its key, and runs other code *before*."""
-    environment = {name: value for name, value in os.environ.items() if name not in UNSET}
-    environment |= {"TERM": "xterm-256color", "XDG_CACHE_HOME": "/dev/null/none"}
+    """Start the command as a process that knows the emulator and its key, and runs other code *before*.
+
+    *variables* are added to its environment.
+    """
+    environment = {**clean_environment(), "TERM": "xterm-256color", "XDG_CACHE_HOME": "/dev/null/none"}
     if emulator is not None:
         environment["LOOPS_BASE_URL"] = emulator if isinstance(emulator, str) else emulator.url
     if key is not None:
         environment["BASETEN_API_KEY"] = key
+    environment |= variables
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-W", "error", "-c", f"{before}\n{INTERRUPTIBLE}", *arguments),
@@ -84,20 +88,28 @@ async def starting(
         await process.wait()
 
 
-async def end_of(process: asyncio.subprocess.Process) -> Ended:
-    """Wait for the end of a process."""
+async def end_of(process: asyncio.subprocess.Process, encoding: str = "utf-8") -> Ended:
+    """Wait for the end of a process whose output is in *encoding*."""
     async with asyncio.timeout(SECONDS):
         output, errors = await process.communicate()
     assert process.returncode is not None
-    ended = Ended(process.returncode, (output or b"").decode(), (errors or b"").decode())
+    ended = Ended(process.returncode, (output or b"").decode(encoding), (errors or b"").decode(encoding))
     assert "Traceback" not in ended.errors
     return ended
 
 
-async def run(emulator: Emulator | str | None, *arguments: str, key: str | None = KEY, before: str = "") -> Ended:
-    """Run the command to its end."""
-    async with starting(emulator, *arguments, key=key, before=before) as process:
-        return await end_of(process)
+async def run(
+    emulator: Emulator | str | None,
+    *arguments: str,
+    key: str | None = KEY,
+    before: str = "",
+    variables: Mapping[str, str] = MappingProxyType({}),
+    encoding: str = "utf-8",
+) -> Ended:
+    """Run the command to its end, with pipes for output that are in *encoding*."""
+    variables = {**variables, "PYTHONIOENCODING": encoding}
+    async with starting(emulator, *arguments, key=key, before=before, variables=variables) as process:
+        return await end_of(process, encoding)
 
 
 async def until(condition: Callable[[], object]) -> None:

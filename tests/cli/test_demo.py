@@ -13,7 +13,7 @@ from .terminal import SHOW_CURSOR, plain, read, terminal
 
 CHANGE = re.compile(r" *\d+\.\d s  (?P<id>\w+)  (?P<model>\S+)  (?:(?P<previous>\w+) -> )?(?P<status>\w+)")
 BASE_URL = re.compile(r"http://127\.0\.0\.1:\d+/models/\w+/deployment/\w+/sync")
-NONE_LEFT = "all 6 released, none left alive"
+NONE_LEFT = "all 6 deactivated, none billed any more"
 
 
 def test_on_a_pipe_writes_each_change_and_whole_urls() -> None:
@@ -46,7 +46,7 @@ def test_shows_a_sampler_that_is_scaled_to_zero_before_its_first_active() -> Non
 
 def test_of_one_sampler_speaks_in_the_singular() -> None:
     _, output, _ = finished("demo", "--speed", "50", "--count", "1")
-    assert re.fullmatch(r"1 sampler ACTIVE in \d+\.\d s; 1 released, none left alive", output.splitlines()[-1])
+    assert re.fullmatch(r"1 sampler ACTIVE in \d+\.\d s; 1 deactivated, none billed any more", output.splitlines()[-1])
 
 
 def test_on_a_terminal_draws_a_table_and_leaves_urls_whole() -> None:
@@ -68,7 +68,7 @@ def test_on_a_terminal_draws_a_table_and_leaves_urls_whole() -> None:
 
 
 @pytest.mark.parametrize("presses", [1, 3])
-def test_ctrl_c_releases_what_was_created(presses: int) -> None:
+def test_ctrl_c_deactivates_what_was_created(presses: int) -> None:
     with started("demo", code=INTERRUPTIBLE) as process:
         for _ in range(7):
             first_line(process)
@@ -101,7 +101,7 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
     assert errors == ""
 
 
-def test_a_create_that_fails_releases_the_others() -> None:
+def test_a_create_that_fails_deactivates_the_others() -> None:
     code = f"""
 from loops_async import ConflictError
 from loops_async._api.sampler_backend import Launches
@@ -119,13 +119,14 @@ Launches.create = fail_for_one
     status, output, errors = finished("demo", "--count", "3", code=code)
     assert status == 4
     assert re.fullmatch(
-        r"Failed: (all 2|1|0) released, none left alive\nError: POST /v1/loops/samplers was answered with 409: No\.\n",
+        r"Failed: (all 2|1|0) deactivated, none billed any more\n"
+        r"Error: POST /v1/loops/samplers was answered with 409: No\.\n",
         errors,
     )
     assert "Base URLs" not in output
 
 
-def test_says_so_if_something_is_left_alive() -> None:
+def test_says_so_if_something_is_still_billed() -> None:
     code = f"""
 from loops_async._api.sampler_backend import Launches
 
@@ -137,5 +138,5 @@ Launches.release = nothing
 """
     status, output, errors = finished("demo", "--speed", "50", "--count", "2", code=code)
     assert status == 1
-    assert re.fullmatch(r"Error: 2 of 2 samplers still alive: \w+, \w+\n", errors)
-    assert "none left alive" not in output
+    assert re.fullmatch(r"Error: 2 of 2 samplers still billed: \w+, \w+\n", errors)
+    assert "none billed any more" not in output

@@ -10,6 +10,7 @@ import socket
 import time
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -40,6 +41,19 @@ def test_first_line_is_the_url_and_sigterm_ends_it_well() -> None:
         output, errors = process.communicate(timeout=SECONDS)
     assert (process.returncode, output) == (0, "")
     assert errors == f"export LOOPS_BASE_URL={url}\nexport BASETEN_API_KEY=any-key-will-do  # or any other key\n"
+
+
+def test_it_can_be_reached_from_elsewhere_and_says_how() -> None:
+    with started("emulator", "--host", "0.0.0.0") as process:  # noqa: S104 -- this is what is tried
+        url = first_line(process)
+        port = url.rpartition(":")[2]
+        assert url == f"http://127.0.0.1:{port}"
+        assert models_at(url, "any-key") > 0
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=SECONDS)
+    hint = f"export LOOPS_ALLOW_HTTP=1 LOOPS_BASE_URL=http://NAME-OF-THIS-MACHINE:{port}"
+    assert errors.splitlines()[-1] == f"# from other containers: {hint}"
+    assert errors.startswith(f"export LOOPS_BASE_URL={url}\n")
 
 
 def test_lets_in_the_given_key_alone() -> None:
@@ -142,6 +156,33 @@ def test_lifecycles_faults_and_lag_come_from_the_command_line(tmp_path: Path) ->
     assert counts["samplers"] == {"total": 2, "billed": 1, "by_status": {"BUILD_FAILED": 1, "ACTIVE": 1}}
 
 
+def test_samplers_are_serverless_if_that_is_asked_for() -> None:
+    def post(url: str, body: object) -> Any:
+        with urlopen(Request(url, json.dumps(body).encode()), timeout=SECONDS) as response:  # noqa: S310 -- loopback
+            return json.load(response)
+
+    with started("emulator", "--serverless") as process:
+        url = first_line(process)
+        session_id = post(f"{url}/v1/loops/sessions", {})["session"]["id"]
+        sampler = post(f"{url}/v1/loops/samplers", {"session_id": session_id, "base_model": "m"})["sampler"]
+    assert (sampler["model_id"], sampler["deployment_id"]) == (None, None)
+
+
+def test_a_rate_limit_comes_from_the_command_line() -> None:
+    def status(url: str) -> int:
+        try:
+            with urlopen(f"{url}/v1/loops/samplers", timeout=SECONDS) as response:  # noqa: S310 -- loopback
+                return int(response.status)
+        except HTTPError as error:
+            with error:
+                return error.code
+
+    with started("emulator", "--rate-limit", "1") as process:
+        url = first_line(process)
+        # Were a window to end between them, the next one begins; two in one window are found soon.
+        assert 429 in {status(url) for _ in range(20)}
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -152,6 +193,7 @@ def test_lifecycles_faults_and_lag_come_from_the_command_line(tmp_path: Path) ->
         (["--fault-script", "{wrong}"], "a fault must be an object"),
         (["--list-lag", "-1"], "list_lag must be finite and not negative"),
         (["--clock-skew", "nan"], "clock_skew must be finite"),
+        (["--rate-limit", "nan"], "rate_limit must be at least 1"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_a_wrong_use(options: list[str], complaint: str, tmp_path: Path) -> None:

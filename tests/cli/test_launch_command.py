@@ -183,7 +183,7 @@ JournalFile.shut = fail
         ended = await run(emulator, "launch", GOOD, "--journal", journal, "--json", *QUICK, before=full)
         (sampler_id,) = emulator.billed
     assert (ended.code, ended.json["samplers"][0]["id"]) == (1, sampler_id)
-    assert "Error: the journal is not complete: [Errno 28] No space left on device\n" in ended.errors
+    assert "Error: the journal is not complete: No space left on device\n" in ended.errors
     assert "Released" not in ended.errors
     assert "1 sampler ACTIVE" in ended.errors
 

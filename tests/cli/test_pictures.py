@@ -47,7 +47,7 @@ def test_picture_counts_statuses_and_has_a_line_for_each_row() -> None:
         row("Qwen/Qwen3-8B", "bbb", ("BUILDING", 3.0), remaining=125.0),
         row("Qwen/Qwen3-0.6B", "ccc", ("BUILDING", 3.0), remaining=0.0),
         expected=5,
-        totals="7.0s",
+        totals=("7.0s",),
     )
     assert lines[0] == "1 ACTIVE, 2 BUILDING, 2 to be created · 7.0s"
     assert lines[1].split() == ["base", "model", "sampler", "status", "elapsed", "to", "go", "stages"]
@@ -77,7 +77,7 @@ def test_picture_is_never_wider_than_the_terminal(width: int, size: int) -> None
         row(LONG_NAME, f"s{index}", ("BUILDING", 300.0), ("SCALED_TO_ZERO", 3900.0), remaining=99.0)
         for index in range(size)
     ]
-    lines = drawn(*rows, width=width, totals="a" * 60)
+    lines = drawn(*rows, width=width, totals=("a" * 60,))
     assert len(lines) == size + 2
     assert all(len(line) <= width for line in lines)
     if width >= 30:

@@ -92,7 +92,8 @@ async def test_wait_and_watch_end_as_the_samplers_do() -> None:
     assert (failed.code, failed.output) == (1, f"{good.base_url}\n")
     assert f"Error: sampler {bad.id} of {BAD} failed permanently: " in failed.errors
     assert (late.code, late.json["samplers"][0]["error"]["type"]) == (3, "WaitTimeout")
-    seen = [json.loads(line) for line in changes.output.splitlines()]
+    *seen, end = [json.loads(line) for line in changes.output.splitlines()]
+    assert (end["id"], end["error"]["type"]) == (bad.id, "SamplerFailed")
     assert {each["id"]: each["status"] for each in seen} == {good.id: "ACTIVE", bad.id: "BUILD_FAILED"}
     assert all(each.keys() == {"id", "base_model", "previous", "status", "seconds", "base_url"} for each in seen)
     assert changes.code == 1
@@ -121,20 +122,20 @@ async def test_ctrl_c_ends_wait_and_watch_and_leaves_the_samplers() -> None:
                 watched = await end_of(watch)
         assert emulator.billed == {sampler_id}
     assert (waited.code, watched.code) == (130, 130)
-    assert waited.errors.endswith("Interrupted. The samplers go on, and are billed.\n")
+    assert waited.errors.endswith("Interrupted. The samplers were not deactivated, and are billed.\n")
     assert SLOW in plain(shown)
 
 
-async def test_deactivate_releases_by_id_and_says_what_it_could_not() -> None:
+async def test_deactivate_takes_ids_and_reports_those_that_it_could_not() -> None:
     async with plane() as emulator:
         first, second = await made(emulator, SLOW, SLOW)
         partly = await run(emulator, "deactivate", first.id, "no-such", "--json")
         assert emulator.billed == {second.id}
         again = await run(emulator, "deactivate", first.id, second.id, first.id)
         assert not emulator.billed
-    assert (partly.code, partly.json["released"]) == (4, [first.id])
+    assert (partly.code, partly.json["deactivated"]) == (4, [first.id])
     assert [each["id"] for each in partly.json["failed"]] == ["no-such"]
-    assert (again.code, again.errors) == (0, f"Released 2 samplers: {first.id}, {second.id}\n")
+    assert (again.code, again.errors) == (0, f"Deactivated 2 samplers: {first.id}, {second.id}\n")
 
 
 async def test_deactivate_all_mine_asks_and_takes_no_silence_for_a_yes() -> None:
@@ -142,7 +143,7 @@ async def test_deactivate_all_mine_asks_and_takes_no_silence_for_a_yes() -> None
         await made(emulator, SLOW, SLOW)
         silent = await run(emulator, "deactivate", "--all-mine")
         assert (silent.code, len(emulator.billed)) == (2, 2)
-        assert "2 samplers would be released" in silent.errors
+        assert "2 samplers would be deactivated" in silent.errors
         for answer, code, left in ((b"n\n", 130, 2), (None, 130, 2), (b"y\n", 0, 0)):
             with terminal(100) as (ours, theirs):
                 async with starting(
@@ -160,7 +161,7 @@ async def test_deactivate_all_mine_asks_and_takes_no_silence_for_a_yes() -> None
         await made(emulator, SLOW)
         ended = await run(emulator, "deactivate", "--all-mine", "--yes", "--json")
         assert not emulator.billed
-    assert (ended.code, len(ended.json["released"])) == (0, 1)
+    assert (ended.code, len(ended.json["deactivated"])) == (0, 1)
 
 
 async def test_ctrl_c_in_a_deactivation_names_what_is_not_known() -> None:
@@ -172,10 +173,10 @@ async def test_ctrl_c_in_a_deactivation_names_what_is_not_known() -> None:
             process.send_signal(signal.SIGINT)
             ended = await end_of(process)
     assert (ended.code, ended.json["unsure"]) == (130, [sampler.id])
-    assert f"Not known to be released: {sampler.id}" in ended.errors
+    assert f"Not known to be deactivated: {sampler.id}" in ended.errors
 
 
-async def test_a_journal_tells_what_is_alive_and_has_it_released(tmp_path: Path) -> None:
+async def test_a_journal_shows_what_is_billed_and_has_it_deactivated(tmp_path: Path) -> None:
     journal = tmp_path / "launch.jsonl"
     async with plane() as emulator:
         async with (
@@ -200,11 +201,11 @@ async def test_a_journal_tells_what_is_alive_and_has_it_released(tmp_path: Path)
     assert "is still running" in busy.errors
     assert (left.code, left.json.keys()) == (0, {"samplers", "unknown", "missing"})
     assert words.output.count("/sync\n") == 2
-    assert words.errors == f"2 samplers alive.\n  loops-async deactivate --journal {journal}\n"
-    assert (done.code, set(done.json["released"])) == (0, ids)
+    assert words.errors == f"2 samplers still billed.\n  loops-async deactivate --journal {journal}\n"
+    assert (done.code, set(done.json["deactivated"])) == (0, ids)
     assert (none.code, none.output) == (0, "")
-    assert none.errors.endswith("passed over what is no record, line 6\n0 samplers alive.\n")
-    assert (foreign.code, foreign.output) == (2, "")
+    assert none.errors.endswith("passed over what is no record, line 6\n0 samplers still billed.\n")
+    assert (foreign.code, foreign.json["error"]["exit_code"]) == (2, 2)
     assert "this is not a journal of a launch" in foreign.errors
 
 

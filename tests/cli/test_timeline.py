@@ -80,8 +80,8 @@ def test_of_a_journal_lanes_show_what_it_knows_and_no_more(tmp_path: Path) -> No
     chart = of_journal(path)
     assert chart.seconds == 8.0
     assert chart.lanes == (
-        Lane("model-0", "a", (Span("CREATING", 1.0, 2.0), Span("CREATED", 2.0, 6.0)), "released"),
-        Lane("model-1", "b", (Span("CREATING", 1.0, 3.0), Span("CREATED", 3.0, 8.0)), "not released"),
+        Lane("model-0", "a", (Span("CREATING", 1.0, 2.0), Span("CREATED", 2.0, 6.0)), "deactivated"),
+        Lane("model-1", "b", (Span("CREATING", 1.0, 3.0), Span("CREATED", 3.0, 8.0)), "billed"),
         Lane("model-2", "", (Span("CREATING", 1.0, 4.0),), "refused"),
         Lane("model-3", "", (Span("UNANSWERED", 1.0, 8.0),)),
     )
@@ -154,7 +154,7 @@ async def test_a_launch_draws_what_it_saw_however_it_ends(tmp_path: Path) -> Non
         run(None, "timeline", str(path), "--json", key=None),
         run(None, "timeline", str(path), "-o", str(tmp_path / "d.html"), key=None),
     )
-    assert any(text.startswith("not released") for text in texts(of_it.output))
+    assert any(text.startswith("billed") for text in texts(of_it.output))
     assert as_json.json.keys() == {"seconds", "note", "lanes"}
     assert (drawn.code, drawn.output, drawn.errors) == (0, "", f"1 lane in {tmp_path / 'd.html'}\n")
 

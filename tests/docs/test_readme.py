@@ -77,16 +77,20 @@ async def test_each_snippet_runs(
     assert "released: ('" in shown
 
 
+@pytest.mark.timeout(90)  # a pytest of its own, on a machine that may be busy
 def test_the_test_file_passes_in_a_project_of_its_own(tmp_path: Path) -> None:
     (snippet,) = TEST_FILES
     (tmp_path / "test_readme_snippet.py").write_text(str(snippet.values[0]), encoding="utf-8")
     command = [sys.executable, "-W", "error", "-m", "pytest", "--asyncio-mode=strict", "-p", "no:cacheprovider"]
+    # What is of no use here takes seconds to load.
+    command += ["-p", "no:schemathesis", "-p", "no:hypothesispytest"]
     command += ["-W", "error", "-W", "ignore:The configuration option", "--rootdir", str(tmp_path), str(tmp_path)]
-    run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=25)  # noqa: S603
+    run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=80)  # noqa: S603
     assert run.returncode == 0, run.stdout + run.stderr
     assert re.search(r"^=+ 3 passed in", run.stdout, re.MULTILINE)
 
 
+@pytest.mark.timeout(90)
 def test_an_emulator_for_a_session_takes_the_place_of_the_fixture(pytester: pytest.Pytester) -> None:
     (source,) = [str(snippet.values[0]) for snippet in SNIPPETS if 'scope="session"' in str(snippet.values[0])]
     pytester.makeconftest(source)
@@ -94,14 +98,21 @@ def test_an_emulator_for_a_session_takes_the_place_of_the_fixture(pytester: pyte
         """
         import asyncio
         import pytest
+        from loops_async import LoopsClient
+
+        async def create():
+            async with LoopsClient() as loops:
+                await loops.sessions.create()
 
         @pytest.mark.parametrize("turn", range(2))
-        def test_it(turn, loops_client, loops_emulator):
-            asyncio.run(loops_client.sessions.create())
+        def test_it(turn, loops_emulator):
+            asyncio.run(create())
             assert len(loops_emulator.received) == turn + 1
         """
     )
-    pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=25).assert_outcomes(passed=2)
+    pytester.runpytest_subprocess("-p", "no:schemathesis", "-p", "no:cacheprovider", timeout=80).assert_outcomes(
+        passed=2
+    )
 
 
 def test_the_quick_start_is_two_commands() -> None:

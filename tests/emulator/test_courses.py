@@ -14,7 +14,7 @@ from loops_async.emulator import COURSES, Stage, parse_lifecycles
 from loops_async.emulator._lifecycle import FAILS_AS, Lifecycles, faster, lifecycle
 from loops_async.emulator._progress import Progress
 from loops_async.emulator._records import Sampler
-from loops_async.emulator._requests import SamplerRequest
+from loops_async.emulator._shapes import CreateSampler
 from loops_async.emulator._state import ControlPlane
 
 WALL = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -28,7 +28,7 @@ def create(
     plane: ControlPlane, now: float = 0.0, availability: str | None = None, num_replicas: int | None = None
 ) -> Sampler:
     session_id = plane.create_session()
-    request = SamplerRequest(session_id, "some/model", None, None, None, num_replicas, availability, None)
+    request = CreateSampler(session_id, "some/model", None, None, None, num_replicas, availability, None)
     return plane.create_sampler(request, now, WALL)
 
 

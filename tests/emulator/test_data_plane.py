@@ -1,6 +1,7 @@
 """Sampling under a sampler's `base_url`, over real sockets."""
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
 from math import exp
@@ -11,7 +12,9 @@ import pytest
 from yarl import URL
 
 from loops_async.emulator import Emulator, Fault, Stage
-from loops_async.emulator._language_model import PIECES
+
+IM_END = 151_645
+"""What ends a turn in the tokenizer of `sampler`'s model."""
 
 PROMPT = [9707, 11, 151_644, 7]
 STEP_100 = "bt://loops:k4q95w5/sampler_weights/step-100"
@@ -96,8 +99,8 @@ async def test_an_answer_is_complete(sampler: Sampler) -> None:
         for offset, token in zip(logprobs["text_offset"], logprobs["tokens"], strict=True):
             assert choice["text"].startswith(token, offset)
         assert logprobs["text_offset"][-1] == len(choice["text"]) - len(logprobs["tokens"][-1])
-        assert choice["text"] == "".join(PIECES[each] for each in ids) == "".join(logprobs["tokens"])
-        assert choice["finish_reason"] == ("stop" if ids[-1] == 0 else "length")
+        assert choice["text"] == "".join(logprobs["tokens"])
+        assert choice["finish_reason"] == ("stop" if ids[-1] == IM_END else "length")
         assert (choice["stop_reason"], choice["prompt_logprobs"]) == (None, None)
         assert choice["prompt_token_ids"] == PROMPT
     assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": drawn, "total_tokens": 4 + drawn}
@@ -182,6 +185,46 @@ async def test_stops_end_a_text(sampler: Sampler) -> None:
     assert stopped["token_ids"] == plain["token_ids"][: plain["token_ids"].index(token) + 1]
 
 
+@pytest.mark.parametrize(
+    ("base_model", "end"),
+    [
+        ("Qwen/Qwen3-8B", IM_END),
+        ("Qwen/Qwen3-4B-Instruct-2507", IM_END),
+        ("Qwen/Qwen3.5-9B", 248_046),
+        ("moonshotai/Kimi-K2.6", 163_586),
+        ("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16", 11),
+        ("some/model", 0),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_text_ends_with_the_end_id_of_its_model(
+    emulator: Emulator, http: aiohttp.ClientSession, base_model: str, end: int, named: bool
+) -> None:
+    sampler = await sampler_of(emulator, http, base_model)
+    stops = {"stop_token_ids": [end]} if named else {}
+    answer = await sampler.sample(n=60, max_tokens=2000, logprobs=0, return_token_ids=True, **stops)
+    assert {choice["finish_reason"] for choice in answer["choices"]} == {"stop"}
+    assert {choice["token_ids"][-1] for choice in answer["choices"]} == {end}
+    assert not any(end in choice["token_ids"][:-1] for choice in answer["choices"])
+    for choice in answer["choices"][:3]:
+        whole = PROMPT + choice["token_ids"]
+        scored = (await sampler.choice(prompt=whole, prompt_logprobs=0, max_tokens=1))["prompt_logprobs"]
+        told = [entry[str(token)]["logprob"] for token, entry in zip(whole[1:], scored[1:], strict=True)]
+        assert told[len(PROMPT) - 1 :] == choice["logprobs"]["token_logprobs"]
+
+
+async def test_the_stop_ids_of_any_tokenizer_end_a_text(emulator: Emulator, http: aiohttp.ClientSession) -> None:
+    sampler = await sampler_of(emulator, http, "some/model")
+    for ids in ([IM_END], [200_002, 200_012]):
+        answer = await sampler.sample(n=60, max_tokens=2000, stop_token_ids=ids, logprobs=1, return_token_ids=True)
+        assert {choice["stop_reason"] for choice in answer["choices"]} == set(ids)
+        assert {choice["token_ids"][-1] for choice in answer["choices"]} == set(ids)
+        choice = answer["choices"][0]
+        scored = await sampler.choice(prompt=PROMPT + choice["token_ids"], prompt_logprobs=0, max_tokens=1)
+        last = scored["prompt_logprobs"][-1]
+        assert last[str(choice["token_ids"][-1])]["logprob"] == choice["logprobs"]["token_logprobs"][-1]
+
+
 async def test_there_are_16_tokens_unless_told_otherwise(sampler: Sampler) -> None:
     assert len((await sampler.choice(return_token_ids=True, ignore_eos=True))["token_ids"]) == 16
 
@@ -251,6 +294,19 @@ async def test_what_asks_for_nothing_is_no_reason_to_refuse(sampler: Sampler) ->
 async def test_the_longest_prompt_leaves_room_for_one_token(sampler: Sampler) -> None:
     choice = await sampler.choice(prompt=[7] * 40_959, ignore_eos=True, return_token_ids=True)
     assert len(choice["token_ids"]) == 1
+
+
+async def test_a_model_takes_the_longest_prompt_that_it_says(emulator: Emulator, http: aiohttp.ClientSession) -> None:
+    async with http.get(f"{emulator.url}/v1/loops/capabilities") as answer:
+        models = {each["model_name"]: each["max_seq_len"] for each in (await answer.json())["supported_models"]}
+    name = max(models, key=models.__getitem__)
+    sampler = await sampler_of(emulator, http, name)
+    # As json.dumps() writes it, with ids of six digits.
+    body = json.dumps({"prompt": [150_000] * (models[name] - 1), "max_tokens": 1, "return_token_ids": False})
+    assert len(body) > 1_800_000
+    status, answer, _ = await sampler.send("POST", "/sample", data=io.BytesIO(body.encode()))
+    assert (status, answer["usage"]["prompt_tokens"]) == (200, 262_143)
+    assert (await sampler.refused(data=io.BytesIO(b" " * 8_000_000)))[0] == 413
 
 
 async def test_headers_and_names_that_do_not_fit_are_refused(sampler: Sampler) -> None:

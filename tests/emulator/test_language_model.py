@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loops_async.emulator._language_model import (
-    END,
+    DEFAULT_END,
     PIECES,
     VOCABULARY_SIZE,
     LanguageModel,
     Sampling,
     Stops,
-    piece,
 )
 
 MODEL = LanguageModel("Qwen/Qwen3-8B")
@@ -23,8 +22,13 @@ IDS = st.lists(st.integers(0, VOCABULARY_SIZE - 1), min_size=1, max_size=40)
 FEW = Stops(max_tokens=64)
 
 
-def test_the_probabilities_of_the_vocabulary_sum_to_one() -> None:
-    distribution = MODEL.after([1, 2, 3], 3)
+# An id of its own, the id of another token, and none of either.
+ENDS = (DEFAULT_END, 151_645, 1, 11, len(PIECES) - 1, len(PIECES))
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_probabilities_of_the_vocabulary_sum_to_one(end: int) -> None:
+    distribution = LanguageModel("m", end).after([1, 2, 3], 3)
     assert isclose(sum(exp(distribution.logprob(token)) for token in range(VOCABULARY_SIZE)), 1, abs_tol=1e-9)
 
 
@@ -114,34 +118,88 @@ def test_greedy_texts_are_the_likeliest_at_each_step_and_end() -> None:
 def test_a_text_ends_by_itself_by_a_stop_or_by_length() -> None:
     seen = set()
     for seed in range(200):
-        stops = Stops(max_tokens=12, strings=("a", "bc"), tokens={40})
+        stops = Stops(max_tokens=12, strings=("a", "bc"), tokens=(40,))
         completion = MODEL.complete([3], Sampling(), stops, Random(seed))
-        text = "".join(map(piece, completion.tokens))
+        text = "".join(map(MODEL.piece, completion.tokens))
         reason = completion.stop_reason
         seen.add((completion.finish_reason, type(reason)))
         if completion.finish_reason == "length":
             assert len(completion.tokens) == 12
             assert completion.text == text
-            assert END not in completion.tokens
+            assert DEFAULT_END not in completion.tokens
         elif isinstance(reason, str):
             assert text == completion.text + reason
         elif reason == 40:
             assert completion.tokens[-1] == 40
-            assert completion.text + piece(40) == text
+            assert completion.text + MODEL.piece(40) == text
         else:
-            assert completion.tokens[-1] == END
+            assert completion.tokens[-1] == DEFAULT_END
             assert completion.text == text
-        assert END not in completion.tokens[:-1]
+        assert DEFAULT_END not in completion.tokens[:-1]
         assert "a" not in completion.text
         assert "bc" not in completion.text
     assert seen == {("length", type(None)), ("stop", type(None)), ("stop", str), ("stop", int)}
 
 
+@pytest.mark.parametrize("end", ENDS)
+def test_a_model_has_the_same_tokens_whatever_the_id_of_its_end(end: int) -> None:
+    plain, other = LanguageModel("m"), LanguageModel("m", end)
+    # The same context, so that the distributions are the same but for the ids.
+    before, after = plain.after([200, 300], 2), other.after([200, 300], 2)
+    assert before.probabilities == after.probabilities
+    tops = before.top(len(PIECES)), after.top(len(PIECES))
+    assert [plain.piece(token) for token in tops[0]] == [other.piece(token) for token in tops[1]]
+    for mine, theirs in zip(*tops, strict=True):
+        assert before.logprob(mine) == after.logprob(theirs)
+        assert before.rank(mine) == after.rank(theirs)
+    assert other.piece(end) == ""
+    assert sorted(map(other.piece, tops[1])) == sorted(PIECES)
+    assert {plain.piece(5000), other.piece(5000)} == {"<5000>"}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_text_ends_with_the_end_token_of_the_model(end: int) -> None:
+    model = LanguageModel("m", end)
+    for stops in (Stops(max_tokens=2000), Stops(max_tokens=2000, tokens=(5000, end))):
+        completion = model.complete([3], Sampling(), stops, Random(1))
+        assert (completion.finish_reason, completion.stop_reason) == ("stop", None)
+        assert completion.tokens[-1] == end
+        assert completion.text == "".join(map(model.piece, completion.tokens))
+        # Scored later, the end is as likely as it was when it was drawn.
+        whole = (3, *completion.tokens)
+        scored = [model.after(whole, at).logprob(token) for at, token in enumerate(whole[1:], start=1)]
+        drawn = zip(completion.distributions, completion.tokens, strict=True)
+        assert scored == [distribution.logprob(token) for distribution, token in drawn]
+        assert scored[-1] > -6
+
+
+def test_stop_ids_of_another_tokenizer_take_the_place_of_the_end() -> None:
+    model, ended = LanguageModel("m", 151_645), set()
+    for seed in range(40):
+        stops = Stops(max_tokens=2000, tokens=(5000, 6000), ignore_end=bool(seed % 2))
+        completion = model.complete([3], Sampling(), stops, Random(seed))
+        *others, last = completion.tokens
+        assert (completion.finish_reason, completion.stop_reason) == ("stop", last)
+        assert not {151_645, 5000, 6000} & set(others)
+        assert completion.text == "".join(map(model.piece, others))
+        assert completion.distributions[-1].logprob(last) == model.after((3, *others, last), 1 + len(others)).logprob(
+            last
+        )
+        ended.add(last)
+    assert ended == {5000, 6000}
+    # A stop id that is drawn anyway takes nobody's place.
+    common = {
+        model.complete([3], Sampling(), Stops(max_tokens=99, tokens=(40,)), Random(seed)).tokens[-1]
+        for seed in range(40)
+    }
+    assert {40, 151_645} <= common
+
+
 def test_the_end_can_be_ignored() -> None:
     completion = MODEL.complete([3], Sampling(), Stops(max_tokens=500, ignore_end=True), Random(0))
     assert len(completion.tokens) == 500
-    assert END in completion.tokens
-    assert len(completion.text) == 500 - completion.tokens.count(END)
+    assert DEFAULT_END in completion.tokens
+    assert len(completion.text) == 500 - completion.tokens.count(DEFAULT_END)
 
 
 def test_of_stops_that_one_token_completes_the_first_named_counts() -> None:

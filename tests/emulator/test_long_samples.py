@@ -34,11 +34,12 @@ async def test_a_long_sample_leaves_the_others_their_turns_and_ends_with_the_ser
             began = time.monotonic()
             for _ in range(5):
                 await client.get(SAMPLERS)
-            assert time.monotonic() - began < 1
+            # The long one takes minutes; a machine may be busy with other things, too.
+            assert time.monotonic() - began < 5
             assert not long.done()
             began = time.monotonic()
             await client.emulator.aclose()
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5
             with pytest.raises(aiohttp.ClientError):
                 await long
             await client.emulator.start()

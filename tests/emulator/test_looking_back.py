@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from loops_async.emulator import Stage
 from loops_async.emulator._lifecycle import Lifecycles
 from loops_async.emulator._records import Sampler
-from loops_async.emulator._requests import SamplerRequest
+from loops_async.emulator._shapes import CreateSampler
 from loops_async.emulator._state import ControlPlane
 
 WALL = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -22,7 +22,7 @@ COURSE = [
 
 
 def create(plane: ControlPlane, now: float) -> Sampler:
-    request = SamplerRequest(plane.create_session(), "m", None, None, None, None, None, None)
+    request = CreateSampler(plane.create_session(), "m", None, None, None, None, None, None)
     return plane.create_sampler(request, now, WALL)
 
 

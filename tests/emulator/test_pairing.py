@@ -71,17 +71,26 @@ async def test_weights_must_exist_and_fit(client: Client) -> None:
     assert (await create(client, model_path=STEP_100 + "/", base_model=QWEN))["base_model"] == QWEN
 
 
-async def test_a_sampler_samples_from_its_weights() -> None:
+async def test_a_request_chooses_the_checkpoint_and_gets_the_base_model_without_it() -> None:
     async with Emulator(lifecycles={"*": [Stage("ACTIVE")]}) as emulator, aiohttp.ClientSession() as http:
         client = Client(emulator, http)
+
+        async def text(sampler: dict[str, Any], path: str | None = None) -> str:
+            headers = {} if path is None else {"X-Checkpoint-Path": path}
+            answer = await sample(sampler, client, headers=headers)
+            return str(answer["choices"][0]["text"])
+
         plain, tuned = await create(client, base_model=QWEN), await create(client, model_path=STEP_100 + "/")
-        texts = [(await sample(each, client))["choices"][0]["text"] for each in (plain, tuned)]
-        assert texts[0] != texts[1]
-        for each in (plain, tuned):
-            chosen = await sample(each, client, headers={"X-Checkpoint-Path": STEP_100})
-            assert chosen["choices"][0]["text"] == texts[1]
-        other = await sample(tuned, client, headers={"X-Checkpoint-Path": STEP_200})
-        assert other["choices"][0]["text"] not in texts
+        # Code that forgets the header is wrong, and gets the base model as it would from the service.
+        assert await text(tuned) == await text(plain)
+        one, other = await text(tuned, STEP_100), await text(tuned, STEP_200)
+        assert len({await text(plain), one, other}) == 3
+        assert await text(tuned, STEP_100 + "/") == one
+        # A checkpoint of another base model fits no sampler of this one.
+        kimi = await create(client, base_model="moonshotai/Kimi-K2.6")
+        problem = await sample(kimi, client, 400, headers={"X-Checkpoint-Path": STEP_100})
+        assert problem["error"]["param"] == "X-Checkpoint-Path"
+        assert QWEN in problem["error"]["message"]
 
 
 async def test_a_sampler_takes_no_longer_prompt_than_it_was_made_for() -> None:

@@ -70,6 +70,30 @@ def test_a_checkpoint_uri_has_three_parts(path: str, key: tuple[str, str, str]) 
     assert checkpoint_key(path) == key
 
 
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("9" * 19, "at most 9{18}"),
+        ("9" * 5000, "at most 9{18}"),
+        ("-" + "9" * 5000, "at least 1"),
+        ("0" * 30, "at least 1"),
+        ("x", "at least 1"),
+    ],
+)
+def test_a_number_that_is_too_large_is_told_so(text: str, complaint: str) -> None:
+    with pytest.raises(Refused, match=complaint):
+        whole_number({"n": text}, "n", default=None, minimum=1)
+    assert whole_number({"n": "0" * 30 + "5"}, "n", default=None, minimum=1) == 5
+    assert whole_number({"n": "9" * 18}, "n", default=None, minimum=1) == 10**18 - 1
+
+
+@pytest.mark.parametrize("value", [10**18, 10**400, 1e300])
+def test_so_is_one_in_a_body(value: float) -> None:
+    for field in ("max_seq_length", "num_replicas"):
+        with pytest.raises(Refused, match=f"{field}: .*at most 9{{18}}"):
+            parse(LEAST | {field: value})
+
+
 @pytest.mark.parametrize("text", ["", "0", "-3", "x", "1_0", " 5", "1.0", "9" * 5000])
 def test_a_number_in_a_query_is_plain_digits(text: str) -> None:
     with pytest.raises(Refused):
@@ -79,3 +103,26 @@ def test_a_number_in_a_query_is_plain_digits(text: str) -> None:
 def test_a_number_that_is_left_out_is_its_default() -> None:
     assert whole_number({}, "n", default=7, minimum=1) == 7
     assert whole_number({"n": "12"}, "n", default=7, minimum=1) == 12
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"base_model": "m"}, "session_id: field required."),
+        (LEAST | {"session_id": ""}, "session_id: must have at least 1 characters."),
+        (LEAST | {"num_replicas": 0}, "num_replicas: must be an integer of at least 1."),
+        (LEAST | {"num_replicas": "1"}, "num_replicas: must be integer or null, not string."),
+        (LEAST | {"run_id": "\ud800"}, "run_id: must be valid Unicode."),
+    ],
+)
+def test_the_words_are_those_of_json(document: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refused) as caught:
+        parse(document)
+    assert caught.value.message == words
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    body = b'{"session_id": "s", "base_model": "m", "num_replicas": 2.0, "max_seq_length": 1e3}'
+    request = sampler_request(body)
+    assert (request.num_replicas, request.max_seq_length) == (2, 1000)
+    assert type(request.max_seq_length) is int

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import logging
 import time
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from loops_async.emulator import Emulator, Fault, Stage
+from loops_async.emulator import CatalogModel, Emulator, Fault, Stage
 
 from .support import FAST, ONE, SAMPLERS, SESSIONS, Client, until
 
@@ -128,6 +129,74 @@ async def test_capabilities_say_what_can_run(client: Client) -> None:
     await client.get("/v1/loops/capabilities?max_seq_len=0", 400)
 
 
+async def test_a_model_that_cannot_run_is_refused(client: Client) -> None:
+    for model in (await client.get("/v1/loops/capabilities"))["supported_models"]:
+        body = {"session_id": await client.session_id(), "base_model": model["model_name"]}
+        if model["enabled"]:
+            assert model["max_seq_len"] == model["max_enabled_seq_len"] == model["max_context_length"]
+            await client.post(SAMPLERS, json=body)
+        else:
+            assert model["max_enabled_seq_len"] == 0
+            for path in (SAMPLERS, "/v1/loops/runs"):
+                assert "is not enabled" in (await client.post(path, 400, json=body))["message"]
+    assert len(client.emulator.samplers) == 19
+
+
+async def test_the_catalogue_can_be_set() -> None:
+    models: list[CatalogModel | str] = [
+        "my/model",
+        CatalogModel("short/model", max_seq_len=10, end_id=7),
+        CatalogModel("no/model", enabled=False),
+    ]
+    lifecycles = {"*": [Stage("ACTIVE")]}
+    async with Emulator(models=models, lifecycles=lifecycles) as emulator, aiohttp.ClientSession() as http:
+        client = Client(emulator, http)
+        told = (await client.get("/v1/loops/capabilities"))["supported_models"]
+        assert {each["model_name"]: each["max_enabled_seq_len"] for each in told} == {
+            "my/model": 131_072,
+            "short/model": 10,
+            "no/model": 0,
+        }
+        await client.create("my/model")
+        session_id = await client.session_id()
+        for body, complaint in (
+            ({"base_model": "no/model"}, "not enabled"),
+            ({"base_model": "other/model"}, "not a supported model"),
+            ({"base_model": "short/model", "max_seq_length": 11}, "at most 10"),
+            ({"model_path": "bt://loops:k4q95w5/sampler_weights/step-100"}, "not a supported model"),
+        ):
+            answer = await client.post(SAMPLERS, 400, json={"session_id": session_id} | body)
+            assert complaint in answer["message"]
+        assert len(emulator.samplers) == 1
+        # A run that is there shows that its model runs.
+        await client.create("run/model", run_id=emulator.add_run("run/model"))
+        sample = (await client.create("short/model"))["base_url"] + "/sample"
+        choice = await client.post(sample, json={"prompt": [1], "max_tokens": 9, "stop_token_ids": [7], "seed": 3})
+        assert choice["usage"]["total_tokens"] <= 10
+        await client.post(sample, 400, json={"prompt": [1], "max_tokens": 10})
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        *("m", 7, [7], [""], ["m", "m"], {"m": 1, 7: 1}),
+        *([("m", 8192)], [None]),
+    ],
+)
+def test_a_catalogue_that_makes_no_sense_is_refused(models: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="model"):
+        Emulator(models=models)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"max_seq_len": 0}, {"max_seq_len": 1.5}, {"end_id": -1}, {"end_id": 10**6}, {"enabled": None}, {"vision": 1}],
+)
+def test_a_model_that_makes_no_sense_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=next(iter(settings))):
+        CatalogModel("m", **settings)
+
+
 async def test_checkpoints_can_be_listed_validated_and_fetched(client: Client) -> None:
     base = "/v1/loops/checkpoints"
     path = "bt://loops:k4q95w5/sampler_weights/step-100"
@@ -153,7 +222,7 @@ async def test_checkpoint_files_come_in_pages(client: Client) -> None:
         page = await client.get(f"{path}?page_size=2&page_token={token}")
         names += [file["relative_file_name"] for file in page["presigned_urls"]]
         token = page["next_page_token"]
-    assert len(names) == page["total_count"] == 3
+    assert len(names) == page["total_count"] == 3 == len(set(names))
     assert (await client.get(path))["next_page_token"] is None
     await client.get(f"{path}?page_size=0", 400)
     await client.get(f"{path}?page_token=-1", 400)
@@ -198,6 +267,28 @@ async def test_a_body_that_is_too_large_is_refused_as_json(client: Client) -> No
     assert len(client.emulator.received) == 1
 
 
+async def test_checkpoint_files_can_be_downloaded_without_a_key() -> None:
+    async with Emulator(api_key="key") as emulator, aiohttp.ClientSession() as http:
+        client = Client(emulator, http)
+        headers = {"Authorization": "Bearer key"}
+        base, contents = "/v1/loops/checkpoints", {}
+        for found in (await client.get(f"{base}?run_id=k4q95w5", headers=headers))["checkpoints"]:
+            files = (await client.get(f"{base}/{found['id']}/files", headers=headers))["presigned_urls"]
+            for file in files:
+                async with http.get(file["url"]) as response:
+                    assert response.status == 200
+                    content = contents[file["relative_file_name"]] = await response.read()
+                assert len(content) == file["size_bytes"]
+            assert sum(file["size_bytes"] for file in files) == found["size_bytes"] < 10_000
+        assert json.loads(contents["adapter_config.json"])["r"] == 64
+        tensors = contents["adapter_model.safetensors"]
+        length = int.from_bytes(tensors[:8], "little")
+        (tensor,) = json.loads(tensors[8 : 8 + length]).values()
+        assert tensor["data_offsets"] == [0, len(tensors) - 8 - length]
+        await client.get("/checkpoint-files/nobody/adapter_config.json", 404)
+        await client.get(f"/checkpoint-files/{found['id']}/nothing", 404)
+
+
 @pytest.mark.parametrize("header", ["Bearer key", "Api-Key key", "bearer key", "api-key  key"])
 async def test_both_schemes_let_the_key_in(header: str) -> None:
     async with Emulator(api_key="key") as emulator, aiohttp.ClientSession() as http:
@@ -227,6 +318,21 @@ async def test_requests_are_kept_as_they_were_sent(client: Client) -> None:
     assert client.emulator.requests("GET") == client.emulator.requests(route=SAMPLERS) == [second]
     client.emulator.clear_received()
     assert client.emulator.received == ()
+
+
+async def test_requests_are_not_kept_for_ever_by_default(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = client.emulator._received
+    assert record.limit == 10_000
+    monkeypatch.setattr("loops_async.emulator._received._BYTES_KEPT", 1000)
+    for number in range(5):
+        await client.post(f"{SESSIONS}?number={number}", data=b"x" * 400)
+    assert [each.query["number"] for each in client.emulator.received] == ["3", "4"]
+    # One that is too large alone is kept all the same.
+    await client.post(SESSIONS, data=b"x" * 2000)
+    assert [len(each.body) for each in client.emulator.received] == [2000]
+    await client.post(SESSIONS)
+    client.emulator.clear_received()
+    assert (client.emulator.received, record._bytes) == ((), 0)
 
 
 async def test_only_so_many_requests_are_kept_as_was_asked_for() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from loops_async.emulator import Emulator
 
-from .support import FAST, SAMPLERS, Client, until
+from .support import FAST, SAMPLERS, SESSIONS, Client, until
 
 RUNS = "/v1/loops/runs"
 DEPLOYMENTS = "/v1/loops/deployments"
@@ -176,3 +176,60 @@ async def test_teams_are_those_that_were_named_or_given() -> None:
             await client.post(f"/v1/teams/t3/loops/{resource}", 404, json=body)
             await client.get(f"/v1/teams/t3/loops/{resource}", 404)
         assert emulator.samplers == ()
+
+
+async def test_the_team_of_the_environment_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Emulator() as emulator, aiohttp.ClientSession() as http:
+        client = Client(emulator, http)
+        monkeypatch.setenv("LOOPS_TEAM", "Research & more")
+        for _ in range(2):
+            (team,) = (await client.get("/v1/teams"))["teams"]
+            assert team["name"] == "Research & more"
+        assert team["id"].isalnum()
+        session_id = (await client.post(f"/v1/teams/{team['id']}/loops/sessions"))["session"]["id"]
+        assert (await client.get(f"{SESSIONS}/{session_id}"))["session"]["id"] == session_id
+        assert (await client.get("/v1/teams?name=Research%20%26%20more"))["teams"] == [team]
+    async with Emulator(teams={"t1": "One"}) as emulator, aiohttp.ClientSession() as http:
+        assert [each["id"] for each in (await Client(emulator, http).get("/v1/teams"))["teams"]] == ["t1"]
+
+
+async def test_a_session_of_another_team_is_refused(client: Client) -> None:
+    async def session_of(team: str) -> str:
+        return str((await client.post(f"/v1/teams/{team}/loops/sessions"))["session"]["id"])
+
+    mine, other = await session_of("t1"), await session_of("t2")
+    for resource in ("samplers", "runs"):
+        body = {"base_model": "m", "session_id": mine}
+        for path in (f"/v1/teams/t2/loops/{resource}", f"/v1/loops/{resource}"):
+            assert (await client.post(path, 403, json=body))["code"] == "FORBIDDEN"
+        await client.post(f"/v1/teams/t1/loops/{resource}", 403, json=body | {"session_id": other})
+        await client.post(f"/v1/teams/t1/loops/{resource}", json=body)
+        # A session that belongs to no team is the caller's own.
+        await client.post(f"/v1/teams/t1/loops/{resource}", json=body | {"session_id": await client.session_id()})
+    assert len(client.emulator.samplers) == 4
+
+
+async def test_what_belongs_to_trainers_says_that_it_is_not_emulated(client: Client) -> None:
+    body = {"session_id": await client.session_id(), "base_model": "m"}
+    run = (await client.post("/v1/loops/runs", json=body))["run"]
+    deployment = f"/v1/loops/deployments/{run['deployment_id']}"
+    for method, path in (
+        ("POST", "/v1/loops/trainers"),
+        ("POST", "/v1/teams/t1/loops/trainers"),
+        ("POST", "/v1/loops/debug/trainers"),
+        ("GET", f"/v1/loops/trainers/{run['id']}"),
+        ("POST", f"{deployment}/metrics"),
+        ("GET", f"{deployment}/logs"),
+        ("GET", f"{deployment}/debug_archive/files"),
+        ("POST", "/v1/loops/checkpoints/deploy"),
+        ("GET", f"{run['base_url']}/health"),
+        ("POST", f"{run['base_url']}/forward_backward"),
+        ("POST", f"{run['base_url']}/sample"),
+        ("GET", f"{run['base_url']}/v1/models"),
+        ("POST", f"{run['base_url'].removesuffix('/sync')}/wake"),
+    ):
+        answer, _ = await client.send(method, path, 404)
+        assert answer["code"] == "NOT_FOUND"
+        assert answer["message"].startswith(f"Trainers are not emulated, so there is no {method} /")
+    for path in ("/v1/loops/trainer", "/models/a/deployment/b/sync/v1/models", "/v1/loops/deployments/nobody"):
+        assert "Trainers" not in (await client.get(path, 404))["message"]

@@ -1,6 +1,7 @@
 """What can be chosen where the sources leave the service open: error shapes, keys, clocks, lag."""
 
 import asyncio
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -130,3 +131,41 @@ async def test_a_script_is_met_step_by_step(client: Client) -> None:
     await client.get(SAMPLERS, 429)
     await client.post(SESSIONS, 500)
     await client.post(SESSIONS)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104 -- this is what is tried
+async def test_addresses_lead_to_where_the_request_came_to(host: str) -> None:
+    """In another container, 127.0.0.1 is that container."""
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        pytest.skip("the machine has no such addresses")
+    async with Emulator(host=host) as emulator, aiohttp.ClientSession() as http:
+        port = emulator.url.rpartition(":")[2]
+        assert emulator.url == f"http://{'[::1]' if ':' in host else '127.0.0.1'}:{port}"
+        client = Client(emulator, http)
+        sampler = await client.create()
+        run = await client.post("/v1/loops/runs", json={"session_id": await client.session_id(), "base_model": "m"})
+        (checkpoint, *_) = (await client.get("/v1/loops/checkpoints?run_id=k4q95w5"))["checkpoints"]
+        assert sampler["base_url"].startswith(f"{emulator.url}/models/")
+        for name in (f"emulator.test:{port}", "emulator", "[fe80::1]:80", 'bad"host', ""):
+            reached = f"http://{name}" if name not in {'bad"host', ""} else emulator.url
+            headers = {"Host": name}
+            one = (await client.get(f"{SAMPLERS}/{sampler['id']}", headers=headers))["sampler"]
+            assert one["base_url"] == sampler["base_url"].replace(emulator.url, reached)
+            listed = (await client.get(f"{SAMPLERS}", headers=headers))["samplers"]
+            assert one in listed
+            assert all(each["base_url"].startswith(reached) for each in listed)
+            shown = (await client.get(f"/v1/loops/runs/{run['run']['id']}", headers=headers))["run"]
+            assert shown["base_url"].startswith(reached)
+            assert shown["sampler"]["base_url"].startswith(reached)
+            (deployed, *_) = (await client.get("/v1/loops/deployments", headers=headers))["deployments"]
+            assert deployed["base_url"].startswith(reached)
+            files = await client.get(f"/v1/loops/checkpoints/{checkpoint['id']}/files", headers=headers)
+            assert files["presigned_urls"][0]["url"].startswith(f"{reached}/checkpoint-files/")
+
+
+async def test_on_one_address_nothing_but_that_is_told(client: Client) -> None:
+    sampler = await client.create()
+    told = await client.get(f"{SAMPLERS}/{sampler['id']}", headers={"Host": "elsewhere.test"})
+    assert told["sampler"]["base_url"] == sampler["base_url"]

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 import loops_async.emulator
-from loops_async.emulator import Emulator, Stage
+from loops_async.emulator import Emulator, Stage, _contract
 
 from .support import Client
 
@@ -39,6 +39,10 @@ def operations() -> dict[tuple[str, str], dict[str, Any]]:
 async def test_the_document_is_served_to_anybody_as_it_ships() -> None:
     async with Emulator(api_key="key") as emulator, aiohttp.ClientSession() as http:
         assert await Client(emulator, http).get("/v1/spec") == json.loads(FILE.read_text(encoding="utf-8"))
+
+
+def test_the_document_is_in_step_with_the_types() -> None:
+    assert FILE.read_text(encoding="utf-8") == _contract.text(), "run python -m loops_async.emulator._contract"
 
 
 def test_every_route_is_in_the_document_and_nothing_else() -> None:

@@ -11,7 +11,7 @@ from loops_async.emulator._lifecycle import FREE_STATUSES, Lifecycles, Stage, li
 from loops_async.emulator._progress import TRANSITIONS, Event, Phase, Progress
 from loops_async.emulator._records import Sampler
 from loops_async.emulator._refused import Refused
-from loops_async.emulator._requests import SamplerRequest
+from loops_async.emulator._shapes import CreateSampler
 from loops_async.emulator._state import ControlPlane
 
 WALL = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -19,8 +19,8 @@ WALL = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ZERO_FIRST = [("BUILDING", 1.0), ("SCALED_TO_ZERO", None), ("WAKING_UP", 2.0), ("ACTIVE", None)]
 
 
-def request(session_id: str, base_model: str | None = "some/model", run_id: str | None = None) -> SamplerRequest:
-    return SamplerRequest(session_id, base_model, run_id, None, None, None, None, None)
+def request(session_id: str, base_model: str | None = "some/model", run_id: str | None = None) -> CreateSampler:
+    return CreateSampler(session_id, base_model, run_id, None, None, None, None, None)
 
 
 def plane_of(stages: list[tuple[str, float | None]]) -> ControlPlane:
@@ -218,7 +218,7 @@ def test_creation_time_is_utc_whatever_zone_it_was_given_in() -> None:
     plane = ControlPlane()
     wall = datetime(2026, 5, 1, 14, 0, 0, 5, tzinfo=timezone(timedelta(hours=2)))
     sampler = plane.create_sampler(request(plane.create_session()), 0.0, wall)
-    assert document(sampler, "http://x", None)["created_at"] == "2026-05-01T12:00:00.000005Z"
+    assert document(sampler, "http://x", None).created_at == "2026-05-01T12:00:00.000005Z"
 
 
 def test_the_kept_text_follows_the_status() -> None:

@@ -9,7 +9,7 @@ import pickle
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loops_async import RetryPolicy
@@ -153,6 +153,12 @@ REASON = "quota of 8 GPUs exceeded"
         ({"message": "", "error": None, "detail": REASON}, None, REASON),
         (REASON, None, REASON),
         ("plain", None, "plain"),
+        ({"errors": [{"field": "m", "messages": [REASON]}]}, None, f"m: {REASON}"),
+        ({"error": {"message": REASON, "errors": [{"message": REASON}]}}, None, REASON),
+        ({"message": "quota", "detail": REASON}, None, REASON),
+        ({"ошибка": REASON, "причина": "no room"}, None, f"ошибка: {REASON} (причина: no room)"),
+        ({"": REASON}, None, REASON),
+        ({"message": REASON, "loc": ["x"] * 9999}, None, f"{'x.' * 48}x...: {REASON}"),
         # Nothing to read.
         (None, None, "Conflict"),
         (37, None, "Conflict"),
@@ -193,6 +199,7 @@ def test_the_services_words_are_found_in_every_shape_in_use(body: object, code: 
         (f"<e:Fault><faultcode>e:Q</faultcode><faultstring>{REASON}</faultstring></e:Fault>", "e:Q", REASON),
         (f"<problem><why>{REASON}</why></problem>", None, REASON),
         ("<error><![CDATA[a < b]]></error>", None, "a < b"),
+        ("error=quota&error_description=no+room%2C+sorry", "quota", "no room, sorry"),
         ("<nil> pointer", None, "pointer"),
         ("upstream connect error, reset reason: overflow", None, "upstream connect error, reset reason: overflow"),
     ],
@@ -258,6 +265,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON_VALUES, st.booleans())
 def test_whatever_the_document_the_error_is_one_line_that_can_be_printed(document: object, ascii_only: bool) -> None:
     check_fit_for_print(error_bodies.api_error(REQUEST, 500, {}, json.dumps(document, ensure_ascii=ascii_only)))
@@ -266,6 +274,7 @@ def test_whatever_the_document_the_error_is_one_line_that_can_be_printed(documen
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
 
+@settings(deadline=None)
 @given(ANY_TEXT, ANY_TEXT)
 def test_whatever_the_text_and_the_headers_the_error_is_one_line_that_can_be_printed(text: str, header: str) -> None:
     headers = {"X-Request-Id": header, "Location": header, "Retry-After": header, "Date": header}
@@ -358,6 +367,7 @@ def test_retry_after_in_seconds_or_as_a_date(value: str | None, seconds: float |
     assert error_bodies.parse_retry_after(value, "Wed, 21 Oct 2015 07:28:00 GMT") == seconds
 
 
+@settings(deadline=None)
 @given(ANY_TEXT)
 def test_no_retry_after_breaks_the_parser(value: str) -> None:
     seconds = error_bodies.parse_retry_after(value, value)

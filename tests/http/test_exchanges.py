@@ -48,6 +48,6 @@ async def test_capabilities_are_asked_for_with_what_is_set(exchange: aioresponse
 
 
 async def test_any_2xx_is_a_success(exchange: aioresponses) -> None:
-    exchange.post(f"{BASE}/samplers/x/deactivate", status=204)
+    exchange.post(f"{BASE}/checkpoints/validate", status=204)
     async with LoopsClient("key") as client:
-        await client.samplers.deactivate("x")
+        await client.checkpoints.validate("bt://loops:r/sampler_weights/c")

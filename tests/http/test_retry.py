@@ -14,6 +14,7 @@ from loops_async import (
     APIError,
     BadRequestError,
     LoopsClient,
+    NotFoundError,
     RateLimitError,
     RetryPolicy,
     ServerError,
@@ -87,13 +88,36 @@ async def test_a_dropped_connection_is_repeated(
     assert len(emulator.requests(method, route)) == 4
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 501])
+@pytest.mark.parametrize("status", [400, 401, 403, 409, 422, 302])
 async def test_other_statuses_are_final(client: LoopsClient, emulator: Emulator, sampler_id: str, status: int) -> None:
     emulator.add_fault(Fault(method="GET", route=SAMPLER, status=status))
     with pytest.raises(APIError) as caught:
         await client.samplers.get(sampler_id)
     assert caught.value.status == status
     assert len(emulator.requests("GET", SAMPLER)) == 1
+
+
+@pytest.mark.parametrize("status", [408, 499, 500, 501, 502, 520, 522, 526, 530, 599])
+async def test_every_transient_status_is_retried_on_reads(
+    client: LoopsClient, emulator: Emulator, sampler_id: str, status: int
+) -> None:
+    emulator.add_fault(Fault(method="GET", route=SAMPLER, status=status, times=2))
+    assert (await client.samplers.get(sampler_id)).id == sampler_id
+    assert len(emulator.requests("GET", SAMPLER)) == 3
+
+
+async def test_404_is_final_except_for_a_sampler_that_this_client_has_just_created(
+    client: LoopsClient, emulator: Emulator, sampler_id: str, make_client: ClientMaker
+) -> None:
+    fault = Fault(method="GET", route=SAMPLER, status=404, times=2 * QUICK_RETRY.attempts)
+    emulator.add_fault(fault)
+    assert (await client.samplers.get(sampler_id)).id == sampler_id
+    asked = len(emulator.requests("GET", SAMPLER))
+    assert asked == 2 * QUICK_RETRY.attempts + 1
+    emulator.add_fault(fault)
+    with pytest.raises(NotFoundError):
+        await make_client().samplers.get(sampler_id)
+    assert len(emulator.requests("GET", SAMPLER)) == asked + 1
 
 
 async def test_when_attempts_run_out_the_last_real_error_comes_through(

@@ -23,7 +23,7 @@ from loops_async.emulator import Emulator, Fault
 from loops_async.journal import Orphans, Reclaimed, orphans, reclaim
 
 from ..launching import CREATE, DEACTIVATE, ONE, Setting, creates, deactivated, until
-from ..support import KEY
+from ..support import KEY, QUICK_RETRY
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
 HOME = "http://127.0.0.1:1/v1/loops"
@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(creating, "SECOND_LOOK", 0.01)
+    monkeypatch.setattr(creating, "RELIST_DELAY_S", 0.01)
 
 
 def intent(number: int, model: str = "m") -> journal_records.Intent:
@@ -45,7 +45,7 @@ def intent(number: int, model: str = "m") -> journal_records.Intent:
 
 
 def written(*records: journal_records.Record) -> bytes:
-    return b"".join(map(journal_records.line, records))
+    return b"".join(map(journal_records.encode_record, records))
 
 
 def events(path: Path) -> list[str]:
@@ -58,15 +58,15 @@ def events(path: Path) -> list[str]:
 def test_a_record_is_plain_json() -> None:
     spec = SamplerSpec("m", num_replicas=2, model_path="bt://loops:r/sampler_weights/a")
     record = journal_records.Intent.of("l", 3, AT, spec)
-    assert json.loads(journal_records.line(record)) == {
+    assert json.loads(journal_records.encode_record(record)) == {
         "event": "intent",
         "launch": "l",
         "create": 3,
         "at": "2026-11-24T00:00:00Z",
         "spec": {"base_model": "m", "num_replicas": 2, "model_path": "bt://loops:r/sampler_weights/a"},
     }
-    account = journal_records.read(written(BEGIN, record))
-    assert account.open["l", 3] == journal_records.UnresolvedCreate(spec, AT, HOME)
+    account = journal_records.replay(written(BEGIN, record))
+    assert account.unresolved["l", 3] == journal_records.UnresolvedCreate(spec, AT, HOME)
 
 
 def test_creates_and_samplers_are_open_until_they_are_closed() -> None:
@@ -74,61 +74,66 @@ def test_creates_and_samplers_are_open_until_they_are_closed() -> None:
         BEGIN,
         *(intent(number) for number in range(5)),
         journal_records.Created("l", 0, AT, "a"),
-        journal_records.Refused("l", 1, AT),
+        journal_records.Rejected("l", 1, AT),
         journal_records.Created("l", 2, AT, "b"),
-        journal_records.Released("a", AT),
+        journal_records.Deactivated("a", AT),
         journal_records.Created("l", 3, AT, "c"),
-        journal_records.HandedOver("c", AT),
+        journal_records.Detached("c", AT),
     ]
-    account = journal_records.read(written(*records))
-    assert account.held == {"b": journal_records.LiveSampler(AT, HOME)}
-    assert list(account.open) == [("l", 4)]
+    account = journal_records.replay(written(*records))
+    assert account.live == {"b": journal_records.LiveSampler(AT, HOME, SamplerSpec("m"))}
+    assert list(account.unresolved) == [("l", 4)]
     assert account.known == {"a", "b", "c"}
     assert not account.unreadable
 
 
 def test_a_create_that_is_sent_again_is_one_create() -> None:
-    account = journal_records.read(written(BEGIN, intent(0), journal_records.Refused("l", 0, AT), intent(0)))
-    assert list(account.open) == [("l", 0)]
+    account = journal_records.replay(written(BEGIN, intent(0), journal_records.Rejected("l", 0, AT), intent(0)))
+    assert list(account.unresolved) == [("l", 0)]
 
 
 @pytest.mark.parametrize("cut", range(1, 60))
 def test_a_torn_last_line_counts_for_nothing(cut: int) -> None:
     whole = written(BEGIN, intent(0), journal_records.Created("l", 0, AT, "a"))
-    account = journal_records.read(whole[:-cut])
-    assert list(account.open) == [("l", 0)]
-    assert not account.held
+    account = journal_records.replay(whole[:-cut])
+    assert list(account.unresolved) == [("l", 0)]
+    assert not account.live
     assert not account.unreadable
 
 
 @pytest.mark.parametrize("length", range(len(written(BEGIN))))
 def test_the_first_line_may_be_torn_too(length: int) -> None:
-    assert journal_records.read(written(BEGIN)[:length]) == journal_records.Replay()
+    assert journal_records.replay(written(BEGIN)[:length]) == journal_records.Replay()
 
 
 def test_what_is_no_record_is_passed_over_and_told() -> None:
     strange = [b"{", b'{"event": "later"}', b"\xff", b'{"event":"intent","launch":"l","create":1,"at":"x","spec":{}}']
-    lines = [journal_records.line(BEGIN), *(each + b"\n" for each in strange), b"\n", journal_records.line(intent(9))]
-    account = journal_records.read(b"".join(lines))
-    assert list(account.open) == [("l", 9)]
+    lines = [
+        journal_records.encode_record(BEGIN),
+        *(each + b"\n" for each in strange),
+        b"\n",
+        journal_records.encode_record(intent(9)),
+    ]
+    account = journal_records.replay(b"".join(lines))
+    assert list(account.unresolved) == [("l", 9)]
     assert account.unreadable == [2, 3, 4, 5]
 
 
 def test_names_that_a_later_version_writes_are_ignored() -> None:
-    text = journal_records.line(intent(1)).replace(b'"base_model"', b'"colour": "red", "base_model"')
-    assert list(journal_records.read(journal_records.line(BEGIN) + text).open) == [("l", 1)]
+    text = journal_records.encode_record(intent(1)).replace(b'"base_model"', b'"colour": "red", "base_model"')
+    assert list(journal_records.replay(journal_records.encode_record(BEGIN) + text).unresolved) == [("l", 1)]
 
 
 @pytest.mark.parametrize("content", [b"[launch]\n", b"hello", b'{"a": 1}\n', b"\x00\x01\x02\n", b"\n\nmodel = 1\n"])
 def test_another_file_is_no_journal(content: bytes) -> None:
     with pytest.raises(ValueError, match="not a journal"):
-        journal_records.read(content)
+        journal_records.replay(content)
 
 
 def test_a_create_whose_spec_cannot_be_read_any_more_stays_open() -> None:
-    text = journal_records.line(intent(1)).replace(b'"base_model":"m"', b'"base_model":"m","num_replicas":0')
-    account = journal_records.read(journal_records.line(BEGIN) + text)
-    assert account.open["l", 1].spec == SamplerSpec("m")
+    text = journal_records.encode_record(intent(1)).replace(b'"base_model":"m"', b'"base_model":"m","num_replicas":0')
+    account = journal_records.replay(journal_records.encode_record(BEGIN) + text)
+    assert account.unresolved["l", 1].spec == SamplerSpec("m")
 
 
 # The file
@@ -138,10 +143,10 @@ async def test_records_are_on_the_disk_when_they_count(path: Path) -> None:
     file = await JournalFile.open(str(path), create=True)
     await file.append(BEGIN)
     assert path.read_bytes() == written(BEGIN)
-    file.note(intent(1))
+    file.append_nowait(intent(1))
     await asyncio.gather(*(file.append(intent(number)) for number in range(2, 100)))
     assert path.read_bytes() == written(BEGIN, *map(intent, range(1, 100)))
-    file.note(intent(100))
+    file.append_nowait(intent(100))
     await file.close()
     assert path.read_bytes() == written(BEGIN, *map(intent, range(1, 101)))
 
@@ -169,8 +174,8 @@ async def test_what_a_crash_has_torn_is_no_beginning_of_the_next_line(path: Path
     file = await JournalFile.open(str(path), create=True)
     await file.append(intent(2))
     await file.close()
-    account = journal_records.read(path.read_bytes())
-    assert list(account.open) == [("l", 2)]
+    account = journal_records.replay(path.read_bytes())
+    assert list(account.unresolved) == [("l", 2)]
     assert account.unreadable == [2]
 
 
@@ -230,7 +235,7 @@ async def test_a_long_journal_is_not_read_to_be_written_on(path: Path) -> None:
     path.write_bytes(written(BEGIN) + b"garbage\n")
     file = await JournalFile.open(str(path), create=True)
     await file.append(intent(1))
-    assert list((await file.read()).open) == [("l", 1)]
+    assert list((await file.read()).unresolved) == [("l", 1)]
     await file.close()
 
 
@@ -239,7 +244,7 @@ async def test_a_journal_whose_beginning_was_cut_off_is_one(path: Path) -> None:
     file = await JournalFile.open(str(path), create=True)
     await file.append(intent(3))
     await file.close()
-    assert len((await read_locked(str(path))).open) == 3
+    assert len((await read_locked(str(path))).unresolved) == 3
 
 
 async def test_a_disk_that_is_full_again_and_again_spoils_no_journal(path: Path) -> None:
@@ -249,7 +254,7 @@ async def test_a_disk_that_is_full_again_and_again_spoils_no_journal(path: Path)
     await file.append(BEGIN)
     await file.append(intent(1))
     await file.close()
-    assert list(journal_records.read(path.read_bytes()).open) == [("l", 1)]
+    assert list(journal_records.replay(path.read_bytes()).unresolved) == [("l", 1)]
 
 
 async def test_a_failure_to_write_is_told_to_whoever_relies_on_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,8 +278,8 @@ async def test_a_failure_to_write_is_told_to_whoever_relies_on_it(path: Path, mo
     await file.append(intent(2))
     await file.close()
     assert file.failure is not None
-    account = journal_records.read(path.read_bytes())
-    assert list(account.open) == [("l", 2)]
+    account = journal_records.replay(path.read_bytes())
+    assert list(account.unresolved) == [("l", 2)]
 
 
 async def test_what_strikes_the_writing_keeps_nobody_waiting(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +297,7 @@ async def test_what_strikes_the_writing_keeps_nobody_waiting(path: Path, monkeyp
         with pytest.raises(OSError, match="broke off"):
             await file.append(BEGIN)
         monkeypatch.setattr(JournalFile, "_write_down", write_down)
-        file.note(intent(1))
+        file.append_nowait(intent(1))
         await file.close()
     assert path.read_bytes() == written(intent(1))
     assert file.failure is not None
@@ -308,7 +313,7 @@ async def test_all_that_was_noted_includes_what_is_being_written(path: Path, mon
         write_down(self, text)
 
     monkeypatch.setattr(JournalFile, "_write_down", slowly)
-    file.note(BEGIN)
+    file.append_nowait(BEGIN)
     await asyncio.sleep(0.01)
     assert not file.written().done()
     await file.written()
@@ -325,17 +330,17 @@ async def test_a_launch_writes_down_what_it_does(stage: Setting, path: Path) -> 
     async with launch(["good", "good", "good"], journal=path, max_concurrent_creates=1) as fleet:
         async for _ in fleet:
             pass
-        fleet.release(fleet.members[1])
+        fleet.detach(fleet.members[1])
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert records[0]["event"] == "launch"
-    assert records[0]["home"] == f"{client.base_url}/v1/loops"
+    assert records[0]["scope_url"] == f"{client.base_url}/v1/loops"
     assert records[0]["session_id"] == fleet.session_id
     assert sorted(events(path)) == sorted(
-        ["launch", "intent", "refused", "intent", "created", "intent", "created", "handed_over", "released"]
+        ["launch", "intent", "rejected", "intent", "created", "intent", "created", "detached", "deactivated"]
     )
-    account = journal_records.read(path.read_bytes())
-    assert not account.open
-    assert not account.held
+    account = journal_records.replay(path.read_bytes())
+    assert not account.unresolved
+    assert not account.live
     assert KEY not in path.read_text()
     await client.samplers.deactivate(str(fleet.members[1].sampler_id))
 
@@ -357,7 +362,7 @@ async def test_a_create_that_is_repeated_after_429_is_written_down_again(stage: 
     emulator.add_fault(Fault(method="POST", route=CREATE, status=429, times=2))
     async with launch(["good"], journal=path) as fleet:
         await fleet.active()
-    assert events(path) == ["launch", *["intent", "refused"] * 2, "intent", "created", "released"]
+    assert events(path) == ["launch", *["intent", "rejected"] * 2, "intent", "created", "deactivated"]
 
 
 async def test_relaunches_are_written_down_in_order(stage: Setting, path: Path) -> None:
@@ -365,7 +370,7 @@ async def test_relaunches_are_written_down_in_order(stage: Setting, path: Path) 
     async with launch(["sick"], journal=path, relaunches=1) as fleet:
         async for _ in fleet:
             pass
-    assert events(path) == ["launch", *["intent", "created", "released"] * 2]
+    assert events(path) == ["launch", *["intent", "created", "deactivated"] * 2]
 
 
 async def test_a_launch_without_a_disk_sends_no_create(
@@ -409,11 +414,11 @@ async def test_a_launch_goes_on_where_another_has_ended(stage: Setting, path: Pa
     for _ in range(2):
         async with launch(["good"], journal=path, teardown="never") as fleet:
             await fleet.active()
-    found = await orphans(client, path)
+    found = await orphans(client, path, include_kept=True)
     assert {sampler.id for sampler in found} == emulator.billed
     assert len(found) == 2
-    done = await reclaim(client, path)
-    assert set(done.released) == {sampler.id for sampler in found.samplers}
+    done = await reclaim(client, path, include_kept=True)
+    assert set(done.deactivated) == {sampler.id for sampler in found.samplers}
     assert not emulator.billed
 
 
@@ -421,10 +426,10 @@ async def test_the_file_is_free_again_after_the_block(stage: Setting, path: Path
     _, client, launch = stage
     async with launch(["slow"], journal=path):
         with pytest.raises(BlockingIOError):
-            await orphans(client, path)
+            await orphans(client, path, include_kept=True)
         with pytest.raises(BlockingIOError):
-            await reclaim(client, path)
-    assert len(await orphans(client, path)) == 0
+            await reclaim(client, path, include_kept=True)
+    assert len(await orphans(client, path, include_kept=True)) == 0
 
 
 # Cleaning up
@@ -434,22 +439,22 @@ async def test_orphans_are_what_is_alive_and_nothing_else(stage: Setting, path: 
     emulator, client, launch = stage
     async with launch(["slow"] * 6, journal=path, teardown="never") as fleet:
         await until(lambda: all(member.sampler_id for member in fleet.members))
-        fleet.release(fleet.members[5])
+        fleet.detach(fleet.members[5])
     ids = [str(member.sampler_id) for member in fleet.members]
     await client.samplers.deactivate(ids[0])
     emulator.set_status(ids[1], "FAILED")
     before = path.read_bytes()
-    found = await orphans(client, path)
+    found = await orphans(client, path, include_kept=True)
     assert {sampler.id for sampler in found} == set(ids[2:5])
     assert found.unknown == ()
     assert path.read_bytes() == before
     assert emulator.billed == set(ids[2:])
-    done = await reclaim(client, path)
-    assert set(done.released) == set(ids[:5])
+    done = await reclaim(client, path, include_kept=True)
+    assert set(done.deactivated) == set(ids[:5])
     assert emulator.billed == {ids[5]}
-    assert await orphans(client, path) == Orphans((), ())
+    assert await orphans(client, path, include_kept=True) == Orphans((), ())
     emulator.clear_received()
-    assert (await reclaim(client, path)).released == ()
+    assert (await reclaim(client, path, include_kept=True)).deactivated == ()
     assert not deactivated(emulator)
     await client.samplers.deactivate(ids[5])
 
@@ -461,24 +466,25 @@ async def test_creates_without_an_answer_are_told_with_their_candidates(
     session = await client.sessions.create()
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", times=1))
     async with launch(["slow"] * 2, journal=path, max_concurrent_creates=1) as fleet:
-        await until(lambda: fleet.members[0].settled)
+        await until(lambda: fleet.members[0].done)
         assert isinstance(fleet.members[0].error, CreateOutcomeUnknown)
+        fleet.acknowledge(fleet.members[0])
     (lost,) = emulator.billed
     other = await client.samplers.create(session_id=session.id, base_model="good")
     async with LoopsClient(KEY, base_url=emulator.url) as later:
-        found = await orphans(later, path)
+        found = await orphans(later, path, include_kept=True)
         assert found.samplers == ()
         (unknown,) = found.unknown
         assert unknown.spec == SamplerSpec("slow")
         assert [sampler.id for sampler in unknown.candidates] == [lost]
         assert list(found) == list(found.candidates) == list(unknown.candidates)
-        done = await reclaim(later, path)
-        assert done.released == ()
+        done = await reclaim(later, path, include_kept=True)
+        assert done.deactivated == ()
         assert [sampler.id for sampler in done.candidates] == [lost]
         assert emulator.billed == {lost, other.id}
         for sampler in (*done.candidates, other):
             await later.samplers.deactivate(sampler.id)
-        assert (await orphans(later, path)).candidates == ()
+        assert (await orphans(later, path, include_kept=True)).candidates == ()
 
 
 async def test_candidates_are_not_looked_for_for_ever(stage: Setting, path: Path, no_second_look: None) -> None:
@@ -490,7 +496,7 @@ async def test_candidates_are_not_looked_for_for_ever(stage: Setting, path: Path
         at = datetime.now(UTC) - age
         begin = journal_records.Launch("l", at, f"{client.base_url}/v1/loops", "s", 1)
         path.write_bytes(written(begin, journal_records.Intent.of("l", 0, at, SamplerSpec("slow"))))
-        (unknown,) = (await orphans(client, path)).unknown
+        (unknown,) = (await orphans(client, path, include_kept=True)).unknown
         assert [each.id for each in unknown.candidates] == ([sampler.id] if matches else [])
     await client.samplers.deactivate(sampler.id)
 
@@ -501,7 +507,7 @@ async def test_reclaiming_is_repeated(stage: Setting, path: Path, fault: dict[st
     async with launch(["good"] * 2, journal=path, teardown="never") as fleet:
         await fleet.active()
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, times=5, **fault))
-    assert len((await reclaim(client, path)).released) == 2
+    assert len((await reclaim(client, path, include_kept=True)).deactivated) == 2
     assert not emulator.billed
 
 
@@ -511,10 +517,10 @@ async def test_what_cannot_be_reclaimed_is_raised_and_stays_in_the_journal(stage
     async with launch([SamplerSpec("good", run_id="run1"), "good"], journal=path, teardown="never") as fleet:
         await fleet.active()
     with pytest.raises(TeardownError) as caught:
-        await reclaim(client, path)
+        await reclaim(client, path, include_kept=True)
     assert caught.value.sampler_ids == (fleet.members[0].sampler_id,)
     assert caught.value.deactivated == (fleet.members[1].sampler_id,)
-    assert set(journal_records.read(path.read_bytes()).held) == {fleet.members[0].sampler_id} == emulator.billed
+    assert set(journal_records.replay(path.read_bytes()).live) == {fleet.members[0].sampler_id} == emulator.billed
 
 
 async def test_who_does_not_know_a_sampler_cannot_say_that_it_is_gone(
@@ -522,15 +528,15 @@ async def test_who_does_not_know_a_sampler_cannot_say_that_it_is_gone(
 ) -> None:
     """Another account, or another control plane, would answer so."""
     emulator, client, launch = stage
-    monkeypatch.setattr(journal, "NEW", timedelta())
+    monkeypatch.setattr(journal, "FRESH", timedelta())
     async with launch(["good"], journal=path, teardown="never") as fleet:
         await fleet.active()
     made = (str(fleet.members[0].sampler_id),)
     async with Emulator(api_key=KEY) as elsewhere, LoopsClient(KEY, base_url=elsewhere.url) as stranger:
-        assert await orphans(stranger, path) == Orphans((), (), made)
-        assert await reclaim(stranger, path) == Reclaimed((), (), made)
+        assert await orphans(stranger, path, include_kept=True) == Orphans((), (), made)
+        assert await reclaim(stranger, path, include_kept=True) == Reclaimed((), (), made)
     assert f"samplers at {emulator.url}" in caplog.text
-    assert (await reclaim(client, path)).released == made
+    assert (await reclaim(client, path, include_kept=True)).deactivated == made
     assert not emulator.billed
 
 
@@ -541,11 +547,11 @@ async def test_another_team_is_another_home(stage: Setting, path: Path) -> None:
     made = (str(fleet.members[0].sampler_id),)
     emulator.clear_received()
     async with LoopsClient(KEY, base_url=emulator.url, team_id="t1") as team:
-        assert (await orphans(team, path)).missing == made
-        assert (await reclaim(team, path)).missing == made
+        assert (await orphans(team, path, include_kept=True)).missing == made
+        assert (await reclaim(team, path, include_kept=True)).missing == made
     # The same id may be somebody else's there: nothing is sent.
     assert not emulator.received
-    assert (await reclaim(client, path)).released == made
+    assert (await reclaim(client, path, include_kept=True)).deactivated == made
 
 
 async def test_what_cannot_be_read_of_one_sampler_hides_no_other(stage: Setting, path: Path) -> None:
@@ -554,10 +560,10 @@ async def test_what_cannot_be_read_of_one_sampler_hides_no_other(stage: Setting,
         await fleet.active()
     emulator.add_fault(Fault(method="GET", route=CREATE, status=403))
     emulator.add_fault(Fault(method="GET", route=ONE, status=200, body=b'{"sampler": {"id": 3}}'))
-    found = await orphans(client, path)
+    found = await orphans(client, path, include_kept=True)
     assert len(found.samplers) == len(found.missing) == 1
     assert {found.samplers[0].id, found.missing[0]} == emulator.billed
-    assert len((await reclaim(client, path)).released) == 2
+    assert len((await reclaim(client, path, include_kept=True)).deactivated) == 2
 
 
 async def test_what_is_left_is_told_although_the_journal_cannot_be_written(
@@ -573,7 +579,7 @@ async def test_what_is_left_is_told_although_the_journal_cannot_be_written(
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(TeardownError) as caught:
-        await reclaim(client, path)
+        await reclaim(client, path, include_kept=True)
     assert set(caught.value.sampler_ids) == emulator.billed
 
 
@@ -581,23 +587,24 @@ async def test_who_awaits_a_handing_over_knows_that_it_is_written_down(stage: Se
     _, client, launch = stage
     async with launch(["good"], journal=path) as fleet:
         await fleet.active()
-        await fleet.release(fleet.members[0])
-        assert events(path)[-1] == "handed_over"
-        await fleet.release(fleet.members[0])
+        await fleet.detach(fleet.members[0])
+        assert events(path)[-1] == "detached"
+        await fleet.detach(fleet.members[0])
     async with launch(["good"]) as other:
         await other.active()
-        await other.release(other.members[0])
+        await other.detach(other.members[0])
     for each in (fleet, other):
         await client.samplers.deactivate(str(each.members[0].sampler_id))
 
 
 async def test_a_new_sampler_may_be_unknown_for_a_while(stage: Setting, path: Path) -> None:
-    emulator, client, launch = stage
+    emulator, _, launch = stage
     async with launch(["good"], journal=path, teardown="never") as fleet:
         await fleet.active()
     for route in (DEACTIVATE, ONE):
         emulator.add_fault(Fault(route=route, status=404, times=3))
-    assert len((await reclaim(client, path)).released) == 1
+    async with LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY) as later:
+        assert len((await reclaim(later, path, include_kept=True)).deactivated) == 1
     assert not emulator.billed
 
 
@@ -606,13 +613,13 @@ async def test_a_cancel_does_not_cut_reclaiming_short(stage: Setting, path: Path
     async with launch(["good"] * 3, journal=path, teardown="never") as fleet:
         await fleet.active()
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=0.1, times=None))
-    task = asyncio.create_task(reclaim(client, path))
+    task = asyncio.create_task(reclaim(client, path, include_kept=True))
     await until(lambda: deactivated(emulator))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not emulator.billed
-    assert not journal_records.read(path.read_bytes()).held
+    assert not journal_records.replay(path.read_bytes()).live
 
 
 async def test_lines_that_are_no_records_are_told(
@@ -621,7 +628,7 @@ async def test_lines_that_are_no_records_are_told(
     _, client, _ = stage
     path.write_bytes(written(BEGIN) + b"garbage\n" + written(intent(1)))
     with caplog.at_level(logging.WARNING):
-        await orphans(client, path)
+        await orphans(client, path, include_kept=True)
     assert "line 2" in caplog.text
 
 
@@ -670,11 +677,11 @@ asyncio.run(main())
     await asyncio.sleep(0.1)
     named = {json.loads(line)["sampler_id"] for line in path.read_text().splitlines() if '"created"' in line}
     alive = emulator.billed
-    found = await orphans(client, path)
+    found = await orphans(client, path, include_kept=True)
     assert {sampler.id for sampler in found.samplers} == named
     assert {sampler.id for sampler in found} == alive
-    done = await reclaim(client, path)
-    assert set(done.released) == named
+    done = await reclaim(client, path, include_kept=True)
+    assert set(done.deactivated) == named
     assert {sampler.id for sampler in done.candidates} == alive - named == emulator.billed
     assert len(done.unknown) >= len(alive - named)
     for sampler in done.candidates:

@@ -35,7 +35,7 @@ async def test_members_follow_the_specs_and_come_as_they_settle(stage: Setting) 
     async with launch(["good", SamplerSpec("bad", num_replicas=2), "good"]) as fleet:
         assert [member.spec.base_model for member in fleet.members] == ["good", "bad", "good"]
         assert [member.index for member in fleet.members] == [0, 1, 2]
-        assert not any(member.settled for member in fleet.members)
+        assert not any(member.done for member in fleet.members)
         settled = [member async for member in fleet]
     assert sorted(settled, key=lambda member: member.index) == list(fleet.members)
     first, second, third = fleet.members
@@ -122,7 +122,6 @@ async def test_a_launch_of_nothing_asks_for_nothing(stage: Setting) -> None:
         ({"teardown": "sometimes"}, ValueError),
         ({"teardown_timeout": 0}, ValueError),
         ({"teardown_timeout": float("inf")}, ValueError),
-        ({"adopt_unknown": 1}, TypeError),
         ({"journal": ""}, ValueError),
         ({"journal": 3}, TypeError),
     ],
@@ -317,10 +316,10 @@ async def test_active_returns_as_soon_as_enough_are_up(stage: Setting) -> None:
 async def test_active_tells_of_every_failure_and_does_not_wait_for_the_rest(stage: Setting) -> None:
     _, _, launch = stage
     async with launch(["bad", "slow", "sick"]) as fleet:
-        await until(lambda: fleet.members[0].settled and fleet.members[2].settled)
+        await until(lambda: fleet.members[0].done and fleet.members[2].done)
         with pytest.raises(LaunchError) as caught:
             await fleet.active()
-        assert not fleet.members[1].settled
+        assert not fleet.members[1].done
     assert [type(error) for error in caught.value.exceptions] == [SamplerFailed, SamplerFailed]
     assert list(caught.value.exceptions) == [fleet.members[0].error, fleet.members[2].error]
     assert "2 of 3 samplers did not come up" in str(caught.value)
@@ -349,7 +348,7 @@ async def test_whoever_waits_can_be_cancelled_without_harm(stage: Setting) -> No
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.02):
                     await waiting
-        assert not fleet.members[0].settled
+        assert not fleet.members[0].done
 
 
 async def test_a_loop_in_another_task_ends_with_the_block(stage: Setting) -> None:

@@ -28,7 +28,7 @@ from loops_async import (
 from loops_async._api import creating
 from loops_async._launch import journal_records
 from loops_async._launch.journal_file import JournalFile
-from loops_async.emulator import Fault
+from loops_async.emulator import Emulator, Fault
 
 from ..launching import CREATE, DEACTIVATE, Setting, creates, deactivated, until
 from ..support import KEY, QUICK_POLL, QUICK_RETRY
@@ -47,10 +47,11 @@ async def test_what_a_trace_raises_after_a_create_leaves_its_outcome_unknown(sta
     trace.on_request_end.append(fail)
     async with (
         aiohttp.ClientSession(trace_configs=[trace]) as session,
-        LoopsClient(KEY, base_url=emulator.url, session=session, retry=QUICK_RETRY) as client,
+        LoopsClient(KEY, base_url=emulator.url, session=session, retry=QUICK_RETRY, rate_limit=None) as client,
         launch(client, ["good"], policy=QUICK_POLL) as fleet,
     ):
         (member,) = [member async for member in fleet]
+        fleet.acknowledge(member)
         error = member.error
     assert isinstance(error, CreateOutcomeUnknown)
     assert isinstance(error.__cause__, KeyError)
@@ -104,35 +105,19 @@ async def test_a_generator_that_is_closed_tells_what_is_left(stage: Setting) -> 
 # Interrupts
 
 
-@pytest.mark.parametrize("where", ["Ending.run", "Ending._end", "Holdings.let_go"])
-async def test_a_second_ctrl_c_in_the_middle_of_the_teardown_cuts_nothing_short(stage: Setting, where: str) -> None:
-    emulator, _, _ = stage
+async def one_second_ctrl_c(emulator: Emulator, after: float) -> None:
     program = f"""
-import asyncio, os, signal, time
+import asyncio, os, signal, threading
 from loops_async import LoopsClient, PollPolicy, launch
-from loops_async._launch.teardown import Ending
-from loops_async._launch.owned import Holdings
 
-original = {where}
-calls = 0
-
-def struck(*arguments):
-    global calls
-    calls += 1
-    if calls == 1:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.01)
-    return original(*arguments)
-
-async def interrupted(*arguments):
-    return await struck(*arguments)
-
-{where} = interrupted
+def second():
+    os.kill(os.getpid(), signal.SIGINT)
 
 async def main():
     async with LoopsClient({KEY!r}, base_url={emulator.url!r}) as client:
         async with launch(client, ["good"] * 5, policy=PollPolicy(initial=0.02)) as fleet:
             await fleet.active()
+            threading.Timer({after}, second).start()
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(60)
 
@@ -141,30 +126,40 @@ asyncio.run(main())
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE)
     _, err = await process.communicate()
     assert process.returncode == -signal.SIGINT, err.decode()
-    assert len(emulator.samplers) == 5
-    assert not emulator.billed
     assert "destroyed" not in err.decode()
+
+
+@pytest.mark.timeout(60)
+async def test_a_second_ctrl_c_in_the_middle_of_the_teardown_cuts_nothing_short(stage: Setting) -> None:
+    emulator, _, _ = stage
+    emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=0.1, times=None))
+    moments = [0.001, 0.005, 0.05, 0.1, 0.11]
+    await asyncio.gather(*(one_second_ctrl_c(emulator, moment) for moment in moments))
+    assert len(emulator.samplers) == 5 * len(moments)
+    assert not emulator.billed
 
 
 async def test_a_create_that_an_interrupt_has_struck_is_unknown(stage: Setting) -> None:
     emulator, _, _ = stage
     program = f"""
 import asyncio
-from loops_async import CreateOutcomeUnknown, LoopsClient, launch
-from loops_async._api.sampler_backend import Launches
+import aiohttp
+from loops_async import LoopsClient, launch
 
-create = Launches.create
+async def strike(session, context, ended):
+    if ended.url.path.endswith("/samplers") and ended.method == "POST":
+        raise KeyboardInterrupt
 
-async def struck(*arguments):
-    await create(*arguments)
-    raise KeyboardInterrupt
-
-Launches.create = struck
+trace = aiohttp.TraceConfig()
+trace.on_request_end.append(strike)
 
 async def main():
-    async with LoopsClient({KEY!r}, base_url={emulator.url!r}) as client:
-        async with launch(client, ["good"]) as fleet:
-            await asyncio.sleep(60)
+    async with (
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        LoopsClient({KEY!r}, base_url={emulator.url!r}, session=session) as client,
+        launch(client, ["good"]),
+    ):
+        await asyncio.sleep(60)
 
 asyncio.run(main())
 """
@@ -189,14 +184,15 @@ async def test_an_answer_that_is_about_something_else_is_no_release(stage: Setti
 
 
 @pytest.mark.parametrize("body", [b"{}", b"", b'{"success": true}'])
-async def test_an_answer_may_say_less_than_it_could(stage: Setting, body: bytes) -> None:
-    emulator, client, launch = stage
-    emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=200, body=body, times=None))
-    async with launch(["slow"]) as fleet:
+async def test_a_response_that_does_not_name_the_sampler_is_looked_into(stage: Setting, body: bytes) -> None:
+    emulator, _, launch = stage
+    # The first answers without having done anything, the second after it has.
+    emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=200, body=body, times=1))
+    emulator.add_fault(Fault(method="POST", route=DEACTIVATE, body=body, times=1))
+    async with launch(["slow"]):
         await until(lambda: emulator.billed)
-    emulator.clear_faults()
-    assert len(deactivated(emulator)) == 1
-    await client.samplers.deactivate(str(fleet.members[0].sampler_id))
+    assert len(deactivated(emulator)) == 2
+    assert not emulator.billed
 
 
 async def test_garbage_after_a_release_that_was_processed_is_looked_into(stage: Setting) -> None:
@@ -213,7 +209,7 @@ async def test_a_redirect_after_a_create_leaves_its_outcome_unknown(stage: Setti
     emulator.add_fault(Fault(method="POST", route=CREATE, status_after=302))
     async with launch(["good"]) as fleet:
         (member,) = [member async for member in fleet]
-        assert isinstance(member.error, CreateOutcomeUnknown)
+        fleet.acknowledge(member)
     assert creates(emulator) == 1
 
 
@@ -276,20 +272,21 @@ async def test_a_create_under_way_while_a_lost_one_is_looked_for_keeps_its_sampl
     stage: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, _, launch = stage
-    monkeypatch.setattr(creating, "SECOND_LOOK", 0.01)
+    monkeypatch.setattr(creating, "RELIST_DELAY_S", 0.01)
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="before"))
     emulator.add_fault(Fault(method="POST", route=CREATE))
     # The one that replaces the second sampler is answered long after it was listed.
     emulator.add_fault(Fault(method="POST", route=CREATE, delay_after=0.5))
-    async with launch(["slow"] * 2, max_concurrent_creates=1, relaunches=1, adopt_unknown=True) as fleet:
+    async with launch(["slow"] * 2, max_concurrent_creates=1, relaunches=1) as fleet:
         emulator.add_fault(Fault(method="GET", route=CREATE, delay=0.3, times=None))
         first, second = fleet.members
         await until(lambda: second.sampler_id)
         emulator.set_status(str(second.sampler_id), "FAILED")
         await until(lambda: len(emulator.samplers) == 2)
-        await until(lambda: first.settled)
+        await until(lambda: first.done)
         assert isinstance(first.error, CreateOutcomeUnknown)
         assert first.error.candidates == ()
+        fleet.acknowledge(first)
         await until(lambda: second.failures and second.sampler_id == emulator.samplers[1].id)
     assert not emulator.billed
 
@@ -317,21 +314,6 @@ async def test_an_end_that_leaves_something_keeps_nothing_else(stage: Setting) -
     assert emulator.billed == {fleet.members[0].sampler_id}
 
 
-async def test_what_is_older_than_the_launch_is_not_adopted_even_if_the_list_was_behind(stage: Setting) -> None:
-    emulator, client, launch = stage
-    async with LoopsClient(KEY, base_url=emulator.url) as stranger:
-        session = await stranger.sessions.create()
-        emulator.add_fault(Fault(method="POST", route=CREATE, clock_skew=-60))
-        old = await stranger.samplers.create(session_id=session.id, base_model="good")
-    emulator.add_fault(Fault(method="GET", route=CREATE, body=b'{"samplers": []}'))
-    emulator.add_fault(Fault(method="POST", route=CREATE, cut="before"))
-    async with launch(["good"], adopt_unknown=True) as fleet:
-        (member,) = [member async for member in fleet]
-        assert isinstance(member.error, CreateOutcomeUnknown)
-    assert emulator.billed == {old.id}
-    await client.samplers.deactivate(old.id)
-
-
 async def test_a_cancel_while_the_journal_is_completed_is_no_good_end(
     stage: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,4 +339,4 @@ async def test_a_cancel_while_the_journal_is_completed_is_no_good_end(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not emulator.billed
-    assert not journal_records.read((tmp_path / "journal").read_bytes()).held
+    assert not journal_records.replay((tmp_path / "journal").read_bytes()).live

@@ -121,7 +121,6 @@ async def launching(client: LoopsClient) -> None:
         relaunches=0,
         teardown="always",
         teardown_timeout=60.0,
-        adopt_unknown=True,
         journal=Path("journal"),
         on_status=on_status,
     ) as fleet:
@@ -131,7 +130,7 @@ async def launching(client: LoopsClient) -> None:
             assert_type(member.sampler, Sampler | None)
             assert_type(member.error, Exception | None)
             assert_type(member.failures, tuple[SamplerFailed, ...])
-            fleet.release(member)
+            fleet.detach(member)
         assert_type(await fleet.active(), tuple[Sampler, ...])
         assert_type(await fleet.active(at_least=1), tuple[Sampler, ...])
         assert_type(fleet.members, tuple[Member, ...])
@@ -145,7 +144,7 @@ async def launching(client: LoopsClient) -> None:
     assert_type([sampler.id for sampler in found], list[str])
     done = await reclaim(client, Path("journal"), timeout=10.0)
     assert_type(done, Reclaimed)
-    assert_type(done.released, tuple[str, ...])
+    assert_type(done.deactivated, tuple[str, ...])
     assert_type(done.unknown, tuple[CreateOutcomeUnknown, ...])
 
 

@@ -3,23 +3,25 @@
 None of these requests is among those received, and none meets a fault.
 """
 
-from collections import Counter, deque
+import json
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from aiohttp import web
 from attrs import frozen
 
-from .._answers import answer
+from .. import _shapes as shapes
+from .._answers import answer, text_answer
 from .._fault_text import fault_document, parse_faults
 from .._faults import FaultPlan
 from .._gate import emulated_routes
-from .._received import ReceivedRequest, redacted
+from .._received import Record, document
 from .._refused import invalid, not_found
 from .._requests import status_request, whole_number
 from .._site import Site
 
-SPEC_FILE = Path(__file__).parents[1] / "openapi.json"
+SPEC_FILE: Final = Path(__file__).parents[1] / "openapi.json"
 
 
 @frozen(eq=False)
@@ -27,7 +29,7 @@ class Desk:
     """What the administration works on beside the control plane."""
 
     faults: FaultPlan
-    received: deque[ReceivedRequest]
+    received: Record
 
 
 def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
@@ -35,63 +37,55 @@ def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
 
     async def counts(_request: web.Request) -> web.Response:
         views = site.plane.views(site.now())
-        return answer(
-            {
-                "samplers": {
-                    "total": len(views),
-                    "billed": sum(view.billed for view in views),
-                    "by_status": dict(Counter(view.status for view in views)),
-                },
-                "requests": len(desk.received),
-                "faults": len(desk.faults.planned),
-            }
+        samplers = shapes.SamplerCounts(
+            total=len(views),
+            billed=sum(view.billed for view in views),
+            by_status=dict(Counter(view.status for view in views)),
         )
+        return answer(shapes.Counts(samplers=samplers, requests=len(desk.received), faults=len(desk.faults.planned)))
 
     async def requests(request: web.Request) -> web.Response:
-        method, route = request.query.get("method"), request.query.get("route")
-        settings = site.settings
-        keys = [key for key in (settings.api_key, settings.inference_api_key) if key]
-        found = [each for each in desk.received if method in {None, each.method} and route in {None, each.route}]
+        found = desk.received.select(request.query.get("method"), request.query.get("route"))
         limit = whole_number(request.query, "limit", default=None, minimum=0)
         kept = found if limit is None else found[max(0, len(found) - limit) :]
-        return answer({"requests": [redacted(each, keys) for each in kept]})
+        return answer(shapes.ReceivedRequests(requests=[document(each) for each in kept]))
 
     async def forget_requests(_request: web.Request) -> web.Response:
         desk.received.clear()
-        return answer({})
+        return answer(shapes.Empty())
 
-    def planned() -> dict[str, Any]:
-        return {
-            "faults": [
-                {"id": each.id, "left": each.left, "script": [fault_document(fault) for fault in each.faults]}
-                for each in desk.faults.planned
-            ]
-        }
+    def planned() -> web.Response:
+        # As they were switched on, without the settings that were left out.
+        faults = [
+            {"id": each.id, "left": each.left, "script": [fault_document(fault) for fault in each.faults]}
+            for each in desk.faults.planned
+        ]
+        return text_answer(json.dumps({"faults": faults}))
 
     async def list_faults(_request: web.Request) -> web.Response:
-        return answer(planned())
+        return planned()
 
     async def add_faults(request: web.Request) -> web.Response:
         try:
             number = desk.faults.add(*parse_faults(await request.read(), emulated_routes(request.app)))
         except ValueError as error:
             raise invalid(str(error)) from error
-        return answer({"id": number})
+        return answer(shapes.FaultAdded(id=number))
 
     async def clear_faults(_request: web.Request) -> web.Response:
         desk.faults.clear()
-        return answer(planned())
+        return planned()
 
     async def remove_fault(request: web.Request) -> web.Response:
         number = request.match_info["fault_id"]
         if not (number.isascii() and number.isdigit() and len(number) < 10 and desk.faults.remove_by_id(int(number))):
             raise not_found("Fault", number)
-        return answer(planned())
+        return planned()
 
     async def set_status(request: web.Request) -> web.Response:
         sampler_id, status = request.match_info["sampler_id"], status_request(await request.read())
         site.plane.force(sampler_id, status, site.now())
-        return answer({"id": sampler_id, "status": status})
+        return answer(shapes.StatusSet(id=sampler_id, status=status))
 
     async def spec(_request: web.Request) -> web.Response:
         return web.Response(body=SPEC_FILE.read_bytes(), content_type="application/json")

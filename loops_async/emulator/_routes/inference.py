@@ -1,23 +1,26 @@
-"""The data plane: what a deployment itself answers."""
+"""The data plane: what a deployment itself answers, and the gateway of those samplers that have none."""
 
 from aiohttp import web
 
 from .._answers import answer
 from .._data_plane import DataPlane
+from .._serverless import Serverless
+from .._shapes import Empty
 from .._site import Site
 
 DEPLOYMENT = "/models/{model_id}/deployment/{deployment_id}"
 
 
 def routes(site: Site) -> list[web.RouteDef]:
-    """Wake, and the models that are served."""
+    """Wake, the models that are served, and samples."""
     plane = site.plane
 
     async def wake(request: web.Request) -> web.Response:
         plane.wake(request.match_info["model_id"], request.match_info["deployment_id"], site.now())
-        return answer({}, status=202)
+        return answer(Empty(), status=202)
 
     return [
         web.post(f"{DEPLOYMENT}/wake", wake),
         *DataPlane(site).routes(f"{DEPLOYMENT}/sync"),
+        *Serverless(site).routes(),
     ]

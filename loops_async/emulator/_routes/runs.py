@@ -1,10 +1,9 @@
 """Runs, each with the sampler that follows its weights."""
 
-from typing import Any
-
 from aiohttp import web
 
 from .. import _documents as documents
+from .. import _shapes as shapes
 from .._answers import answer
 from .._records import Run
 from .._requests import run_request
@@ -15,22 +14,23 @@ def routes(site: Site) -> list[web.RouteDef]:
     """Create, get, list and deactivate."""
     plane = site.plane
 
-    def document(run: Run, moment: float) -> dict[str, Any]:
+    def document(run: Run, moment: float, request: web.Request) -> shapes.Run:
+        origin = site.reached(request)
         return documents.run(
             run,
-            site.origin,
+            origin,
             site.settings.user_email,
             active=run.active(moment),
-            paired=paired_document(site, run, moment),
+            paired=paired_document(site, run, moment, origin),
         )
 
     async def create(request: web.Request) -> web.Response:
         wanted, team_id = run_request(await request.read()), request.match_info.get("team_id")
         now = site.now()
-        return answer({"run": document(plane.create_run(wanted, now, site.wall(), team_id), now)})
+        return answer(shapes.RunAnswer(run=document(plane.create_run(wanted, now, site.wall(), team_id), now, request)))
 
     async def get(request: web.Request) -> web.Response:
-        return answer({"run": document(plane.run(request.match_info["run_id"]), site.now())})
+        return answer(shapes.RunAnswer(run=document(plane.run(request.match_info["run_id"]), site.now(), request)))
 
     async def list_(request: web.Request) -> web.Response:
         query, team_id = request.query, request.match_info.get("team_id")
@@ -42,12 +42,12 @@ def routes(site: Site) -> list[web.RouteDef]:
             team_id=team_id,
             everyone=team_id is None and query.get("scope") == "org",
         )
-        return answer({"runs": [document(run, moment) for run in found]})
+        return answer(shapes.RunList(runs=[document(run, moment, request) for run in found]))
 
     async def deactivate(request: web.Request) -> web.Response:
         run = plane.run(request.match_info["run_id"])
         plane.deactivate_run(run, site.now())
-        return answer({"id": run.id, "base_model": run.base_model, "user": site.user})
+        return answer(shapes.Gone(id=run.id, base_model=run.base_model, user=site.user))
 
     return [
         web.post("/v1/loops/runs", create),
@@ -59,7 +59,7 @@ def routes(site: Site) -> list[web.RouteDef]:
     ]
 
 
-def paired_document(site: Site, run: Run, moment: float) -> dict[str, Any] | None:
+def paired_document(site: Site, run: Run, moment: float, origin: str) -> shapes.Sampler | None:
     """Write the sampler of a run, if there is one."""
     paired = site.plane.paired_sampler(run, moment)
-    return paired and documents.sampler(paired[0], site.origin, site.settings.user_email, paired[1])
+    return paired and documents.sampler(paired[0], origin, site.settings.user_email, paired[1])

@@ -1,0 +1,71 @@
+"""Which samplers a client knows by now, and which it made itself."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+FRESH_S: Final = 30.0
+"""Seconds after its creation in which parts of the service may not know a sampler yet."""
+
+FORGET_AFTER_S: Final = 3600.0
+"""Seconds after which an id is forgotten. The candidates of an unknown create are compared by their time of creation,
+too, so that what is older than that needs no other reason to be left out."""
+
+
+class SamplerRegistry:
+    """The ids of samplers that this client saw or made in the last hour. Times are those of `time.monotonic()`."""
+
+    def __init__(self) -> None:
+        self._seen_at: dict[str, float] = {}
+        self._made_at: dict[str, float] = {}
+        self._fresh: set[str] = set()
+        self._next_purge = 0.0
+
+    def mark_seen(self, *sampler_ids: str) -> None:
+        """Record that these samplers exist by now: no create that begins later can have made them."""
+        now = time.monotonic()
+        seen_at = self._seen_at
+        for sampler_id in sampler_ids:
+            if sampler_id not in seen_at:
+                seen_at[sampler_id] = now
+        self._purge(now)
+
+    def mark_made(self, *sampler_ids: str, fresh: bool = True) -> None:
+        """Record that the create of these samplers is known, so that they are no candidates of unknown creates.
+
+        *fresh* is whether that was just now.
+        """
+        now = time.monotonic()
+        for sampler_id in sampler_ids:
+            if sampler_id not in self._made_at:
+                self._made_at[sampler_id] = now
+                if fresh:
+                    self._fresh.add(sampler_id)
+        self._purge(now)
+
+    def mark_described(self, sampler_id: str) -> None:
+        """Record that the service has described this sampler after its create: from now on a 404 means something."""
+        self._fresh.discard(sampler_id)
+
+    def seen_at(self, sampler_id: str) -> float | None:
+        """Return when a sampler was first seen; None if it was not."""
+        return self._seen_at.get(sampler_id)
+
+    def was_made(self, sampler_id: str) -> bool:
+        """Return True if the create of this sampler is known."""
+        return sampler_id in self._made_at
+
+    def is_fresh(self, sampler_id: str) -> bool:
+        """Return True if this client made the sampler so recently that a 404 for it proves nothing."""
+        return sampler_id in self._fresh and time.monotonic() - self._made_at[sampler_id] < FRESH_S
+
+    def _purge(self, now: float) -> None:
+        if now < self._next_purge:
+            return
+        # Every id is forgotten between one and two hours after it came in.
+        self._next_purge = now + FORGET_AFTER_S
+        for times in (self._seen_at, self._made_at):
+            for sampler_id in [each for each, at in times.items() if now - at > FORGET_AFTER_S]:
+                del times[sampler_id]
+        self._fresh &= self._made_at.keys()

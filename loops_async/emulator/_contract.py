@@ -1,0 +1,74 @@
+"""The contract: `openapi.json`, whose paths are written by hand and whose schemas are generated from the types.
+
+`python -m loops_async.emulator._contract` brings the file up to date; a test sees to it that this is done.
+"""
+
+import inspect
+import json
+from typing import Any, Final
+
+import msgspec
+
+from . import _shapes as shapes
+from ._routes.admin import SPEC_FILE
+
+_REF: Final = "#/components/schemas/{name}"
+_SCHEMAS: Final = '    "schemas": {\n'
+_BASES: Final = frozenset({"Request", "Answer", "Stage"})
+
+
+def _given(name: str) -> dict[str, Any]:
+    return {"properties": {name: {"type": "string"}}, "required": [name]}
+
+
+def _any_of(*kinds: type[msgspec.Struct], description: str, key: str = "anyOf") -> dict[str, Any]:
+    return {"description": description, key: [{"$ref": _REF.format(name=kind.__name__)} for kind in kinds]}
+
+
+_ADDITIONS: Final[dict[str, dict[str, Any]]] = {
+    # What no type says: that one of three fields is there.
+    "CreateSampler": {"anyOf": [_given("base_model"), _given("run_id"), _given("model_path")]},
+    "Error": _any_of(
+        *(shapes.CodeError, shapes.ReasonError, shapes.DetailError),
+        description="An error, in the shape that the emulator was started with.",
+        key="oneOf",
+    ),
+    "OperationResult": _any_of(
+        shapes.OperationDone, shapes.OperationFailed, description="What became of an operation.", key="oneOf"
+    ),
+    "FaultOrScript": {
+        "description": "One fault, or a script: faults that are met one after another.",
+        "anyOf": [
+            {"$ref": _REF.format(name="Fault")},
+            {"type": "array", "items": {"$ref": _REF.format(name="Fault")}, "minItems": 1},
+        ],
+    },
+}
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Generate the schemas of all documents, by name."""
+    kinds = [
+        kind
+        for name, kind in vars(shapes).items()
+        if inspect.isclass(kind) and issubclass(kind, msgspec.Struct) and name not in {*_BASES, "Struct"}
+    ]
+    _, generated = msgspec.json.schema_components(kinds, ref_template=_REF)
+    for name, addition in _ADDITIONS.items():
+        generated[name] = generated.get(name, {}) | addition
+    for schema in generated.values():
+        schema.pop("title", None)
+        if "description" in schema:
+            schema["description"] = " ".join(schema["description"].split())
+    return generated
+
+
+def text() -> str:
+    """Return what the file has to be: its paths, and the schemas as they are generated, one a line."""
+    by_hand, _, _ = SPEC_FILE.read_text(encoding="utf-8").partition(_SCHEMAS)
+    lines = [f"      {json.dumps(name)}: {json.dumps(schema)}" for name, schema in sorted(schemas().items())]
+    return by_hand + _SCHEMAS + ",\n".join(lines) + "\n    }\n  }\n}\n"
+
+
+if __name__ == "__main__":
+    SPEC_FILE.write_text(text(), encoding="utf-8")
