@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Final, Self
 
 import aiohttp
 
@@ -25,7 +24,7 @@ from ._http.requests import check_base_url
 from ._http.retry import RetryPolicy
 from ._http.transport import ApiKey, Transport
 from ._launch.launch import LaunchRegistry
-from ._wait.interfaces import C, Companion
+from ._wait.poller import StatusPoller
 from .models import SupportedModel
 
 DEFAULT_BASE_URL: Final = "https://api.baseten.co"
@@ -127,7 +126,7 @@ class LoopsClient:
         proxies = environment_proxies() if trust_env and session is None else Proxies()
         proxies.check(base_url, allow_http=allow_http)
         self._state = _State.OPEN
-        self._companions: dict[type, Companion] = {}
+        self._poller_or_none: StatusPoller | None = None
         self._transport = Transport(
             key=ApiKey(key, proxies.secrets),
             base_url=base_url,
@@ -206,9 +205,8 @@ class LoopsClient:
             # Launches first, since their teardowns still need everything else; then the waits, which are of no use
             # any more; then what goes on until it is known what it has made.
             await self._launches.aclose()
-            companions, self._companions = self._companions, {}
-            for companion in companions.values():
-                await companion.aclose()
+            if self._poller_or_none is not None:
+                await self._poller_or_none.aclose()
             await self._service.wait_idle()
         finally:
             await self._transport.aclose()
@@ -217,12 +215,13 @@ class LoopsClient:
         if self._state is _State.CLOSED:
             raise RuntimeError("this LoopsClient is closed; make a new one")
 
-    def _companion(self, kind: type[C], make: Callable[[ApiStatusReader], C]) -> C:
-        """Return the client's one *kind*, made on first use and closed with the client."""
+    @property
+    def _poller(self) -> StatusPoller:
+        """The one poller of all waits, made when the first wait begins."""
         self._check_open()
-        if kind not in self._companions:
-            self._companions[kind] = make(self._statuses)
-        return cast("C", self._companions[kind])
+        if self._poller_or_none is None:
+            self._poller_or_none = StatusPoller(self._statuses)
+        return self._poller_or_none
 
 
 def _check_key(api_key: object) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 from urllib.parse import urlsplit
 
 from .. import _validate
-from .._http.failures import Failure, classify
+from .._http.failures import Failure, classify, says_not_ready
 from .._http.limiter import Priority
 from .._http.requests import Request, encode_query, join_path, may_receive_key, sampler_request
 from .._http.transport import Transport
@@ -13,6 +16,11 @@ from ..errors import LoopsError
 from ..models import CheckpointPath, Sampler, SamplerSpec
 from . import codec, sampler_list
 from .sampler_service import SamplerService
+
+ONE_TOKEN: Final[Mapping[str, object]] = MappingProxyType(
+    {"prompt": [1], "n": 1, "max_tokens": 1, "temperature": 0.0, "logprobs": 0, "return_tokens_as_token_ids": True}
+)
+"""The smallest request that shows that a sampler answers."""
 
 
 class Samplers:
@@ -144,14 +152,43 @@ class Samplers:
         await self._transport.retried(attempt, request)
 
     async def answers(self, sampler: Sampler) -> bool:
-        """Return whether a sampler answers a request of one token."""
-        raise NotImplementedError
+        """Ask a sampler for one token; return True if it answers, False if it does not yet.
+
+        ACTIVE means that a replica is up, not that it answers: this is what `probe=True` asks after ACTIVE. It is one
+        request, without retries. A serverless sampler is not asked, and counts as answering. The key is sent only where
+        `wake()` would send it.
+
+        Raises:
+            TypeError: *sampler* is no `Sampler`.
+            ValueError: Its `base_url` is no address that the key may be sent to.
+            AuthenticationError, PermissionDeniedError: The data plane refuses the key.
+            APIError: The inference server refuses the request itself, such as its model.
+
+        Source: `POST {base_url}/sample`.
+        """
+        if isinstance(sampler, Sampler) and sampler.serverless:
+            return True
+        url = f"{_address(sampler, self._transport.base_url)}/sample"
+        request = Request("POST", urlsplit(url).path, body=codec.encode(dict(ONE_TOKEN)))
+        headers = {"X-Baseten-Accept-Error": "1", "X-Sampler-Id": sampler.id}
+        try:
+            await self._transport.send(request, Priority.DATA_PLANE, url=url, headers=headers)
+        except LoopsError as exc:
+            if says_not_ready(exc):
+                return False
+            raise
+        return True
 
 
 def wake_url(sampler: Sampler, base_url: str) -> str:
     """Return where *sampler* is woken, if the key may be sent there."""
+    return f"{_address(sampler, base_url).removesuffix('/sync')}/wake"
+
+
+def _address(sampler: Sampler, base_url: str) -> str:
+    """Return the address of *sampler*, without a trailing slash, if the key may be sent there."""
     if not isinstance(sampler, Sampler):
-        raise TypeError(f"wake needs a Sampler, which has the address, not {type(sampler).__name__}; get it by its id")
+        raise TypeError(f"a Sampler is needed, which has the address, not {type(sampler).__name__}; get it by its id")
     url = sampler.base_url
     if not url and sampler.model_id and sampler.deployment_id:
         model, deployment = (
@@ -164,5 +201,4 @@ def wake_url(sampler: Sampler, base_url: str) -> str:
             "baseten.co nor on the control plane's own origin"
         )
     parts = urlsplit(url)
-    path = parts.path.rstrip("/").removesuffix("/sync")
-    return f"{parts.scheme}://{parts.netloc}{path}/wake"
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"

@@ -172,6 +172,26 @@ def action_for(error: BaseException, table: Mapping[Failure, Action]) -> Action:
     return Action.RAISE if failure is None else table[failure]
 
 
+MODEL_REFUSED: Final = "BadRequestError"
+"""Code of the inference server's 400 that will not change: it refuses the request itself, such as its model."""
+
+_NOT_READY: Final = frozenset({400, 404, 408, 409, 425, 429, 499})
+"""Statuses below 500 with which the data plane answers while a sampler is not ready yet."""
+
+
+def says_not_ready(error: LoopsError) -> bool:
+    """Return True if *error*, of a request to a sampler's own address, means that it does not answer yet.
+
+    The data plane answers with 400 or 404 while it is coming up, which the control plane would mean for good. A refusal
+    of the key (401, 403), or of the model, is no such thing.
+    """
+    if isinstance(error, APIError):
+        if error.status == 400 and error.code == MODEL_REFUSED:
+            return False
+        return error.status >= 500 or error.status in _NOT_READY
+    return isinstance(error, (TransportError, DecodeError))
+
+
 def names_pause(error: LoopsError) -> bool:
     """Return True if *error* tells how long to wait: waiting for that takes time, but is no attempt of the client's."""
     return (

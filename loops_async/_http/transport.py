@@ -14,9 +14,10 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 import aiohttp
@@ -32,6 +33,8 @@ from .requests import Request
 from .retry import RetryPolicy, with_retries
 
 T = TypeVar("T")
+
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 READ_TIMEOUT: Final = 30.0
 """Seconds for one attempt of a request that only reads or may be repeated."""
@@ -178,15 +181,28 @@ class Transport:
             is_free=lambda error: names_pause(error) or also_retry(error),
         )
 
-    async def send(self, request: Request, priority: Priority, *, url: str | None = None) -> bytes:
+    async def send(
+        self,
+        request: Request,
+        priority: Priority,
+        *,
+        url: str | None = None,
+        headers: Mapping[str, str] = _NO_HEADERS,
+    ) -> bytes:
         """Send a request once; return the body. Raises as `send_with_retries` does.
 
-        *url* replaces the control plane's address, for the data plane.
+        For the data plane, *url* replaces the control plane's address, and *headers* are added.
         """
-        return (await self.send_timed(request, priority, url=url))[0]
+        return (await self.send_timed(request, priority, url=url, headers=headers))[0]
 
     async def send_timed(
-        self, request: Request, priority: Priority, *, url: str | None = None, limit: float | None = None
+        self,
+        request: Request,
+        priority: Priority,
+        *,
+        url: str | None = None,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        limit: float | None = None,
     ) -> tuple[bytes, float]:
         """Send a request as `send` does; return the body and the seconds that it took.
 
@@ -197,7 +213,7 @@ class Transport:
         began = time.monotonic()
         try:
             async with asyncio.timeout(limit):
-                response = await self._exchange(request, self._read_timeout, url=url)
+                response = await self._exchange(request, self._read_timeout, url=url, headers=headers)
         except TimeoutError:
             raise TransportError(f"no response in {limit:.1f} s", request.method, request.path) from None
         finally:
@@ -252,7 +268,13 @@ class Transport:
             raise RuntimeError("the aiohttp session that LoopsClient was given is closed")
 
     async def _exchange(
-        self, request: Request, timeout: aiohttp.ClientTimeout, *, url: str | None = None, create: bool = False
+        self,
+        request: Request,
+        timeout: aiohttp.ClientTimeout,
+        *,
+        url: str | None = None,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        create: bool = False,
     ) -> Response:
         """Send a request and read its response. Raises as `send` does, but returns a 2xx that was cut short."""
         session = self._open_create_session() if create else self._open_session()
@@ -267,7 +289,7 @@ class Transport:
                     request.method,
                     target,
                     data=request.body,
-                    **self._proxies.route(target, self._headers(request, "Bearer" if url is None else "Api-Key")),
+                    **self._proxies.route(target, {**headers, **self._headers(request, url is None)}),
                     timeout=timeout,
                     allow_redirects=False,
                     raise_for_status=False,
@@ -290,9 +312,9 @@ class Transport:
         # Outside of the except block, so that the error's __context__ is no aiohttp error that holds our headers.
         raise failure
 
-    def _headers(self, request: Request, scheme: str) -> dict[str, str]:
+    def _headers(self, request: Request, is_for_control_plane: bool) -> dict[str, str]:
         headers = {
-            "Authorization": self._key.header(scheme),
+            "Authorization": self._key.header("Bearer" if is_for_control_plane else "Api-Key"),
             "Accept": "application/json",
             "User-Agent": self._user_agent,
         }

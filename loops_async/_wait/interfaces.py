@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from ..models import Sampler
 from .policy import PollPolicy
-
-
-class Companion(Protocol):
-    """A service that a client has at most one of, and that is closed with it."""
-
-    async def aclose(self) -> None: ...
-
-
-C = TypeVar("C", bound=Companion)
 
 
 class Attention(Enum):

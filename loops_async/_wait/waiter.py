@@ -19,7 +19,6 @@ from ..errors import LoopsError, SamplerFailed, WaitTimeout
 from ..models import PERMANENT, DeploymentStatus, Sampler, StatusChange, status_of
 from .interfaces import CHANGES, EVERY_ANSWER, NOTHING, Attention, LazySampler
 from .policy import PollPolicy
-from .poller import StatusPoller
 from .probing import Probe, Prober, check_probe
 
 if TYPE_CHECKING:
@@ -201,7 +200,7 @@ class Waiter(Generic[T]):
         policy: PollPolicy,
         on_status: Callable[[StatusChange], object] | None = None,
     ) -> None:
-        if not hasattr(client, "_companion"):
+        if not hasattr(client, "_launches"):
             raise TypeError(f"the first argument must be a LoopsClient, not {type(client).__name__}")
         check_wait(timeout, policy, on_status)
         self._sampler = sampler if isinstance(sampler, Sampler) else None
@@ -218,7 +217,7 @@ class Waiter(Generic[T]):
         self._unhealthy_since = math.inf
         self._rejected_since = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._poller = client._companion(StatusPoller, StatusPoller)
+        self._poller = client._poller
 
     def begin(self) -> asyncio.Future[T]:
         """Subscribe to the client's poller; return the future outcome. `end()` must follow."""

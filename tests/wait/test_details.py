@@ -23,7 +23,6 @@ from loops_async import (
     watch,
 )
 from loops_async._wait import poller as poller_module
-from loops_async._wait.poller import StatusPoller
 from loops_async._wait.schedule import Schedule
 
 from ..fleet_server import FleetServer, document
@@ -293,7 +292,7 @@ async def test_a_client_with_waits_at_all_times_remembers_no_more_than_it_needs(
         server.statuses[sampler_id] = "ACTIVE"
         await waiting
     await until_polled(server)
-    poller = client._companion(StatusPoller, StatusPoller)
+    poller = client._poller
     groups = poller._schedule._groups
     assert [(policy, list(statuses)) for policy, statuses in groups.items()] == [(POLICY, ["BUILDING"])]
     assert list(poller._schedule.samplers) == ["always0"]

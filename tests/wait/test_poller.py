@@ -24,7 +24,6 @@ from loops_async import (
     wait_until_active,
 )
 from loops_async._api import codec
-from loops_async._wait.poller import StatusPoller
 
 from ..fleet_server import FleetServer, document
 from ..support import KEY, QUICK_RETRY
@@ -269,7 +268,7 @@ async def test_final_polls_of_one_deadline_are_one_list(client: LoopsClient, ser
     waits = [asyncio.create_task(wait_until_active(client, each, timeout=0.3, policy=policy)) for each in ids]
     await until_listed(server)
     # Deadlines are rounded to a hundredth of a second; on a busy machine, 200 waits take longer than that to begin.
-    poller = client._companion(StatusPoller, StatusPoller)
+    poller = client._poller
     deadlines = {entry.deadline for entry in poller._schedule.samplers.values()}
     assert len(deadlines) < 20
     server.set_all(ids[:150], "ACTIVE")
