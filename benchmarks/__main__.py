@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from . import creates, emulator, gets, imports, launches, memory, schedule, single, waits
+from . import creates, emulator, gets, imports, launches, limits, memory, schedule, single, waits
 from ._harness import machine, running_server
 from ._report import Report
 
-NAMES = ("waits", "single", "get", "memory", "creates", "launches", "import", "schedule", "emulator")
+NAMES = ("waits", "single", "get", "memory", "creates", "launches", "limits", "import", "schedule", "emulator")
 
 
 def main() -> int:
@@ -41,6 +41,7 @@ def main() -> int:
             "memory": lambda: memory.measure(url, quick),
             "creates": lambda: creates.measure(url, turns, quick),
             "launches": lambda: launches.measure(turns, quick),
+            "limits": lambda: limits.measure(quick),
             "import": lambda: imports.measure(quick),
             "schedule": lambda: schedule.measure(quick),
             "emulator": lambda: emulator.measure(quick),

@@ -35,9 +35,9 @@ def pin(number: int) -> None:
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[str]:
-    """Run `server.py` in a process of its own; give its URL."""
-    command = [sys.executable, "-m", "benchmarks.server"]
+def running_server(module: str = "benchmarks.server") -> Iterator[str]:
+    """Run *module*, a server, in a process of its own; give its URL."""
+    command = [sys.executable, "-m", module]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:  # noqa: S603
         assert process.stdin is not None  # noqa: S101
         assert process.stdout is not None  # noqa: S101

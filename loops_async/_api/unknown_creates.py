@@ -18,7 +18,7 @@ from ..errors import CreateOutcomeUnknown
 from ..models import ONLY_BY_DEACTIVATION, Sampler, SamplerSpec
 from .registry import SamplerRegistry
 
-CLOCK_TOLERANCE: Final = timedelta(minutes=1)
+CLOCK_TOLERANCE: Final = timedelta(minutes=2)
 """How far the time of creation may be outside of the create's own time by the service's clock."""
 
 UNKNOWN_CLOCK_TOLERANCE: Final = timedelta(minutes=5)

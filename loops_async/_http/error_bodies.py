@@ -218,12 +218,3 @@ def http_date(value: str) -> datetime | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def proves_not_created(status: int) -> bool:
-    """Tell whether *status* proves that a create was not processed.
-
-    408 and 499 are given by gateways that lost patience while the service may go on; 303, and by habit 302, point to
-    the result of what was done.
-    """
-    return 300 <= status < 500 and status not in {302, 303, 408, 499}

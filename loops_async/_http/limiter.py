@@ -27,9 +27,13 @@ from enum import IntEnum
 from types import TracebackType
 from typing import Final
 
-RATE_MARGIN_S: Final = 0.02
+RATE_MARGIN_S: Final = 0.03
 """Seconds that are added to the second of the rate: the network delays some requests more than others, so that what
 starts here just outside of a second could arrive there within one."""
+
+BURST_SHARE: Final = 0.25
+"""Part of the rate that may start at one moment. What exceeds it is spread over the second: a burst that keeps the
+service busy arrives there over a longer time than the next one, so that both could meet in one of its seconds."""
 
 LEAST_URGENT_EVERY: Final = 8
 """Of so many slots that are granted past a less urgent queue, the last goes to that queue."""
@@ -57,7 +61,7 @@ _FINAL: Final = frozenset({Priority.FINAL_DEACTIVATION, Priority.FINAL_POLL})
 class Endpoint:
     """The limits of one endpoint (method and route) of the control plane. Times are the event loop's."""
 
-    __slots__ = ("_started", "_window", "paused_until")
+    __slots__ = ("_burst", "_spacing", "_started", "_window", "paused_until")
 
     def __init__(self, rate: float | None) -> None:
         self.paused_until = -math.inf
@@ -67,6 +71,9 @@ class Endpoint:
         """When the last requests started, as many as may start within the window; empty if the rate is not limited."""
         # One request in two seconds is a rate, too.
         self._window = 0.0 if rate is None else max(1.0, most / rate) + RATE_MARGIN_S
+        self._burst = max(1, int(BURST_SHARE * most))
+        # A little less than evenly, so that the spacing itself never lowers the rate.
+        self._spacing = 0.9 * self._window / max(1, most)
 
     def ready_at(self, final: bool) -> float:
         """Return the time from which a further request may start."""
@@ -74,6 +81,8 @@ class Endpoint:
         started = self._started
         if started and len(started) == started.maxlen:
             at = max(at, started[0] + self._window)
+        if len(started) > self._burst and started[-1] - started[-self._burst] < self._window:
+            at = max(at, started[-1] + self._spacing)
         return at
 
     def record_start(self, now: float) -> None:

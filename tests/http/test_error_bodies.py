@@ -427,13 +427,3 @@ def test_a_header_that_cannot_be_read_leaves_the_body() -> None:
 @pytest.mark.parametrize("body", ["", "[]", "null", "37", '"37"', "[" * 100_000, '{"retry_after": 37'])
 def test_a_body_that_is_no_object_names_no_pause(body: str) -> None:
     assert error_bodies.read_error(REQUEST, 429, {}, body)[1] is None
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 301, 307, 308])
-def test_statuses_that_prove_that_nothing_was_created(status: int) -> None:
-    assert error_bodies.proves_not_created(status)
-
-
-@pytest.mark.parametrize("status", [303, 408, 499, 500, 502, 503, 504])
-def test_statuses_that_leave_it_open(status: int) -> None:
-    assert not error_bodies.proves_not_created(status)

@@ -194,7 +194,7 @@ async def test_a_wake_goes_to_no_foreign_host(client: LoopsClient, emulator: Emu
             astray = attrs.evolve(samplers[0], base_url=url, model_id=None)
             with pytest.raises(ValueError, match="refusing to send the API key"):
                 await client.samplers.wake(astray)
-    with pytest.raises(TypeError, match="needs a Sampler"):
+    with pytest.raises(TypeError, match="a Sampler is needed"):
         await client.samplers.wake(samplers[0].id)  # type: ignore[arg-type]
     assert emulator.received == ()
 
