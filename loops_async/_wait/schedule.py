@@ -200,8 +200,8 @@ class Schedule:
                     upcoming = min(upcoming, entry.due + IN_FLIGHT_PATIENCE_S)
         return late, due, upcoming
 
-    def set_status(self, entry: PolledSampler, status: str, now: float) -> None:
-        """Record that *entry* came to *status*."""
+    def set_status(self, entry: PolledSampler, status: str, now: float) -> str:
+        """Record that *entry* came to *status*; return the one string for it that all samplers of the group share."""
         entry.changed_at = now
         left = entry.group
         group = left.siblings.get(status)
@@ -211,6 +211,7 @@ class Schedule:
         group.size += 1
         group.newest_change_at = now
         left.size -= 1
+        return group.status or status
 
     def _drop_empty_groups(self) -> None:
         # Not as soon as they are empty: ten thousand samplers that come to a status and are done would each make one.
