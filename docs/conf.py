@@ -25,7 +25,7 @@ html_title = "loops_async"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
-autodoc_class_signature = "separated"
+add_module_names = False
 # Where it says `Source:`, a docstring names the route that a call uses.
 napoleon_custom_sections = [("Source", "notes")]
 napoleon_use_ivar = True
