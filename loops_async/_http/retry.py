@@ -35,22 +35,25 @@ class RetryPolicy:
     Waiting for a pause that the service names (`Retry-After`, or `retry_after` in its body) uses up time, but no
     attempts.
 
+    Attributes:
+        attempts: Number of requests at most, the first one included, at least 1; 1 repeats nothing. Default 5.
+        initial: Upper bound of the first pause, in seconds; default 0.5.
+        factor: Growth of the upper bound from pause to pause, at least 1; default 2.
+        maximum: Limit of the upper bound, in seconds; default 8.
+        total: Seconds since the first failure after which nothing is sent again; default 120.
+        retry_after_maximum: Longest pause that the service may name, in seconds; a longer one is cut to this. Default
+            60.
+
     Raises:
-        TypeError, ValueError: An argument is not what the field says.
+        TypeError, ValueError: An argument is not what is said above.
     """
 
     attempts: int = field(default=5)
-    """Requests at most, the first one included; 1 repeats nothing."""
     initial: float = field(default=0.5)
-    """Seconds: upper bound of the first pause."""
     factor: float = field(default=2.0)
-    """Factor by which the upper bound grows with every further pause."""
     maximum: float = field(default=8.0)
-    """Seconds: limit of the upper bound."""
     total: float = field(default=120.0)
-    """Seconds since the first failure after which nothing is sent again."""
     retry_after_maximum: float = field(default=60.0)
-    """Seconds: a longer pause that the service names is cut to this."""
 
     def __repr__(self) -> str:
         # Short, since the policy is a default argument, which `help()` shows.
