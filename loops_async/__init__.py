@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ._launch.fleet import Fleet
     from ._launch.launch import launch
     from ._launch.member import Member, MemberState
+    from ._launch.works import Outcome
     from ._wait.policy import PollPolicy
     from ._wait.waiter import wait_until_active, wait_until_down, watch
     from .errors import (
@@ -71,6 +72,7 @@ __all__ = [
     "Member",
     "MemberState",
     "NotFoundError",
+    "Outcome",
     "PermissionDeniedError",
     "PollPolicy",
     "RateLimitError",
@@ -100,6 +102,7 @@ _NAMES = {
         "Member",
         "MemberState",
     ),
+    "_launch.works": ("Outcome",),
     "_wait.policy": ("PollPolicy",),
     "_http.retry": ("RetryPolicy",),
     "_wait.waiter": (
