@@ -10,16 +10,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from attrs import field, fields, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from .. import _validate
-from ..errors import LoopsError
+from ..errors import APIError, LoopsError
 from .failures import names_pause
 
 T = TypeVar("T")
+
+SHORT_PAUSE_S: Final = 1.0
+"""Seconds: shorter pauses than this, which the service does not document, grow up to it when they are repeated."""
+
+SHORT_PAUSES: Final = 8
+"""Number of the short pause from which on they last so long."""
 
 
 @frozen(repr=False)
@@ -105,8 +111,12 @@ async def with_retries(
 
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
-        paused = isinstance(error, LoopsError) and names_pause(error) and pause_remaining() > 0
-        return 0.0 if paused else backoff(state)
+        if not (isinstance(error, APIError) and names_pause(error) and pause_remaining() > 0):
+            return backoff(state)
+        if (error.retry_after or 0.0) >= SHORT_PAUSE_S:
+            return 0.0
+        # Since it uses up no attempts, a pause that is next to nothing must not make a flood of requests.
+        return min(SHORT_PAUSE_S, SHORT_PAUSE_S * 2.0 ** (state.attempt_number - SHORT_PAUSES))
 
     def stop(state: RetryCallState) -> bool:
         nonlocal counted

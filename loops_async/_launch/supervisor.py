@@ -163,6 +163,10 @@ class LaunchSupervisor:
         """Return the creates whose samplers the launch must deactivate, in the order of their ids' arrival."""
         return [create for create in self._by_id.values() if create.is_owned]
 
+    def deactivated(self) -> list[str]:
+        """Return the ids of the samplers that the launch has deactivated, in the order of their arrival."""
+        return [sampler_id for sampler_id, create in self._by_id.items() if create.state is CreateState.GONE]
+
     def complete(self, member: Member, outcome: Sampler | Exception) -> None:
         """Record what *member* came to, unless it is done."""
         if member.done:

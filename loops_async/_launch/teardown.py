@@ -101,7 +101,7 @@ class Teardown:
                 and not is_reported(member.error)
             ):
                 unknown.append(member.error)
-        return teardown_error(billed, unknown)
+        return teardown_error(billed, unknown, self._supervisor.deactivated())
 
     async def _take_down(self, member: Member, failed: bool, taken: set[Create]) -> None:
         """Wait until the task of *member* is done, and deactivate its sampler, unless it is among those *taken*."""

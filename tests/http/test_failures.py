@@ -46,7 +46,8 @@ def expected(status: int, *, create: bool) -> Failure:
         408: Failure.TRANSIENT,
         499: Failure.TRANSIENT,
     }
-    return named.get(status, Failure.REJECTED if status < 500 else Failure.TRANSIENT)
+    redirected = Failure.REJECTED if create else Failure.UNREADABLE
+    return named.get(status, redirected if status < 400 else Failure.REJECTED if status < 500 else Failure.TRANSIENT)
 
 
 @pytest.mark.parametrize("status", range(300, 600))
