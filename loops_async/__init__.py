@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ._launch.fleet import Fleet
     from ._launch.launch import launch
     from ._launch.member import Member, MemberState
+    from ._launch.works import Outcome
+    from ._run import run
     from ._wait.policy import PollPolicy
     from ._wait.waiter import wait_until_active, wait_until_down, watch
     from .errors import (
@@ -71,6 +73,7 @@ __all__ = [
     "Member",
     "MemberState",
     "NotFoundError",
+    "Outcome",
     "PermissionDeniedError",
     "PollPolicy",
     "RateLimitError",
@@ -86,6 +89,7 @@ __all__ = [
     "TransportError",
     "WaitTimeout",
     "launch",
+    "run",
     "to_dict",
     "wait_until_active",
     "wait_until_down",
@@ -100,6 +104,8 @@ _NAMES = {
         "Member",
         "MemberState",
     ),
+    "_launch.works": ("Outcome",),
+    "_run": ("run",),
     "_wait.policy": ("PollPolicy",),
     "_http.retry": ("RetryPolicy",),
     "_wait.waiter": (

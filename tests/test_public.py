@@ -15,7 +15,7 @@ import loops_async
 
 PACKAGE = Path(loops_async.__file__).parent
 
-LEAVES = {"errors", "models", "_validate", "_aio", "_text"}
+LEAVES = {"errors", "models", "_validate", "_aio", "_text", "_run"}
 
 # What each room of the house may import of the others, besides itself; imports for type checkers alone are free.
 MAY_IMPORT: dict[str, set[str]] = {
