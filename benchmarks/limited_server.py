@@ -22,15 +22,17 @@ from ._harness import SERVER_CORE, pin
 LATENCY = 0.15
 LIMIT = 100
 
-_STATUS = "ACTIVE"
+COLD_START = 2.0
+"""Seconds from the create of a sampler until it is ACTIVE."""
 
 
 class Server:
-    """Samplers that are ACTIVE at once, behind the limit."""
+    """Samplers that come up quickly, behind the limit."""
 
     def __init__(self) -> None:
         self.limit = math.inf
-        self.samplers: dict[str, str] = {}
+        self.made_at: dict[str, float] = {}
+        self.deactivated: set[str] = set()
         self.requests: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._windows: dict[str, tuple[int, int]] = {}
@@ -39,13 +41,14 @@ class Server:
         """Answer a request."""
         if request.path == "/control":
             self.limit = (await request.json())["limit"] or math.inf
-            self.samplers.clear()
+            self.made_at.clear()
+            self.deactivated.clear()
             self.requests.clear()
             self.refused.clear()
             return web.json_response({})
         if request.path == "/stats":
-            billed = sum(status == _STATUS for status in self.samplers.values())
-            stats = {"requests": self.requests, "refused": self.refused, "made": len(self.samplers), "billed": billed}
+            billed = len(self.made_at) - len(self.deactivated)
+            stats = {"requests": self.requests, "refused": self.refused, "made": len(self.made_at), "billed": billed}
             return web.json_response(stats)
         await request.read()
         endpoint = f"{request.method} {re.sub(r's[0-9]+', '{id}', request.path)}"
@@ -74,23 +77,25 @@ class Server:
         if parts[-1] == "sessions":
             return web.json_response({"session": {"id": "session"}})
         if parts[-1] == "deactivate":
-            self.samplers[parts[-2]] = "INACTIVE"
+            self.deactivated.add(parts[-2])
             return web.json_response({"id": parts[-2], "base_model": "m"})
         if parts[-1] == "samplers" and request.method == "POST":
-            sampler_id = f"s{len(self.samplers)}"
-            self.samplers[sampler_id] = _STATUS
+            sampler_id = f"s{len(self.made_at)}"
+            self.made_at[sampler_id] = time.monotonic()
             return web.json_response({"sampler": self._describe(sampler_id)})
         if parts[-1] == "samplers":
-            return web.json_response({"samplers": [self._describe(each) for each in self.samplers]})
+            return web.json_response({"samplers": [self._describe(each) for each in self.made_at]})
         return web.json_response({"sampler": self._describe(parts[-1])})
 
     def _describe(self, sampler_id: str) -> dict[str, object]:
+        is_up = time.monotonic() - self.made_at[sampler_id] >= COLD_START
+        status = "INACTIVE" if sampler_id in self.deactivated else "ACTIVE" if is_up else "LOADING_MODEL"
         return {
             "id": sampler_id,
             "base_url": f"https://model-{sampler_id}.api.baseten.co/deployment/d/sync",
             "base_model": "m",
             "created_at": datetime.now(UTC).isoformat(),
-            "status": {"name": self.samplers[sampler_id]},
+            "status": {"name": status},
             "model_id": "m",
             "deployment_id": "d",
         }

@@ -7,7 +7,7 @@ from typing import Any
 from ._harness import Stopwatch, control, in_fresh_process, median, ratio, running_server
 from ._report import Report, Target
 from .contestants import KEY
-from .limited_server import LIMIT
+from .limited_server import COLD_START, LIMIT
 
 
 async def launched(url: str, count: int, rate_limit: float | None) -> dict[str, Any]:
@@ -40,8 +40,8 @@ def measure(quick: bool) -> Report:
                 limited[-1]["stats"] = control(url, "/stats")
                 control(url, "/control", {"limit": None})
                 free.append(in_fresh_process(launched, url=url, count=count, rate_limit=None))
-        # The first request starts at once, and the last one of a phase may start when its second begins.
-        allowed = 2 * (count / LIMIT)
+        # The creates, the cold start of the last sampler, and the deactivations.
+        allowed = 2 * (count / LIMIT) + COLD_START
         refused = [
             100 * sum(each["stats"]["refused"].values()) / sum(each["stats"]["requests"].values()) for each in limited
         ]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._launch.launch import launch
     from ._launch.member import Member, MemberState
     from ._launch.works import Outcome
+    from ._run import run
     from ._wait.policy import PollPolicy
     from ._wait.waiter import wait_until_active, wait_until_down, watch
     from .errors import (
@@ -88,6 +89,7 @@ __all__ = [
     "TransportError",
     "WaitTimeout",
     "launch",
+    "run",
     "to_dict",
     "wait_until_active",
     "wait_until_down",
@@ -103,6 +105,7 @@ _NAMES = {
         "MemberState",
     ),
     "_launch.works": ("Outcome",),
+    "_run": ("run",),
     "_wait.policy": ("PollPolicy",),
     "_http.retry": ("RetryPolicy",),
     "_wait.waiter": (

@@ -119,6 +119,7 @@ class LoopsClient:
             rate_limit = _validate.require_number("rate_limit", rate_limit, exclusive=True)
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise TypeError(f"retry must be a RetryPolicy or None, not {type(retry).__name__}")
+        self._team_id = team_id
         scope: tuple[str, ...] = ("v1", "loops")
         if team_id is not None:
             scope = ("v1", "teams", _validate.require_path_segment("team_id", team_id), "loops")
@@ -156,6 +157,13 @@ class LoopsClient:
     def base_url(self) -> str:
         """The control plane's address, without a trailing slash."""
         return self._transport.base_url
+
+    @property
+    def _command_options(self) -> tuple[str, ...]:
+        """Options with which the command line talks to the same service."""
+        is_default = self.base_url == (os.environ.get("LOOPS_BASE_URL") or DEFAULT_BASE_URL).rstrip("/")
+        base_url = () if is_default else ("--base-url", self.base_url)
+        return base_url if self._team_id is None else (*base_url, "--team", self._team_id)
 
     async def capabilities(
         self, *, model: str | None = None, use_case: str | None = None, max_seq_len: int | None = None

@@ -58,6 +58,9 @@ creates."""
 SIBLINGS_WAIT_S: Final = 30.0
 """Seconds for which other creates in flight are waited for: a listed sampler may be theirs."""
 
+ROLLBACK_S: Final = 60.0
+"""Seconds for which the deactivation of what a cancelled create has made is tried: as long as a teardown has."""
+
 QUICK_LIST_S: Final = 5.0
 """Seconds that the list after a cancelled create may take."""
 
@@ -264,16 +267,17 @@ class SamplerCreator:
             return None
         if (unknown := outcome.unknown) is not None:
             try:
-                body, _ = await self._transport.send_timed(
-                    self._list_request, Priority.DEACTIVATION, limit=QUICK_LIST_S
-                )
-                listed = await self._read_list(body)
+                # A final poll waits for no pause; the time for it includes everything.
+                async with asyncio.timeout(QUICK_LIST_S):
+                    body = await self._transport.send(self._list_request, Priority.FINAL_POLL)
+                    listed = await self._read_list(body)
             except Exception as exc:  # noqa: BLE001 -- whatever it is, the outcome stays unknown, and is reported
                 return unknown.error(look_error=exc)
             return unknown.error(self._candidates([unknown], listed)[unknown])
         sampler_id = outcome.sampler_id or ""
         try:
-            await self._deactivator.deactivate(sampler_id)
+            # However often the client's policy would: there is no other chance.
+            await self._deactivator.deactivate_within(sampler_id, ROLLBACK_S)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, the id is reported
             words = "the sampler of a cancelled create could not be deactivated and is still billed"
             return TeardownError(words, [exc], (sampler_id,))

@@ -206,7 +206,7 @@ def parse_retry_after(value: str | None, date: str | None = None) -> float | Non
         if until is None:
             return None
         seconds = (until - ((http_date(date) if date else None) or datetime.now(UTC))).total_seconds()
-    if math.isnan(seconds):
+    if not math.isfinite(seconds):
         return None
     return min(max(seconds, 0.0), RETRY_AFTER_LIMIT)
 

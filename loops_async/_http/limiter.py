@@ -31,7 +31,10 @@ RATE_MARGIN_S: Final = 0.03
 """Seconds that are added to the second of the rate: the network delays some requests more than others, so that what
 starts here just outside of a second could arrive there within one."""
 
-BURST_SHARE: Final = 0.25
+UNLIMITED_RATE: Final = 1e5
+"""Requests a second that no client reaches: such a rate is no limit."""
+
+BURST_SHARE: Final = 0.5
 """Part of the rate that may start at one moment. What exceeds it is spread over the second: a burst that keeps the
 service busy arrives there over a longer time than the next one, so that both could meet in one of its seconds."""
 
@@ -134,7 +137,7 @@ class RequestLimiter:
 
     def __init__(self, limit: int, rate: float | None = None) -> None:
         self._limit = limit
-        self._rate = rate
+        self._rate = rate if rate is not None and rate < UNLIMITED_RATE else None
         self._in_use = dict.fromkeys(Priority, 0)
         self._shared_in_use = 0
         """Slots in use of those that are not final."""

@@ -10,16 +10,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from attrs import field, fields, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from .. import _validate
-from ..errors import LoopsError
+from ..errors import APIError, LoopsError
 from .failures import names_pause
 
 T = TypeVar("T")
+
+SHORT_PAUSE_S: Final = 1.0
+"""Seconds: shorter pauses than this, which the service does not document, grow up to it when they are repeated."""
+
+SHORT_PAUSES: Final = 8
+"""Number of the short pause from which on they last so long."""
 
 
 @frozen(repr=False)
@@ -29,22 +35,25 @@ class RetryPolicy:
     Waiting for a pause that the service names (`Retry-After`, or `retry_after` in its body) uses up time, but no
     attempts.
 
+    Attributes:
+        attempts: Number of requests at most, the first one included, at least 1; 1 repeats nothing. Default 5.
+        initial: Upper bound of the first pause, in seconds; default 0.5.
+        factor: Growth of the upper bound from pause to pause, at least 1; default 2.
+        maximum: Limit of the upper bound, in seconds; default 8.
+        total: Seconds since the first failure after which nothing is sent again; default 120.
+        retry_after_maximum: Longest pause that the service may name, in seconds; a longer one is cut to this. Default
+            60.
+
     Raises:
-        TypeError, ValueError: An argument is not what the field says.
+        TypeError, ValueError: An argument is not what is said above.
     """
 
     attempts: int = field(default=5)
-    """Requests at most, the first one included; 1 repeats nothing."""
     initial: float = field(default=0.5)
-    """Seconds: upper bound of the first pause."""
     factor: float = field(default=2.0)
-    """Factor by which the upper bound grows with every further pause."""
     maximum: float = field(default=8.0)
-    """Seconds: limit of the upper bound."""
     total: float = field(default=120.0)
-    """Seconds since the first failure after which nothing is sent again."""
     retry_after_maximum: float = field(default=60.0)
-    """Seconds: a longer pause that the service names is cut to this."""
 
     def __repr__(self) -> str:
         # Short, since the policy is a default argument, which `help()` shows.
@@ -105,8 +114,12 @@ async def with_retries(
 
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
-        paused = isinstance(error, LoopsError) and names_pause(error) and pause_remaining() > 0
-        return 0.0 if paused else backoff(state)
+        if not (isinstance(error, APIError) and names_pause(error) and pause_remaining() > 0):
+            return backoff(state)
+        if (error.retry_after or 0.0) >= SHORT_PAUSE_S:
+            return 0.0
+        # Since it uses up no attempts, a pause that is next to nothing must not make a flood of requests.
+        return min(SHORT_PAUSE_S, SHORT_PAUSE_S * 2.0 ** (state.attempt_number - SHORT_PAUSES))
 
     def stop(state: RetryCallState) -> bool:
         nonlocal counted

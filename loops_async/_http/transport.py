@@ -133,6 +133,7 @@ class Transport:
         self._create_timeout = _timeout(self._create_seconds, bounds_total=False)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
+        self._closed = False
         self._date: tuple[str, float] | None = None
 
     def service_time(self, monotonic: float) -> datetime | None:
@@ -262,7 +263,7 @@ class Transport:
         elif self._loop is not loop:
             raise RuntimeError("this LoopsClient belongs to another event loop; make one client per loop")
         # Deactivations that are under way when the client closes are completed.
-        if self._closing and priority in {Priority.CREATE, Priority.READ, Priority.DATA_PLANE}:
+        if self._closed or (self._closing and priority in {Priority.CREATE, Priority.READ, Priority.DATA_PLANE}):
             raise RuntimeError("this LoopsClient is closed")
         if self._session is not None and self._session.closed:
             raise RuntimeError("the aiohttp session that LoopsClient was given is closed")
@@ -391,6 +392,7 @@ class Transport:
     async def aclose(self) -> None:
         """Close the sessions, except one of the caller's."""
         self.begin_close()
+        self._closed = True
         if self._create_session is not None:
             await self._create_session.close()
         if self._session is not None and self._owns_session:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from .. import _validate
 from .._aio import spawn_shielded, wait_through_cancellation
+from .._run import Billed, register_billed
 from .._wait.policy import PollPolicy
 from .._wait.probing import Probe, check_probe
 from .._wait.waiter import DEFAULT_TIMEOUT, check_wait
@@ -21,7 +22,7 @@ from ..models import SamplerSpec, StatusChange
 from .earlier import Resumption, plan_resumption, warn_of_unresolved
 from .fleet import Fleet
 from .journal_file import JournalFile, NoJournal
-from .member import Member
+from .member import CreateState, Member
 from .supervisor import LaunchSupervisor, Settings, TeardownMode
 from .teardown import Teardown
 
@@ -211,6 +212,7 @@ class _LaunchBlock:
         self._teardown: Teardown
         self._fleet: Fleet
         self._teardown_task: asyncio.Task[None] | None = None
+        self._end_of_report: Callable[[], None]
 
     async def __aenter__(self) -> Fleet:
         if self._is_entered:
@@ -242,6 +244,7 @@ class _LaunchBlock:
         )
         self._supervisor, self._teardown, self._fleet = supervisor, Teardown(supervisor), fleet
         self._client._launches.add(self)
+        self._end_of_report = register_billed(self._billed)
         supervisor.start(fleet._on_done, fleet._on_change)
         return fleet
 
@@ -266,6 +269,7 @@ class _LaunchBlock:
                 # It was a good end until now. The samplers that were kept for that reason are deactivated, too.
                 failed = True
             self._teardown_task = None
+        self._end_of_report()
         journal.close_nowait()
         if isinstance(left, TeardownError):
             self._fleet._on_end(left)
@@ -291,6 +295,13 @@ class _LaunchBlock:
         if self._teardown_task is None:
             self._teardown_task = spawn_shielded(self._tear_down(failed))
         return self._teardown_task
+
+    def _billed(self) -> Billed:
+        """Return what is left to deactivate, for `run()` to print."""
+        creates = [member._create for member in self._members if member._create is not None]
+        owned = dict.fromkeys(each.sampler_id for each in creates if each.is_owned and each.sampler_id is not None)
+        unanswered = sum(each.state is CreateState.SENDING for each in creates)
+        return Billed(tuple(owned), unanswered, self._client._command_options)
 
     async def _tear_down(self, failed: bool) -> None:
         try:

@@ -386,7 +386,7 @@ class StatusPoller:
             if not entry.subscribers:
                 continue
             if entry.must_notify:
-                schedule.reschedule(entry, requested, now, chance)
+                schedule.reschedule(entry, requested, now, chance, after_list=True)
             else:
                 schedule.align_to_group(entry, requested, now, chance)
         return found
@@ -399,7 +399,7 @@ class StatusPoller:
         entry.last_answer_at = requested
         entry.failures = 0
         if status != (previous := entry.group.status):
-            self._schedule.set_status(entry, status, now)
+            status = self._schedule.set_status(entry, status, now)
             if logger.isEnabledFor(logging.INFO):
                 _log_status(entry.sampler_id, previous, status)
             if entry.wake_task is not None:

@@ -141,7 +141,7 @@ class Schedule:
     def add(self, sampler_id: str, subscriber: Subscriber, now: float) -> PolledSampler:
         """Add a subscriber; return the entry of its sampler."""
         policy = subscriber.policy
-        due = max(now, self._last_tick_at + min(JOIN_DELAY_SHARE * policy.initial, MAX_JOIN_DELAY_S))
+        due = max(now, self._last_tick_at + _join_delay(policy))
         entry = self.samplers.get(sampler_id)
         if entry is None:
             group = _group(self._groups.setdefault(policy, {}), policy, None, due)
@@ -200,8 +200,8 @@ class Schedule:
                     upcoming = min(upcoming, entry.due + IN_FLIGHT_PATIENCE_S)
         return late, due, upcoming
 
-    def set_status(self, entry: PolledSampler, status: str, now: float) -> None:
-        """Record that *entry* came to *status*."""
+    def set_status(self, entry: PolledSampler, status: str, now: float) -> str:
+        """Record that *entry* came to *status*; return the one string for it that all samplers of the group share."""
         entry.changed_at = now
         left = entry.group
         group = left.siblings.get(status)
@@ -211,6 +211,7 @@ class Schedule:
         group.size += 1
         group.newest_change_at = now
         left.size -= 1
+        return group.status or status
 
     def _drop_empty_groups(self) -> None:
         # Not as soon as they are empty: ten thousand samplers that come to a status and are done would each make one.
@@ -238,12 +239,15 @@ class Schedule:
         pause = self._pause(group.policy, now - group.newest_change_at, group.status, chance)
         group.due = _after(requested, now, pause)
 
-    def reschedule(self, entry: PolledSampler, requested: float, now: float, chance: float) -> float:
+    def reschedule(
+        self, entry: PolledSampler, requested: float, now: float, chance: float, *, after_list: bool = False
+    ) -> float:
         """Compute when *entry* is due after a poll of its own that was *requested* then; return that time."""
         policy, status = entry.group.policy, entry.group.status
         policies = {each.policy for each in entry.subscribers} if entry.has_mixed_policies else {policy}
         if any(each.subscribed_at > requested for each in entry.subscribers):
-            due = now
+            # Their first poll is still to come. After a list it is gathered as that of any new wait.
+            due = max(now, requested + _join_delay(policy)) if after_list else now
         elif entry.failures:
             due = now + min(each.jittered(each.backoff(entry.failures), chance) for each in policies)
         else:
@@ -274,6 +278,11 @@ def _group(siblings: dict[str | None, PollGroup], policy: PollPolicy, status: st
     group.size += 1
     group.newest_change_at = max(group.newest_change_at, now)
     return group
+
+
+def _join_delay(policy: PollPolicy) -> float:
+    """Return the seconds after a tick for which the first polls of new waits are gathered."""
+    return min(JOIN_DELAY_SHARE * policy.initial, MAX_JOIN_DELAY_S)
 
 
 def _after(requested: float, now: float, pause: float) -> float:

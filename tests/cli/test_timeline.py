@@ -71,9 +71,9 @@ def test_of_a_journal_lanes_show_what_it_knows_and_no_more(tmp_path: Path) -> No
         *(intent(number, 1) for number in range(4)),
         {"event": "created", "launch": "l", "create": 0, "at": at(2), "sampler_id": "a"},
         {"event": "created", "launch": "l", "create": 1, "at": at(3), "sampler_id": "b"},
-        {"event": "refused", "launch": "l", "create": 2, "at": at(4)},
-        {"event": "released", "sampler_id": "a", "at": at(6)},
-        {"event": "handed_over", "sampler_id": "z", "at": at(8)},
+        {"event": "rejected", "launch": "l", "create": 2, "at": at(4)},
+        {"event": "deactivated", "sampler_id": "a", "at": at(6)},
+        {"event": "detached", "sampler_id": "z", "at": at(8)},
     )
     # What a crash, or another program, may have written.
     path.write_bytes(path.read_bytes() + b'[1]\n{"at": "never", "event": "created"}\n\xff\n{"event":"rele')
@@ -82,7 +82,7 @@ def test_of_a_journal_lanes_show_what_it_knows_and_no_more(tmp_path: Path) -> No
     assert chart.lanes == (
         Lane("model-0", "a", (Span("CREATING", 1.0, 2.0), Span("CREATED", 2.0, 6.0)), "deactivated"),
         Lane("model-1", "b", (Span("CREATING", 1.0, 3.0), Span("CREATED", 3.0, 8.0)), "billed"),
-        Lane("model-2", "", (Span("CREATING", 1.0, 4.0),), "refused"),
+        Lane("model-2", "", (Span("CREATING", 1.0, 4.0),), "rejected"),
         Lane("model-3", "", (Span("UNANSWERED", 1.0, 8.0),)),
     )
     assert "A journal has no statuses" in chart.note
