@@ -255,10 +255,12 @@ async def test_a_second_loop_gets_the_members_whose_work_has_not_started(stage: 
         await outcomes.aclose()
         with pytest.raises(StopAsyncIteration):
             await waiting
-        assert works.cancelled == works.started == [fleet.members[0].sampler_id]
-        assert [member.state for member in fleet.members] == ["DEACTIVATED", "ACTIVE", "ACTIVE"]
-        rest = await all_of(fleet, length)
-        assert {outcome.member for outcome in rest} == set(fleet.members[1:])
+        (started,) = works.started
+        assert works.cancelled == [started]
+        others = {member for member in fleet.members if member.sampler_id != started}
+        assert {member.state for member in others} == {MemberState.ACTIVE}
+        assert {member.state for member in {*fleet.members} - others} == {MemberState.DEACTIVATED}
+        assert {outcome.member for outcome in await all_of(fleet, length)} == others
         assert not emulator.billed
         assert await all_of(fleet, length) == []
 
