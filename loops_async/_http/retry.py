@@ -8,7 +8,6 @@ tenacity costs about as much as a request, so it is entered only after a first f
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -75,7 +74,6 @@ async def with_retries(
     *,
     should_retry: Callable[[BaseException], bool],
     pause_remaining: Callable[[], float],
-    is_free: Callable[[LoopsError], bool] = names_pause,
 ) -> T:
     """Await `attempt()` until it succeeds, fails with an error that is not retried, or the policy is used up.
 
@@ -85,7 +83,6 @@ async def with_retries(
         should_retry: Whether the request is sent again after an error.
         pause_remaining: Returns the seconds for which the limiter would hold the request back at the moment. Where the
             service named a pause, the request queues up in the limiter at once, so that it can be sent by its urgency.
-        is_free: Whether the attempt that came to this error is not counted.
 
     Raises:
         Exception: The last error of `attempt()`, with a note of how often and how long it was tried.
@@ -97,7 +94,8 @@ async def with_retries(
             raise
         first = exc
 
-    began = time.monotonic()
+    clock = asyncio.get_running_loop().time
+    began = clock()
     pending: list[LoopsError] = [first]
     sent = 1
     counted = 0
@@ -124,8 +122,8 @@ async def with_retries(
     def stop(state: RetryCallState) -> bool:
         nonlocal counted
         error = state.outcome.exception() if state.outcome is not None else None
-        counted += not (isinstance(error, LoopsError) and is_free(error))
-        spent = time.monotonic() - began
+        counted += not (isinstance(error, LoopsError) and names_pause(error))
+        spent = clock() - began
         return counted >= policy.attempts or spent + max(state.upcoming_sleep, pause_remaining()) >= policy.total
 
     retrying = AsyncRetrying(
@@ -134,5 +132,5 @@ async def with_retries(
     try:
         return await retrying(attempt_or_first)
     except LoopsError as exc:
-        exc.add_note(f"after {sent} attempts in {time.monotonic() - began:.1f} s")
+        exc.add_note(f"after {sent} attempts in {clock() - began:.1f} s")
         raise

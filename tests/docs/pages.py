@@ -30,7 +30,13 @@ from attrs import define, field, frozen
 _BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
 _FILE_NAME = re.compile(r"# ([\w.-]+\.\w+)")
 
-PROCESS_TIMEOUT_S = 60
+PROCESS_TIMEOUT_S = 90
+
+LIFECYCLES = {"*": [("LOADING_MODEL", 1.0), ("ACTIVE", None)]}
+"""For the emulator of a page: with the default policy, such a sampler is found to be ACTIVE after a quarter second."""
+
+_QUICK_PYTEST = "-p no:schemathesis -p no:hypothesispytest -p no:xdist -p no:cacheprovider"
+"""What is of no use on a page takes seconds to load."""
 
 
 @frozen
@@ -110,7 +116,7 @@ class PageRun:
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=self.directory,
-            env={**os.environ, "PATH": path, "COLUMNS": "120"},
+            env={**os.environ, "PATH": path, "COLUMNS": "120", "PYTEST_ADDOPTS": _QUICK_PYTEST},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

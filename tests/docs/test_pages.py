@@ -17,7 +17,7 @@ from loops_async.emulator import BackgroundEmulator, parse_faults
 from loops_async.errors import LoopsError
 
 from ..cli.command_process import first_line, started
-from .pages import PageRun, snippets
+from .pages import LIFECYCLES, PageRun, snippets
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
@@ -59,7 +59,7 @@ async def test_each_snippet_runs(page: str, monkeypatch: pytest.MonkeyPatch, dir
     monkeypatch.setenv("BASETEN_API_KEY", "key")
     source = str(DOCS.parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")])))
-    with BackgroundEmulator(speed=1000, api_key="key") as emulator:
+    with BackgroundEmulator(speed=1000, lifecycles=LIFECYCLES, api_key="key") as emulator:
         monkeypatch.setenv("LOOPS_BASE_URL", emulator.url)
         run = PageRun(DOCS / page, directory)
         for snippet in snippets((DOCS / page).read_text(encoding="utf-8")):

@@ -13,7 +13,7 @@ import pytest
 
 from loops_async.emulator import BackgroundEmulator
 
-from .pages import PageRun, snippets
+from .pages import LIFECYCLES, PageRun, snippets
 
 README = Path(__file__).parents[2] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ async def test_each_snippet_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("BASETEN_API_KEY", "key")
     monkeypatch.setenv("PYTHONPATH", str(README.parent))
     printed = []
-    with BackgroundEmulator(speed=1000, api_key="key") as emulator:
+    with BackgroundEmulator(speed=1000, lifecycles=LIFECYCLES, api_key="key") as emulator:
         monkeypatch.setenv("LOOPS_BASE_URL", emulator.url)
         for snippet in SNIPPETS[1:]:
             if snippet not in TEST_FILES:
