@@ -166,6 +166,18 @@ async def test_a_sampler_that_two_members_share_is_deactivated_once_when_both_fa
     assert deactivated(emulator) == [sampler_id]
 
 
+async def test_a_sampler_that_two_members_share_is_deactivated_once_before_both_are_relaunched(stage: Setting) -> None:
+    emulator, _, launch = stage
+    sampler_id = await shared(stage, "sick")
+    emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=0.05, times=1))
+    async with launch(["good"] * 2, relaunches=1) as fleet:
+        samplers = await fleet.active()
+        assert len({sampler_id, *(sampler.id for sampler in samplers)}) == 3
+        assert deactivated(emulator) == [sampler_id]
+        assert [member.failures[0].sampler.id for member in fleet.members] == [sampler_id] * 2
+    assert not emulator.billed
+
+
 async def test_members_that_share_a_sampler_are_detached_together(stage: Setting) -> None:
     emulator, client, launch = stage
     sampler_id = await shared(stage, "good")
