@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -17,9 +17,9 @@ from attrs import define, field
 from loops_async import LoopsClient, LoopsError, PollPolicy, RetryPolicy
 
 from . import _json, discard
-from ._exits import REFUSED, USAGE, Failure, code_of
-from ._run import Interrupts, run_interruptible
-from ._words import describe, say
+from ._exits import REFUSED, USAGE, Failure, code_of, run_to_end
+from ._log import LEVELS, log_lines
+from ._words import describe, error, say
 
 KEY_HINT: Final = "set BASETEN_API_KEY, or give --api-key-file FILE"
 
@@ -40,6 +40,7 @@ class Common:
     team: str | None
     attempts: int
     allow_http: bool
+    log_level: int
     as_json: bool
     quiet: bool
     has_written: bool = field(default=False, init=False)
@@ -88,24 +89,42 @@ class Common:
             message = message.replace(words, option)
         raise Failure(message, REFUSED if is_about_key else USAGE)
 
-    def run(self, command: Callable[[LoopsClient, Interrupts], Coroutine[Any, Any, int]]) -> int:
-        """Run *command* with a client of its own, and return its exit code."""
-        client = self.client()
+    def run(
+        self,
+        command: Callable[[LoopsClient], Coroutine[Any, Any, int]],
+        interrupted: Callable[[int], dict[str, Any]] | None = None,
+    ) -> int:
+        """Run *command* with a client of its own, and return its exit code.
 
-        async def with_client(interrupts: Interrupts) -> int:
-            try:
-                async with client:
-                    return await command(client, interrupts)
-            except asyncio.CancelledError:
-                if self.as_json and not self.has_written:
-                    fields = {"type": "Interrupted", "message": "interrupted", "exit_code": interrupts.code}
-                    _json.write_line({"error": fields})
-                raise
+        *interrupted* makes what `--json` writes after a signal, of the exit code, unless a document was written before.
+        """
+        client = self.client()
+        decided: list[int] = []
+
+        async def with_client() -> int:
+            async with client:
+                decided.append(await command(client))
+            return decided[0]
 
         try:
-            return run_interruptible(with_client)
+            with log_lines(logging.ERROR if self.quiet else self.log_level):
+                code = run_to_end(with_client())
         except LoopsError as exc:
             raise failure_of(exc) from None
+        if decided:
+            # A signal that came while the client was closed changes nothing about what the command did.
+            return decided[0]
+        if self.as_json and not self.has_written:
+            fields = {"type": "Interrupted", "message": "interrupted", "exit_code": code}
+            try:
+                if interrupted is not None:
+                    deliver(lambda: _json.write(interrupted(code)))
+                else:
+                    deliver(lambda: _json.write_line({"error": fields}))
+            except OSError as exc:
+                error(f"stdout cannot be written: {describe(exc)}")
+                forget_stdout()
+        return code
 
 
 def failure_of(exc: LoopsError, remark: str = "") -> Failure:
@@ -138,6 +157,13 @@ def common_options(command: Callable[..., int]) -> Callable[..., int]:
         is_flag=True,
         help="Permit plain http to another machine, such as an emulator's; so does LOOPS_ALLOW_HTTP=1.",
     )
+    @click.option(
+        "--log-level",
+        type=click.Choice([*LEVELS]),
+        default="warning",
+        show_default=True,
+        help="Least level of the library's log that goes to stderr; info has each create, status and deactivation.",
+    )
     @click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout, and nothing else; errors, too.")
     @click.option("-q", "--quiet", is_flag=True, help="Write nothing but errors to stderr.")
     @functools.wraps(command)
@@ -148,11 +174,14 @@ def common_options(command: Callable[..., int]) -> Callable[..., int]:
         team: str | None,
         attempts: int,
         allow_http: bool,
+        log_level: str,
         as_json: bool,
         quiet: bool,
         **own: Any,
     ) -> int:
-        return command(Common(api_key_file, base_url, team, attempts, allow_http, as_json, quiet), **own)
+        return command(
+            Common(api_key_file, base_url, team, attempts, allow_http, LEVELS[log_level], as_json, quiet), **own
+        )
 
     return packed
 

@@ -17,9 +17,7 @@ from loops_async.journal import reclaim
 from . import _json
 from ._common import Common, check_ids, common_options, journal_errors
 from ._exits import DONE, FAILED, HELP, INTERRUPTED, code_of_all
-from ._formats import table_lines
-from ._run import Interrupts
-from ._statuses import is_alive
+from ._formats import is_alive, table_lines
 from ._words import counted, errors, ids, say, tell_of_unknown
 
 
@@ -37,6 +35,8 @@ class Account:
     """Creates of a journal with an unknown outcome."""
     missing: Sequence[str] = ()
     """Ids of a journal that the service does not know."""
+    kept: Sequence[str] = ()
+    """Ids of samplers of a journal that a launch kept on purpose, and that were left alone."""
 
     def code(self) -> int:
         """Return the exit code."""
@@ -56,6 +56,7 @@ class Account:
                     "unsure": self.unsure,
                     "unknown": _json.unknown_fields(self.unknown),
                     "missing": list(self.missing),
+                    "kept": list(self.kept),
                 }
             )
         done = self.deactivated
@@ -63,56 +64,67 @@ class Account:
         errors(f"{each} was not deactivated and may still be billed: {exc}" for each, exc in self.failed.items())
         if self.unsure:
             say(f"Interrupted. Not known to be deactivated: {ids(self.unsure, most=len(self.unsure))}")
+        if self.kept:
+            common.say(f"Left alone, since a launch kept them on purpose: {ids(self.kept)} (see --include-kept)")
         tell_of_unknown(self.unknown, self.missing)
 
 
 @click.command(
     short_help="Deactivate samplers: by id, of a journal, or all of yours.",
     epilog=f"{HELP} JSON: deactivated, a list of ids; failed, each with id and error; unsure, a list of ids after "
-    "Ctrl-C; unknown, each with base_model and candidates; missing, a list of ids that the service does not know.",
+    "Ctrl-C; unknown, each with base_model and candidates; missing, a list of ids that the service does not know; "
+    "kept, a list of ids that were left alone.",
 )
 @click.argument("sampler_ids", metavar="[ID]...", nargs=-1, callback=check_ids)
 @click.option(
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Deactivate what the launches of this journal made and did not deactivate.",
+    help="Deactivate what the launches of this journal made and did not deactivate, unless they kept it on purpose.",
+)
+@click.option(
+    "--include-kept", is_flag=True, help="With --journal: also the samplers that launches kept because they were up."
 )
 @click.option("--all-mine", is_flag=True, help="Deactivate each sampler of yours that is billed; asks first.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @common_options
-def deactivate(common: Common, sampler_ids: tuple[str, ...], journal: Path | None, all_mine: bool, yes: bool) -> int:
+def deactivate(
+    common: Common, sampler_ids: tuple[str, ...], journal: Path | None, include_kept: bool, all_mine: bool, yes: bool
+) -> int:
     """Deactivate samplers, so that they are not billed any more. One that is deactivated already counts as done."""
     if sum((bool(sampler_ids), journal is not None, all_mine)) != 1:
         raise click.UsageError("say what to deactivate: either IDs, or --journal FILE, or --all-mine")
+    if include_kept and journal is None:
+        raise click.UsageError("--include-kept needs --journal FILE")
     if journal is not None:
-        return common.run(partial(_of_journal, common, journal))
+        return common.run(partial(_of_journal, common, journal, include_kept))
     if all_mine:
         return common.run(partial(_all_mine, common, yes))
     return common.run(partial(_by_id, common, sampler_ids))
 
 
-async def _by_id(common: Common, sampler_ids: Sequence[str], client: LoopsClient, _: Interrupts) -> int:
+async def _by_id(common: Common, sampler_ids: Sequence[str], client: LoopsClient) -> int:
     return await _deactivate_all(common, client, sampler_ids)
 
 
-async def _of_journal(common: Common, journal: Path, client: LoopsClient, _: Interrupts) -> int:
+async def _of_journal(common: Common, journal: Path, include_kept: bool, client: LoopsClient) -> int:
     account = Account()
     with journal_errors(journal):
         try:
-            done = await reclaim(client, journal)
+            done = await reclaim(client, journal, include_kept=include_kept)
         except TeardownError as left:
-            account.unknown = [each for each in left.exceptions if isinstance(each, CreateOutcomeUnknown)]
-            others = [each for each in left.exceptions if not isinstance(each, CreateOutcomeUnknown)]
-            account.failed = dict(zip(left.sampler_ids, others, strict=False))
+            account.unknown = left.unknown
+            # The errors of the samplers come first, in the order of their ids.
+            account.failed = dict(zip(left.sampler_ids, left.exceptions, strict=False))
             account.deactivated = list(left.deactivated)
         else:
-            account.deactivated, account.unknown, account.missing = list(done.deactivated), done.unknown, done.missing
+            account.deactivated, account.unknown = list(done.deactivated), done.unknown
+            account.missing, account.kept = done.missing, done.kept
     account.report(common)
     return account.code()
 
 
-async def _all_mine(common: Common, yes: bool, client: LoopsClient, _: Interrupts) -> int:
+async def _all_mine(common: Common, yes: bool, client: LoopsClient) -> int:
     found = [sampler for sampler in await client.samplers.list() if is_alive(sampler)]
     if found and not yes:
         await _ask(found)

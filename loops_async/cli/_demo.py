@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from itertools import cycle, islice
 from typing import Final
 
@@ -16,11 +15,11 @@ import click
 from loops_async import DeploymentStatus, LoopsClient, LoopsError, PollPolicy, launch
 from loops_async.emulator import Emulator, Stage
 
+from ._exits import run_to_end
+from ._formats import url_lines
 from ._live import Board
 from ._options import speed_option
-from ._plain import url_lines
-from ._progress import progress
-from ._run import run
+from ._progress import Display
 from ._words import say, write_out
 
 MOST: Final = 100
@@ -65,7 +64,7 @@ def demo(count: int, speed: float) -> int:
     It needs no account, sends nothing beyond this machine, and takes about eight seconds. On Ctrl-C it
     deactivates what it has created and ends with exit code 130.
     """
-    return run(_demo, count, speed)
+    return run_to_end(_demo(count, speed))
 
 
 async def _demo(count: int, speed: float) -> int:
@@ -76,14 +75,16 @@ async def _demo(count: int, speed: float) -> int:
     ):
         write_out(f"Launching {_samplers(count)} on an emulated control plane at {emulator.url}\n")
         try:
-            async with AsyncExitStack() as stack:
-                on_status = await stack.enter_async_context(progress(Board(expected=count)))
+            async with Display(Board(expected=count)) as display:
+                on_status = display.changed
                 async with launch(client, models, timeout=None, policy=_policy(speed), on_status=on_status) as fleet:
                     began = time.monotonic()
-                    active = await fleet.active()
+                    try:
+                        active = await fleet.active()
+                    finally:
+                        # What follows goes below the table.
+                        await display.aclose()
                     took = time.monotonic() - began
-                    # The table is complete, and what follows goes below it.
-                    await stack.aclose()
                     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
                     write_out("\n".join(["Base URLs of the ACTIVE samplers:", *url_lines(active, width), ""]))
         except (asyncio.CancelledError, LoopsError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Final
@@ -28,10 +29,10 @@ COLOURS: Final[Mapping[str, str]] = {
 BAD: Final = "#d4534c"
 OTHER: Final = "#8c959f"
 
-LEFT, PLOT, RIGHT, TOP, BOTTOM = 300, 640, 140, 64, 16
+LEFT, PLOT, RIGHT, TOP, BOTTOM = 300, 640, 190, 64, 16
 WIDTH: Final = LEFT + PLOT + RIGHT
-LETTERS: Final = 40
-"""Number of letters of a label that fit to the left of the lanes."""
+GAP: Final = 10
+"""Pixels between a label and what is beside it."""
 
 STYLE: Final = "font-family: ui-sans-serif, system-ui, Helvetica, Arial, sans-serif; font-size: 12px"
 
@@ -61,7 +62,9 @@ def svg(chart: Chart) -> str:
         parts += _lane(lane, top, lane_height, scale, is_labelled=is_labelled)
         before = lane.base_model
     if chart.note:
-        parts.append(f'<text x="8" y="{height - 10}" fill="#57606a">{_text(chart.note)}</text>')
+        parts.append(
+            f'<text x="8" y="{height - 10}" fill="#57606a">{_text(_fitted(chart.note, WIDTH - 2 * GAP))}</text>'
+        )
     return "\n".join((*parts, "</svg>", ""))
 
 
@@ -97,12 +100,12 @@ def _legend(chart: Chart) -> list[str]:
     order = {status: index for index, status in enumerate(COLOURS)}
     parts, x = [], 8
     for status in sorted(statuses, key=lambda each: (order.get(each, len(order)), each)):
-        label = shortened(status, 20)
-        if x + 30 + 8 * len(label) > WIDTH:
+        label = _fitted(status, 160)
+        if x + 18 + _pixels(label) > WIDTH:
             break
         parts.append(f'<rect x="{x}" y="12" width="12" height="12" rx="2" fill="{colour(status)}"/>')
         parts.append(f'<text x="{x + 18}" y="22" fill="#1f2328">{_text(label)}</text>')
-        x += 34 + 8 * len(label)
+        x += 34 + round(_pixels(label))
     return parts
 
 
@@ -159,9 +162,10 @@ def _lane(lane: Lane, top: int, height: int, scale: float, *, is_labelled: bool)
     bar = height - (5 if height >= 12 else 1)
     middle = top + height / 2 + 4
     if is_labelled:
-        sampler = f" {lane.sampler_id}" if lane.sampler_id and height >= 12 else ""
-        label = shortened(lane.base_model, max(8, LETTERS - len(sampler))) + shortened(sampler, 20)
-        yield f'<text x="{LEFT - 10}" y="{middle:.1f}" fill="#1f2328" text-anchor="end">{_text(label)}</text>'
+        room = LEFT - 2 * GAP
+        sampler = _fitted(f" {lane.sampler_id}", room // 2) if lane.sampler_id and height >= 12 else ""
+        label = _fitted(lane.base_model, room - _pixels(sampler)) + sampler
+        yield f'<text x="{LEFT - GAP}" y="{middle:.1f}" fill="#1f2328" text-anchor="end">{_text(label)}</text>'
     for span in lane.spans:
         x, width = LEFT + span.begin * scale, max(1.5, (span.end - span.begin) * scale)
         width = min(width, LEFT + PLOT + 2 - x)
@@ -172,8 +176,9 @@ def _lane(lane: Lane, top: int, height: int, scale: float, *, is_labelled: bool)
     if height >= 12:
         last = lane.spans[-1]
         at = last.end if lane.outcome else last.begin
-        words = f"{shortened(lane.outcome or last.status, 14)} {duration(at)}"
-        yield f'<text x="{LEFT + PLOT + 10}" y="{middle:.1f}" fill="#57606a">{_text(words)}</text>'
+        seconds = f" {duration(at)}"
+        words = _fitted(lane.outcome or last.status, RIGHT - 2 * GAP - _pixels(seconds)) + seconds
+        yield f'<text x="{LEFT + PLOT + GAP}" y="{middle:.1f}" fill="#57606a">{_text(words)}</text>'
 
 
 def _words(span: Span) -> str:
@@ -182,6 +187,28 @@ def _words(span: Span) -> str:
 
 def _course(lane: Lane) -> str:
     return ", ".join(f"{span.status} {duration(span.end - span.begin)}" for span in lane.spans)
+
+
+def _pixels(text: str) -> float:
+    """Return how wide a text may be; fonts differ, so this is rather too much."""
+    return sum(_letter(each) for each in text)
+
+
+def _letter(letter: str) -> float:
+    if unicodedata.east_asian_width(letter) in "WF":
+        return 12.5
+    if letter in "mwMW@%" or not letter.isascii():
+        return 11.0
+    return 8.7 if letter.isupper() or letter in "_&" else 7.0
+
+
+def _fitted(text: str, room: float) -> str:
+    """Cut the middle out of *text* until it is no wider than *room* pixels."""
+    text = clean(text)
+    letters = len(text)
+    while letters > 1 and _pixels(shown := shortened(text, letters)) > room:
+        letters -= 1
+    return shown if letters > 1 else text[:1]
 
 
 def _text(text: str) -> str:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Final
+from urllib.parse import urlsplit
 
 KEPT: Final = 20
 """Number of durations kept for each base model: the newest, since the service may have become faster."""
@@ -30,13 +31,20 @@ def cache_file() -> Path:
 
 
 class Durations:
-    """Seconds from create to ACTIVE, by control plane and base model. A file that cannot be used is ignored."""
+    """Seconds from create to ACTIVE, by control plane and base model. A file that cannot be used is ignored.
 
-    def __init__(self, service: str, path: Path | None = None) -> None:
-        self._service = service
+    Args:
+        service: URL of the control plane. Its port does not count: an emulator has another one each time, and the file
+            would grow with it. None remembers nothing and reads nothing.
+        path: The file; by default that of the user.
+    """
+
+    def __init__(self, service: str | None = None, path: Path | None = None) -> None:
+        self._service = urlsplit(service).hostname if service is not None else None
         self._path = path
-        with suppress(RuntimeError):
-            self._path = path or cache_file()
+        if service is not None:
+            with suppress(RuntimeError):
+                self._path = path or cache_file()
         self._known = _read(self._path)
 
     def typical(self, base_model: str) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shlex
 import signal
@@ -16,8 +15,8 @@ import click
 
 from loops_async.emulator import COURSES, Emulator, Stage, parse_fault, parse_faults, parse_lifecycles
 
+from ._exits import DONE, run_to_end
 from ._options import speed_option
-from ._run import run
 
 _T = TypeVar("_T")
 
@@ -116,7 +115,9 @@ def emulator(
         _parsed(lambda line: server.add_fault(parse_fault(line, routes)), line)
     if fault_script is not None:
         _parsed(lambda text: server.add_script(parse_faults(text, routes)), _text(fault_script))
-    return run(_serve, server, host, port, api_key)
+    code = run_to_end(_serve(server, host, port, api_key))
+    # For a server, that is how it is stopped.
+    return DONE if code == 128 + signal.SIGTERM else code
 
 
 def _text(path: str) -> str:
@@ -136,10 +137,6 @@ def _parsed(parse: Callable[[str], _T], text: str) -> _T:
 
 
 async def _serve(server: Emulator, host: str, port: int, api_key: str | None) -> int:
-    stop = asyncio.Event()
-    # Event loops on Windows have no signal handlers; there, SIGTERM ends a process without asking it.
-    with contextlib.suppress(NotImplementedError):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     try:
         await server.start()
     except (OSError, UnicodeError) as error:
@@ -152,10 +149,10 @@ async def _serve(server: Emulator, host: str, port: int, api_key: str | None) ->
         if host in _EVERYWHERE:
             address = f"http://NAME-OF-THIS-MACHINE:{urlsplit(server.url).port}"
             click.echo(f"# from other containers: export LOOPS_ALLOW_HTTP=1 LOOPS_BASE_URL={address}", err=True)
-        await stop.wait()
+        await asyncio.Event().wait()
     finally:
         await server.aclose()
-    return 0
+    return DONE
 
 
 def _reason(error: Exception) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import signal
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import IO, Any, Final
 
 import click
 
+import loops_async
 from loops_async import (
     APIError,
     CreateOutcomeUnknown,
@@ -57,6 +59,22 @@ class Failure(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the line to stderr."""
         error(self.message)
+
+
+def run_to_end(main: Coroutine[Any, Any, int]) -> int:
+    """Run the coroutine of a command with `loops_async.run()`, as the last thing that the process does.
+
+    Return the exit code: its own, or that of a signal. Signals are ignored from then on, since the end is decided: one
+    more would only change the exit code.
+    """
+    try:
+        return loops_async.run(main)
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else FAILED
+    finally:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(signal.Signals[name], signal.SIG_IGN)
 
 
 def code_of(exc: BaseException) -> int:

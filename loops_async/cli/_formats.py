@@ -7,12 +7,13 @@ import io
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import click
 
 from loops_async import DeploymentStatus, Sampler
+from loops_async.models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS
 
 from ._exits import DONE, FAILED
 from ._words import clean, error, ids
@@ -33,6 +34,11 @@ format_option = click.option(
     show_default=True,
     help="Form of the samplers on stdout; urls and env contain only those that are ACTIVE.",
 )
+
+
+def is_alive(sampler: Sampler) -> bool:
+    """Return True if a sampler has a GPU or can still get one."""
+    return sampler.status not in TEARDOWN_DONE | TEARDOWN_IN_PROGRESS
 
 
 def text_of(samplers: Sequence[Sampler], form: str, width: int | None = None) -> str:
@@ -80,6 +86,23 @@ def table_lines(samplers: Sequence[Sampler], width: int | None = None) -> list[s
             if row is not head and row[3]:
                 lines.append(f"  {row[3]}")
     return lines
+
+
+def url_lines(samplers: Iterable[Sampler], width: int | None = None) -> list[str]:
+    """List samplers with their base URLs, one line each if they all fit into *width* columns (None: no limit).
+
+    Otherwise each URL has a line of its own: a terminal may fold it, but copies it as a whole.
+    """
+    samplers = tuple(samplers)
+    models = max((len(sampler.base_model) for sampler in samplers), default=0)
+    lines = [f"{sampler.base_model:<{models}}  {sampler.id}  {sampler.base_url}" for sampler in samplers]
+    if width is None or all(len(line) <= width for line in lines):
+        return lines
+    return [
+        line
+        for sampler in samplers
+        for line in (f"{sampler.base_model}  {sampler.id}", f"  {sampler.base_url}".rstrip())
+    ]
 
 
 def _env(samplers: Sequence[Sampler]) -> str:

@@ -10,7 +10,6 @@ from . import _json
 from ._common import Common, check_ids, common_options
 from ._exits import DONE, HELP
 from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
-from ._run import Interrupts
 from ._words import write_out
 
 
@@ -26,7 +25,7 @@ def _check(ctx: click.Context, param: click.Parameter, value: str) -> str:
 def get(common: Common, sampler_id: str, form: str) -> int:
     """Show the sampler ID as it is now, whatever its status."""
 
-    async def command(client: LoopsClient, _: Interrupts) -> int:
+    async def command(client: LoopsClient) -> int:
         sampler = await client.samplers.get(sampler_id)
         if common.as_json:
             common.write({"sampler": _json.sampler_fields(sampler)})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from attrs import frozen
@@ -18,6 +19,9 @@ UNANSWERED: Final = "UNANSWERED"
 """A create whose response is not in the journal."""
 CREATED: Final = "CREATED"
 """A sampler that exists; a journal does not have its status."""
+
+ENDS: Final = frozenset({"deactivated", "detached", "kept"})
+"""Events of a journal after which it knows no more of a sampler."""
 
 NOTE: Final = "A journal has no statuses: this shows when samplers were requested, created and deactivated."
 
@@ -73,8 +77,15 @@ class Chart:
         }
 
 
-def of_changes(changes: Iterable[tuple[float, StatusChange]], seconds: float) -> Chart:
-    """Make a chart of status changes, each with the second in which it was seen, up to the end of the launch."""
+def of_changes(
+    changes: Iterable[tuple[float, StatusChange]],
+    seconds: float,
+    deactivated: Mapping[str, float] = MappingProxyType({}),
+) -> Chart:
+    """Make a chart of status changes, each with the second in which it was seen.
+
+    A lane ends when its sampler was *deactivated*, which is seconds by id, or else after *seconds*.
+    """
     courses: dict[str, list[tuple[str, float]]] = {}
     models: dict[str, str] = {}
     for at, change in changes:
@@ -84,14 +95,18 @@ def of_changes(changes: Iterable[tuple[float, StatusChange]], seconds: float) ->
         course.append((change.status, at if course else max(0.0, at - change.elapsed)))
     lanes = []
     for sampler_id, course in courses.items():
-        ends = [*(begin for _, begin in course[1:]), max(seconds, course[-1][1])]
+        end = deactivated.get(sampler_id, seconds)
+        ends = [*(begin for _, begin in course[1:]), max(end, course[-1][1])]
         spans = tuple(Span(status, begin, end) for (status, begin), end in zip(course, ends, strict=True))
         lanes.append(Lane(models[sampler_id], sampler_id, spans))
-    return Chart(_sorted(lanes), seconds)
+    return Chart(_sorted(lanes), max([seconds, *(lane.spans[-1].end for lane in lanes)]))
 
 
-def of_journal(path: Path) -> Chart:
+def of_journal(path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Chart:
     """Make a chart of a journal, whose lines are described in `loops_async.journal`. Other lines are ignored.
+
+    It covers the time from the first record to the last one, or to *now* if something in it has no end: a sampler that
+    is still billed, or a create without a response.
 
     Raises:
         OSError: It cannot be read.
@@ -102,7 +117,7 @@ def of_journal(path: Path) -> Chart:
         raise ValueError(f"{path}: this is not a journal of a launch: no line of it is a record")
     first, last = min(at for at, _ in records), max(at for at, _ in records)
     creates: dict[tuple[str, int], dict[str, Any]] = {}
-    deactivations: dict[str, float] = {}
+    ends: dict[str, tuple[str, float]] = {}
     for at, record in records:
         seconds = (at - first).total_seconds()
         event, create = record["event"], creates.get((str(record.get("launch")), _number(record.get("create"))))
@@ -111,26 +126,31 @@ def of_journal(path: Path) -> Chart:
             model = str(spec.get("base_model", "")) if isinstance(spec, dict) else ""
             key = str(record.get("launch")), _number(record.get("create"))
             # A create that was rejected may be sent again under the same number.
-            creates.setdefault(key, {"model": model, "begin": seconds}).pop("refused", None)
-        elif event == "refused" and create is not None:
-            create["refused"] = seconds
+            creates.setdefault(key, {"model": model, "begin": seconds}).pop("rejected", None)
+        elif event == "rejected" and create is not None:
+            create["rejected"] = seconds
         elif event == "created" and create is not None:
             create |= {"id": str(record.get("sampler_id")), "made": seconds}
-        elif event == "released":
-            deactivations.setdefault(str(record.get("sampler_id")), seconds)
+        elif event in ENDS:
+            sampler_id = str(record.get("sampler_id"))
+            # What was kept may have been deactivated later.
+            if event == "deactivated" or sampler_id not in ends:
+                ends[sampler_id] = event, seconds
+    if not all("rejected" in each or each.get("id") in ends for each in creates.values()):
+        last = max(last, now())
     length = (last - first).total_seconds()
-    return Chart(_sorted(_journal_lane(each, deactivations, length) for each in creates.values()), length, NOTE)
+    return Chart(_sorted(_journal_lane(each, ends, length) for each in creates.values()), length, NOTE)
 
 
-def _journal_lane(create: dict[str, Any], deactivations: dict[str, float], length: float) -> Lane:
+def _journal_lane(create: dict[str, Any], ends: dict[str, tuple[str, float]], length: float) -> Lane:
     begin = create["begin"]
     if "made" in create:
-        deactivated = deactivations.get(create["id"])
-        end = max(create["made"], length if deactivated is None else deactivated)
-        spans = Span(CREATING, begin, create["made"]), Span(CREATED, create["made"], end)
-        return Lane(create["model"], create["id"], spans, "billed" if deactivated is None else "deactivated")
-    if "refused" in create:
-        return Lane(create["model"], "", (Span(CREATING, begin, create["refused"]),), "refused")
+        outcome, end = ends.get(create["id"], ("billed", length))
+        made = create["made"]
+        spans = Span(CREATING, begin, made), Span(CREATED, made, max(made, end))
+        return Lane(create["model"], create["id"], spans, outcome)
+    if "rejected" in create:
+        return Lane(create["model"], "", (Span(CREATING, begin, create["rejected"]),), "rejected")
     return Lane(create["model"], "", (Span(UNANSWERED, begin, length),))
 
 

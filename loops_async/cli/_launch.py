@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +13,15 @@ from . import _spec_file
 from ._common import Common, common_options, policy_of, poll_option, timeout_option
 from ._exits import HELP
 from ._formats import format_option
-from ._launching import Order, launch_samplers
+from ._launching import Launching, Order
 from ._timeline import check_kind
 
 MOST: Final = _spec_file.MOST
 
 EPILOG: Final = (
     f"{HELP} JSON: outcome, exit_code, seconds, gpu_minutes, session_id, journal; samplers, each with index, "
-    "base_model, id, status, base_url, seconds, error and kept; released and still_billed, lists of ids; unknown, each "
+    "base_model, id, state, status, base_url, seconds, error and kept; deactivated and still_billed, lists of ids; "
+    "unknown, each "
     "with base_model and candidates; error, if the launch itself failed."
 )
 
@@ -50,9 +50,9 @@ EPILOG: Final = (
     default=0,
     show_default=True,
     metavar="N",
-    help="How often a sampler that failed is released and replaced.",
+    help="How often a sampler that failed is deactivated and replaced.",
 )
-@click.option("--hold", is_flag=True, help="Keep the samplers until Ctrl-C, then release them.")
+@click.option("--hold", is_flag=True, help="Keep the samplers until Ctrl-C, then deactivate them.")
 @click.option(
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -65,6 +65,13 @@ EPILOG: Final = (
     callback=check_kind,
     metavar="FILE.svg|html|json",
     help="Draw what each sampler went through, however the launch ends.",
+)
+@click.option(
+    "--no-cache",
+    is_flag=True,
+    envvar="LOOPS_NO_CACHE",
+    help="Do not remember how long samplers of a base model took to come up, in durations.json of the cache directory "
+    "loops-async, and do not show the time to go, which is taken from there; so does LOOPS_NO_CACHE=1.",
 )
 @click.option("--no-check", is_flag=True, help="Do not ask first whether the base models exist.")
 @poll_option
@@ -87,14 +94,19 @@ def launch(
     journal: Path | None,
     timeline: Path | None,
     no_check: bool,
+    no_cache: bool,
     poll: float | None,
     form: str,
 ) -> int:
     """Launch samplers of each MODEL and wait until they are ACTIVE.
 
-    Samplers that are ACTIVE stay, are billed, and it is said how to release them. A launch that fails, runs out of
-    time or is interrupted releases all that it made, and says so. With --at-least, those that are still on their way
+    Samplers that are ACTIVE stay and are billed, and the command that deactivates them is shown. A launch that fails,
+    runs out of time or is interrupted deactivates all that it made. With --at-least, those that are still on their way
     stay, too.
+
+    With --format env, `out=$(loops-async launch MODEL --format env) && eval "$out"` sets LOOPS_SAMPLER_COUNT,
+    LOOPS_SAMPLER_IDS, and of each sampler, from 0 on, LOOPS_SAMPLER_0_ID, LOOPS_SAMPLER_0_MODEL and
+    LOOPS_SAMPLER_0_URL.
     """
     try:
         specs = [
@@ -130,7 +142,8 @@ def launch(
         journal=journal,
         timeline=timeline,
         check=not no_check,
+        cache=not no_cache,
         policy=policy_of(poll),
         form=form,
     )
-    return common.run(partial(launch_samplers, common, order))
+    return Launching(common, order).run()

@@ -1,13 +1,12 @@
-"""Carry out a launch, and keep its promises: what is up stays, or nothing does, and either is said."""
+"""Carry out a launch: either what is up stays, or all of it is deactivated, and either is reported."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
@@ -16,6 +15,8 @@ from loops_async import (
     Fleet,
     LoopsClient,
     LoopsError,
+    Member,
+    MemberState,
     NotFoundError,
     PollPolicy,
     SamplerSpec,
@@ -23,16 +24,16 @@ from loops_async import (
     launch,
 )
 
-from . import _json, _models_check
+from . import _models
 from ._common import Common, deliver, failure_of, forget_stdout
 from ._durations import Durations
 from ._exits import FAILED, USAGE, Failure
 from ._formats import columns_of_stdout, text_of
 from ._lanes import of_changes
 from ._live import Board
-from ._progress import progress
-from ._result import Result
-from ._run import Interrupts
+from ._log import on_deactivated
+from ._progress import Display
+from ._result import KEPT, Result
 from ._timeline import write
 from ._words import command_line, counted, describe, error, errors, ids, say, tell_of_unknown, write_out
 
@@ -50,77 +51,90 @@ class Order:
     journal: Path | None
     timeline: Path | None
     check: bool
+    cache: bool
     policy: PollPolicy
     form: str
 
 
-async def launch_samplers(common: Common, order: Order, client: LoopsClient, interrupts: Interrupts) -> int:
-    """Launch what is ordered; return the exit code."""
-    return await _Launching(common, order, client, interrupts).run()
+class Launching:
+    """One `loops-async launch`."""
 
-
-class _Launching:
-    def __init__(self, common: Common, order: Order, client: LoopsClient, interrupts: Interrupts) -> None:
+    def __init__(self, common: Common, order: Order) -> None:
         self._common = common
         self._order = order
-        self._client = client
-        self._interrupts = interrupts
         self._began = time.monotonic()
         self._result = Result()
-        self._durations = Durations(client.base_url)
-        self._board = Board(expected=len(order.specs), typical=self._durations.typical)
+        self._durations = Durations()
+        self._board = Board(expected=len(order.specs), typical=self._typical)
+        self._display = Display(self._board, stderr=True, quiet=common.quiet)
         self._took: list[tuple[str, float]] = []
         self._changes: list[tuple[float, StatusChange]] = []
+        self._deactivated: dict[str, float] = {}
+        """Seconds from the launch's beginning until samplers were deactivated, by id."""
+        self._seen: set[str] = set()
+        self._code: int | None = None
+        """The exit code where something else than the launch decides it."""
         self._is_delivered = False
-        self._ended: float | None = None
+        self._up_after: float | None = None
 
-    async def run(self) -> int:
+    def run(self) -> int:
+        """Launch what is ordered, report it, and return the exit code."""
+        return self._common.run(self._carry_out, self._document)
+
+    async def _carry_out(self, client: LoopsClient) -> int:
         result = self._result
+        self._durations = Durations(client.base_url) if self._order.cache else Durations()
         try:
             if self._order.check:
-                await self._check()
-            await self._launch()
-        except (asyncio.CancelledError, LoopsError) as exc:
-            result.end(exc, self._interrupts.code)
+                await self._check(client)
+            with ExitStack() as stack:
+                if self._order.timeline is not None:
+                    stack.enter_context(on_deactivated(self._note_deactivated))
+                await self._launch(client)
+        except LoopsError as exc:
+            result.error = exc
+        except asyncio.CancelledError as exc:
+            result.error = exc
+            self._report()
+            raise
         except Failure:
             raise
         except (OSError, ValueError) as exc:
             self._take(exc)
-        # From here on nothing is released any more.
-        self._interrupts.is_settled = True
         self._durations.add(self._took)
-        self._tell()
-        self._draw()
-        return result.code
+        self._report()
+        code = result.code if self._code is None else self._code
+        if self._common.as_json and not self._is_delivered:
+            self._deliver_document(code)
+        return code
 
     def _take(self, exc: OSError | ValueError) -> None:
-        """Take what is wrong with the journal, or that nobody reads stdout any more."""
-        result = self._result
+        """Take what is wrong with the journal, or that stdout cannot be written."""
         if self._is_delivered:
-            # The launch has ended well, and its samplers stay; what is in the journal does not tell of all of them.
+            # The launch has ended well, and its samplers stay; the journal does not have all of them.
             error(f"the journal is not complete: {describe(exc)}")
-            result.code = FAILED
+            self._code = FAILED
             return
-        result.end(exc)
-        if result.made:
+        self._result.error = exc
+        if self._result.made:
             forget_stdout()
         else:
-            result.code = USAGE
+            self._code = USAGE
 
-    async def _check(self) -> None:
+    async def _check(self, client: LoopsClient) -> None:
         try:
-            known = await self._client.capabilities()
+            known = await client.capabilities()
         except LoopsError as exc:
             hint = "; --no-check does without that" if isinstance(exc, NotFoundError) else ""
             raise failure_of(exc, f" (nothing was created{hint})") from None
-        _models_check.check((spec.base_model for spec in self._order.specs), known)
+        _models.check((spec.base_model for spec in self._order.specs), known)
 
-    async def _launch(self) -> None:
-        order, result = self._order, self._result
-        async with AsyncExitStack() as stack:
-            show = await stack.enter_async_context(progress(self._board, stderr=True, quiet=self._common.quiet))
-            async with launch(
-                self._client,
+    async def _launch(self, client: LoopsClient) -> None:
+        order = self._order
+        async with (
+            self._display as display,
+            launch(
+                client,
                 order.specs,
                 session_id=order.session_id,
                 timeout=order.timeout,
@@ -128,101 +142,121 @@ class _Launching:
                 relaunches=order.relaunches,
                 teardown="on_error",
                 journal=order.journal,
-                on_status=partial(self._changed, show),
-            ) as fleet:
-                result.session_id, result.members = fleet.session_id, fleet.members
-                self._interrupts.struck = self._say_that_it_releases
-                self._interrupts.repeated = self._say_what_is_billed
+                on_status=self._changed,
+            ) as fleet,
+        ):
+            self._result.fleet = fleet
+            try:
                 await fleet.active(at_least=order.at_least)
-                await _all_known(fleet)
-                # The table is complete, and what follows goes below it. If nobody takes the data, nobody will release
-                # what they speak of either: so they are written while that still ends in a release.
-                await stack.aclose()
+                # What stays must be reported, so each create must have an outcome.
+                await fleet.created()
+                for member in fleet.members:
+                    if member.state is MemberState.UNKNOWN:
+                        # It is reported below; what came up stays in spite of it.
+                        fleet.acknowledge(member)
+                # If nobody takes the data, nobody will deactivate the samplers either: so they are written while that
+                # still ends in a teardown.
+                await display.aclose()
                 deliver(self._write)
                 self._is_delivered = True
-                self._ended = time.monotonic() - self._began
+                self._up_after = time.monotonic() - self._began
                 if order.hold:
-                    self._common.say(f"{counted(len(result.active))} ACTIVE; Ctrl-C releases what was launched.")
+                    self._common.say(f"{counted(len(self._result.active))} ACTIVE; Ctrl-C deactivates all of them.")
                     await asyncio.Event().wait()
+            except BaseException as exc:
+                # A table would overwrite what is written during the teardown.
+                await display.aclose()
+                self._say_that_it_deactivates(fleet, exc)
+                raise
 
-    def _changed(self, show: Callable[[StatusChange], None], change: StatusChange) -> None:
+    def _changed(self, change: StatusChange) -> None:
         seconds = time.monotonic() - self._began
         self._changes.append((seconds, change))
         if change.status == DeploymentStatus.ACTIVE:
             self._result.up_after[change.sampler.id] = seconds
             self._took.append((change.sampler.base_model, change.elapsed))
-        show(change)
+        self._display.changed(change, self._remark(change.sampler.id))
+
+    def _remark(self, sampler_id: str) -> str:
+        """Return what to add to the first line of a sampler that replaces another one."""
+        if self._order.relaunches == 0 or sampler_id in self._seen:
+            return ""
+        self._seen.add(sampler_id)
+        replacing = (each for each in self._result.members if each.sampler_id == sampler_id and each.failures)
+        return next((_replaces(member, self._order.relaunches) for member in replacing), "")
+
+    def _note_deactivated(self, sampler_id: str) -> None:
+        self._deactivated[sampler_id] = time.monotonic() - self._began
+
+    def _typical(self, base_model: str) -> float | None:
+        return self._durations.typical(base_model)
 
     def _write(self) -> None:
         if self._common.as_json:
-            _json.write(self._document())
+            self._common.write(self._document(self._result.code))
         else:
             write_out(text_of(self._result.active, self._order.form, columns_of_stdout()))
 
-    def _document(self) -> dict[str, object]:
+    def _document(self, code: int) -> dict[str, Any]:
         journal = None if self._order.journal is None else str(self._order.journal)
-        document = self._result.document(time.monotonic() - self._began, journal)
-        return {**document, "gpu_minutes": round(self._board.gpu_minutes, 3)}
+        seconds = time.monotonic() - self._began
+        return self._result.document(code, seconds, self._board.gpu_minutes, journal)
 
-    def _say_that_it_releases(self) -> None:
-        self._common.say("Releasing what was launched; another Ctrl-C says what is still billed.")
+    def _deliver_document(self, code: int) -> None:
+        try:
+            deliver(lambda: self._common.write(self._document(code)))
+        except OSError as exc:
+            # What is billed was reported before, which matters more.
+            error(f"stdout cannot be written: {describe(exc)}")
+            forget_stdout()
 
-    def _say_what_is_billed(self) -> None:
-        made = self._result.made
-        if made:
-            say(f"Still releasing. Billed until that is done: {ids(made)}. If it is killed now, release them with")
-            say(f"  {self._release_command(made)}")
-        else:
-            say("Still waiting for the answers to creates; no sampler is known to be billed.")
+    def _say_that_it_deactivates(self, fleet: Fleet, exc: BaseException) -> None:
+        words = "Interrupted" if isinstance(exc, asyncio.CancelledError) else "Failed"
+        billed = [each.sampler_id for each in fleet.members if each.sampler_id is not None and each.state in KEPT]
+        pending = sum(each.state is MemberState.CREATING for each in fleet.members)
+        parts = [counted(len(billed))] if billed else []
+        if pending:
+            parts.append(f"what {counted(pending, 'create')} still make{'s' if pending == 1 else ''}")
+        if parts:
+            self._common.say(f"{words}; deactivating {' and '.join(parts)}. If this process is killed now, use")
+            self._common.say(f"  {self._deactivate_command(billed)}" if billed else "  loops-async list")
 
-    def _release_command(self, samplers: list[str]) -> str:
-        if self._order.journal is not None:
-            samplers = ["--journal", str(self._order.journal)]
+    def _deactivate_command(self, samplers: list[str]) -> str:
         return command_line("deactivate", *self._common.words(), *samplers)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         """Say how it ended, and what is billed now."""
         result, common = self._result, self._common
-        errors(result.troubles)
-        if isinstance(result.error, asyncio.CancelledError):
+        errors(result.errors)
+        if result.is_interrupted:
             say("Interrupted.")
         if result.error is None:
-            self._tell_of_kept()
-        elif result.released:
-            say(f"Released {counted(len(result.released))}: {ids(result.released)}")
+            self._report_kept()
+        elif result.deactivated:
+            say(f"Deactivated {counted(len(result.deactivated))}: {ids(result.deactivated)}")
         elif not result.made and not result.unknown:
             say("Nothing was created.")
         if left := result.still_billed:
-            say(f"Error: {counted(len(left))} could not be released and may still be billed; try again:")
-            say(f"  {self._release_command(left)}")
+            say(f"Error: {counted(len(left))} could not be deactivated and may still be billed; try again:")
+            say(f"  {self._deactivate_command(left)}")
         tell_of_unknown(result.unknown)
-        if common.as_json and not self._is_delivered:
-            try:
-                deliver(lambda: _json.write(self._document()))
-            except OSError as exc:
-                # What is billed was said by then, which matters more.
-                error(f"stdout cannot be written: {exc.strerror or exc}")
-                forget_stdout()
-
-    def _draw(self) -> None:
         if self._order.timeline is not None:
             # A hold of hours would make the way up too small to see.
-            seconds = self._ended if self._ended is not None else time.monotonic() - self._began
-            chart = of_changes(self._changes, seconds)
+            seconds = self._up_after if self._up_after is not None else time.monotonic() - self._began
+            chart = of_changes(self._changes, seconds, self._deactivated)
             if write(chart, self._order.timeline, f"Launch of {counted(len(self._order.specs))}"):
-                self._common.say(f"Timeline: {self._order.timeline}")
+                common.say(f"Timeline: {self._order.timeline}")
 
-    def _tell_of_kept(self) -> None:
+    def _report_kept(self) -> None:
         result, common = self._result, self._common
         up = {sampler.id for sampler in result.active}
         if coming := [each for each in result.kept if each not in up]:
             common.say(f"{counted(len(coming))} still on the way: {ids(coming)}")
         took = time.monotonic() - self._began
         cost = f", {self._board.gpu_minutes:.1f} GPU-minutes so far" if self._board.gpu_minutes else ""
-        common.say(f"{counted(len(up))} ACTIVE after {took:.1f} s{cost}. They are billed until they are released:")
-        common.say(f"  {self._release_command(result.kept)}")
+        common.say(f"{counted(len(up))} ACTIVE after {took:.1f} s{cost}. They are billed until they are deactivated:")
+        common.say(f"  {self._deactivate_command(result.kept)}")
 
 
-async def _all_known(fleet: Fleet) -> None:
-    """Wait until each create is answered: what stays must be told of."""
-    await fleet.created()
+def _replaces(member: Member, relaunches: int) -> str:
+    return f"replaces {member.failures[-1].sampler.id}, relaunch {len(member.failures)} of {relaunches}"

@@ -7,13 +7,12 @@ import difflib
 import click
 
 from loops_async import DeploymentStatus, LoopsClient
+from loops_async.models import TEARDOWN_DONE
 
 from . import _json
 from ._common import Common, common_options
 from ._exits import DONE, HELP
 from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
-from ._run import Interrupts
-from ._statuses import GONE
 from ._words import counted, write_out
 
 
@@ -48,12 +47,12 @@ def _statuses(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 def list_(common: Common, statuses: frozenset[str], everything: bool, scope: str | None, form: str) -> int:
     """List samplers, newest first: those that are billed or coming up, unless --all or --status asks for others."""
 
-    async def command(client: LoopsClient, _: Interrupts) -> int:
+    async def command(client: LoopsClient) -> int:
         samplers = await client.samplers.list(scope=scope)
         if statuses:
             shown = [sampler for sampler in samplers if sampler.status in statuses]
         else:
-            shown = [sampler for sampler in samplers if everything or sampler.status not in GONE]
+            shown = [sampler for sampler in samplers if everything or sampler.status not in TEARDOWN_DONE]
         if common.as_json:
             common.write({"samplers": [_json.sampler_fields(sampler) for sampler in shown]})
         else:

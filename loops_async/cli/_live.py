@@ -117,6 +117,12 @@ class Board:
             )
         return total / 60
 
+    def summary(self) -> str:
+        """Return in a few words how far the samplers are."""
+        up = sum(each.course[-1][0] in READY for each in self._tracked.values())
+        cost = f", {self.gpu_minutes:.1f} GPU-minutes" if self.gpu_minutes else ""
+        return f"{up} of {max(self.expected, up)} up{cost}" if self.expected else f"{up} up{cost}"
+
     def _row(self, sampler_id: str, tracked: _Tracked, now: float) -> Row:
         end = now if tracked.settled is None else tracked.settled
         ends = [*(since for _, since in tracked.course[1:]), end]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 import click
 
@@ -10,8 +11,7 @@ from loops_async import LoopsClient, SupportedModel
 
 from . import _json
 from ._common import Common, common_options
-from ._exits import DONE, HELP
-from ._run import Interrupts
+from ._exits import DONE, HELP, REFUSED, USAGE, Failure
 from ._words import clean, write_out
 
 
@@ -24,7 +24,7 @@ from ._words import clean, write_out
 def models(common: Common, use_case: str | None, max_seq_length: int | None) -> int:
     """List the base models that Loops knows, and whether this account may use them."""
 
-    async def command(client: LoopsClient, _: Interrupts) -> int:
+    async def command(client: LoopsClient) -> int:
         known = await client.capabilities(use_case=use_case, max_seq_len=max_seq_length)
         if common.as_json:
             common.write({"models": [_json.model_fields(model) for model in known]})
@@ -50,3 +50,29 @@ def _row(model: SupportedModel) -> tuple[str, str, str]:
     elif model.max_enabled_seq_len not in {0, model.max_seq_len}:
         enabled = f"up to {model.max_enabled_seq_len:,} tokens"
     return clean(model.model_name), f"{model.max_seq_len:,}", clean(enabled)
+
+
+def check(wanted: Iterable[str], known: Sequence[SupportedModel]) -> None:
+    """Raise Failure if one of the *wanted* base models is not among the *known*, or not enabled."""
+    by_name = {model.model_name: model for model in known}
+    for name in dict.fromkeys(wanted):
+        model = by_name.get(name)
+        if model is None:
+            raise Failure(
+                f"no base model is called {name!r}; {_hint(name, list(by_name))} (--no-check leaves it to the service)",
+                USAGE,
+            )
+        if not model.enabled:
+            details = model.enablement_details
+            why = "" if details is None else f": {details.reason_detail or details.reason}. {details.remediation}"
+            raise Failure(f"{name} is not enabled for this account{why}".rstrip(), REFUSED)
+
+
+def _hint(name: str, known: list[str]) -> str:
+    # Most mistakes are in capitals and in the part before the slash.
+    keys = {key: each for each in known for key in (each.rpartition("/")[2].lower(), each.lower())}
+    if same := keys.get(name.lower()):
+        return f"did you mean {same}?"
+    found = difflib.get_close_matches(name.lower(), keys, n=6, cutoff=0.5)
+    near = list(dict.fromkeys(keys[each] for each in found))[:3]
+    return f"did you mean {' or '.join(near)}?" if near else "see loops-async models"

@@ -13,22 +13,24 @@ from . import _json
 from ._common import Common, common_options, journal_errors
 from ._exits import DONE, HELP
 from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
-from ._run import Interrupts
-from ._words import command_line, counted, tell_of_unknown, write_out
+from ._words import command_line, counted, ids, tell_of_unknown, write_out
 
 
 @click.command(
     short_help="Show the samplers of a journal that are still billed.",
     epilog=f"{HELP} JSON: samplers, those that are certain; unknown, each with base_model and candidates; missing, "
-    "a list of ids that the service does not know.",
+    "a list of ids that the service does not know; kept, a list of ids that launches kept on purpose.",
 )
 @click.argument("journal", type=click.Path(dir_okay=False, path_type=Path))
 @format_option
 @common_options
 def orphans(common: Common, journal: Path, form: str) -> int:
-    """Show the samplers that the launches of JOURNAL made and did not deactivate. Nothing is changed."""
+    """Show the samplers that the launches of JOURNAL made and did not deactivate. Nothing is changed.
 
-    async def command(client: LoopsClient, _: Interrupts) -> int:
+    Those that a launch kept on purpose, because it ended well, are only named.
+    """
+
+    async def command(client: LoopsClient) -> int:
         with journal_errors(journal):
             found = await find(client, journal)
         if common.as_json:
@@ -37,11 +39,13 @@ def orphans(common: Common, journal: Path, form: str) -> int:
                     "samplers": [_json.sampler_fields(sampler) for sampler in found.samplers],
                     "unknown": _json.unknown_fields(found.unknown),
                     "missing": list(found.missing),
+                    "kept": list(found.kept),
                 }
             )
         elif found.samplers or form != "table":
             write_out(text_of(found.samplers, form, columns_of_stdout()))
-        common.say(f"{counted(len(found.samplers))} still billed.")
+        kept = f"; {counted(len(found.kept))} kept on purpose: {ids(found.kept)}" if found.kept else "."
+        common.say(f"{counted(len(found.samplers))} still billed{kept}")
         if found.samplers:
             common.say(f"  {command_line('deactivate', *common.words(), '--journal', str(journal))}")
         tell_of_unknown(found.unknown, found.missing)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Final
+from contextlib import suppress
+from typing import Final, Self
 
 from attrs import evolve
 from rich.console import Console, Group
@@ -17,8 +16,7 @@ from loops_async import StatusChange
 
 from ._live import Board, Row
 from ._picture import duration, picture
-from ._plain import status_line
-from ._words import escaped, say, write_out
+from ._words import clean, escaped, say, write_out
 
 REPAINT: Final = 0.1
 """Seconds between two pictures: short enough for tenths of a second to run."""
@@ -27,51 +25,81 @@ SHARE: Final = 10
 """Painting takes at most one part in so many of the process's time, however many samplers there are."""
 
 
-@asynccontextmanager
-async def progress(
-    board: Board | None = None, *, stderr: bool = False, quiet: bool = False
-) -> AsyncIterator[Callable[[StatusChange], None]]:
-    """Yield an `on_status` for any number of waits; the last picture of the live table stays when the block ends.
+HEARTBEAT_S: Final = 60.0
+"""Seconds between two lines that say how far the samplers are, where there is no table: a log that is silent for long
+looks like a program that hangs."""
+
+
+class Display:
+    """Shows status changes during an `async with` block: a live table on a terminal, or else lines with the time.
 
     Args:
         board: Receives all changes, also with *quiet*; a new one by default.
         stderr: Whether to write to stderr, since stdout is for data.
         quiet: Whether to write nothing.
     """
-    board = board if board is not None else Board()
-    console = Console(stderr=stderr)
-    # rich alone would paint into a pipe, too, where FORCE_COLOR is set.
-    is_live = (sys.stderr if stderr else sys.stdout).isatty() and console.is_interactive
-    if quiet or not is_live:
-        yield _lines(board, stderr=stderr, quiet=quiet)
-        return
-    # rich's own refresh would read the board from another thread.
-    live = Live(get_renderable=lambda: _picture(board, console), console=console, auto_refresh=False)
-    live.start()
-    painter = asyncio.create_task(_repaint(live, console))
-    try:
-        yield board.changed
-    finally:
-        painter.cancel()
-        await asyncio.wait([painter])
-        # A terminal that is gone changes nothing about how the block ended.
-        with suppress(OSError):
-            live.stop()
-        if not painter.cancelled():
-            painter.result()
 
+    def __init__(self, board: Board | None = None, *, stderr: bool = False, quiet: bool = False) -> None:
+        self._board = board if board is not None else Board()
+        self._stderr = stderr
+        self._quiet = quiet
+        self._live: Live | None = None
+        self._task: asyncio.Task[None] | None = None
 
-def _lines(board: Board, *, stderr: bool, quiet: bool) -> Callable[[StatusChange], None]:
-    def show(change: StatusChange) -> None:
-        board.changed(change)
-        if quiet:
-            return
-        if stderr:
-            say(status_line(change))
+    async def __aenter__(self) -> Self:
+        if self._quiet:
+            return self
+        console = Console(stderr=self._stderr)
+        # rich alone would paint into a pipe, too, where FORCE_COLOR is set.
+        if (sys.stderr if self._stderr else sys.stdout).isatty() and console.is_interactive:
+            # rich's own refresh would read the board from another thread.
+            self._live = Live(
+                get_renderable=lambda: _picture(self._board, console), console=console, auto_refresh=False
+            )
+            self._live.start()
+            self._task = asyncio.create_task(_repaint(self._live, console))
         else:
-            write_out(f"{status_line(change)}\n")
+            self._task = asyncio.create_task(self._beat())
+        return self
 
-    return show
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the display; the last picture of the table stays. What is written afterwards goes below it."""
+        task, live = self._task, self._live
+        self._task = self._live = None
+        try:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        finally:
+            # A terminal that is gone changes nothing about how the block ended.
+            with suppress(OSError):
+                if live is not None:
+                    live.stop()
+        if task is not None and not task.cancelled():
+            task.result()
+
+    def changed(self, change: StatusChange, remark: str = "") -> None:
+        """Show a status change; where there is no table, with a *remark*."""
+        self._board.changed(change)
+        if self._live is None and not self._quiet:
+            way = change.status if change.previous is None else f"{change.previous} -> {change.status}"
+            self._write(f"{change.sampler.id}  {change.sampler.base_model}  {way}{remark and f'  ({remark})'}")
+
+    def _write(self, text: str) -> None:
+        line = f"{time.strftime('%H:%M:%S')} {f'+{self._board.seconds:.1f}':>8} s  {text}"
+        if self._stderr:
+            say(line)
+        else:
+            write_out(f"{clean(line)}\n")
+
+    async def _beat(self) -> None:
+        with suppress(OSError):
+            while True:
+                await asyncio.sleep(HEARTBEAT_S)
+                self._write(self._board.summary())
 
 
 def _picture(board: Board, console: Console) -> Group:

@@ -1,37 +1,54 @@
-"""What became of a launch: who is up, what was released, what is still billed."""
+"""What became of a launch: which samplers are up, which were deactivated, which are still billed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from attrs import Factory, define, field
+from attrs import Factory, define
 
-from loops_async import CreateOutcomeUnknown, LaunchError, Member, Sampler, TeardownError
+from loops_async import (
+    CreateOutcomeUnknown,
+    Fleet,
+    LaunchError,
+    Member,
+    MemberState,
+    Sampler,
+    TeardownError,
+)
 
-from ._exits import DONE, INTERRUPTED, TIMEOUT, code_of
+from ._exits import DONE, TIMEOUT, code_of
 from ._json import error_fields, unknown_fields
 
-OUTCOMES = {DONE: "active", TIMEOUT: "timeout", INTERRUPTED: "interrupted"}
+KEPT: Final = frozenset({MemberState.ACTIVE, MemberState.WAITING})
+"""States of members whose sampler the end of the block has kept."""
 
 
 @define
 class Result:
     """What is known of a launch; complete once its block has ended."""
 
-    session_id: str | None = None
-    members: Sequence[Member] = ()
+    fleet: Fleet | None = None
+    """The fleet; None before the block was entered."""
     up_after: dict[str, float] = Factory(dict)
     """Seconds from the launch's beginning to ACTIVE, by sampler."""
     error: BaseException | None = None
     """What the launch ended by; None if it went well."""
-    code: int = field(default=DONE)
 
-    def end(self, error: BaseException, interrupted: int = INTERRUPTED) -> None:
-        """Take what the launch ended by."""
-        self.error = error
-        self.code = interrupted if isinstance(error, asyncio.CancelledError) else code_of(error)
+    @property
+    def code(self) -> int:
+        """The exit code, unless a signal decides it."""
+        return DONE if self.error is None else code_of(self.error)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a signal has ended it."""
+        return isinstance(self.error, asyncio.CancelledError)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The members, in the order of the specs."""
+        return () if self.fleet is None else self.fleet.members
 
     @property
     def made(self) -> list[str]:
@@ -45,62 +62,60 @@ class Result:
 
     @property
     def kept(self) -> list[str]:
-        """Ids of those that stay: all that did not fail, if the launch went well."""
-        if self.error is not None:
-            return []
-        return [member.sampler_id for member in self.members if member.sampler_id is not None and self._stays(member)]
+        """Ids of those that stay."""
+        left = {*self.still_billed}
+        ids = [each.sampler_id for each in self.members if each.state in KEPT and each.sampler_id not in left]
+        return [each for each in ids if each is not None]
 
     @property
     def still_billed(self) -> list[str]:
-        """Ids of those that should have been released and could not be."""
-        left = self._left()
-        return list(left.sampler_ids) if left is not None else []
+        """Ids of those that should have been deactivated and could not be."""
+        left = self._teardown_error
+        return [] if left is None else list(left.sampler_ids)
 
     @property
-    def released(self) -> list[str]:
-        """Ids of those that were released."""
+    def deactivated(self) -> list[str]:
+        """Ids of those that were deactivated."""
         others = {*self.kept, *self.still_billed}
         return [each for each in self.made if each not in others]
 
     @property
     def unknown(self) -> list[CreateOutcomeUnknown]:
-        """The creates whose answer was lost: they may have made samplers that nobody has released."""
-        found = [member.error for member in self.members if isinstance(member.error, CreateOutcomeUnknown)]
-        left = self._left()
-        more = [] if left is None else [each for each in left.exceptions if isinstance(each, CreateOutcomeUnknown)]
-        return list({id(each): each for each in (*found, *more)}.values())
+        """The creates whose response was lost: they may have made samplers that are still billed."""
+        return [member.error for member in self.members if isinstance(member.error, CreateOutcomeUnknown)]
 
     @property
     def active(self) -> list[Sampler]:
-        """The samplers that came up and stay."""
-        if self.error is not None:
-            return []
-        return [member.sampler for member in self.members if member.sampler is not None]
+        """The samplers that are up, and stay."""
+        return [each.sampler for each in self.members if each.sampler is not None and each.state is MemberState.ACTIVE]
 
     @property
-    def troubles(self) -> list[BaseException]:
-        """What to tell of as errors: those of the members, or the one that ended the launch."""
+    def errors(self) -> list[BaseException]:
+        """What to report as errors: those of the members, or the one that ended the launch."""
         error = self.error
         if isinstance(error, LaunchError):
             return list(error.exceptions)
         if error is None:
-            return [each.error for each in self.members if each.error is not None and not self._stays(each)]
+            return [each.error for each in self.members if each.error is not None and each.state not in KEPT]
         return [] if isinstance(error, (asyncio.CancelledError, TeardownError)) else [error]
 
-    def document(self, seconds: float, journal: str | None) -> dict[str, Any]:
-        """Return what `launch --json` writes."""
+    def document(self, code: int, seconds: float, gpu_minutes: float, journal: str | None) -> dict[str, Any]:
+        """Return what `launch --json` writes for the exit *code*."""
         kept, error = set(self.kept), self.error
+        outcome = "active" if code == DONE else "interrupted" if self.is_interrupted else "failed"
         document: dict[str, Any] = {
-            "outcome": OUTCOMES.get(self.code, "interrupted" if self.code > INTERRUPTED - 2 else "failed"),
-            "exit_code": self.code,
+            "outcome": "timeout" if code == TIMEOUT else outcome,
+            "exit_code": code,
             "seconds": round(seconds, 3),
-            "session_id": self.session_id,
+            "gpu_minutes": round(gpu_minutes, 3),
+            "session_id": None if self.fleet is None else self.fleet.session_id,
             "journal": journal,
             "samplers": [
                 {
                     "index": member.index,
                     "base_model": member.spec.base_model,
                     "id": member.sampler_id,
+                    "state": member.state,
                     "status": member.status,
                     "base_url": member.sampler.base_url if member.sampler is not None else None,
                     "seconds": self._seconds(member),
@@ -109,7 +124,7 @@ class Result:
                 }
                 for member in self.members
             ],
-            "released": self.released,
+            "deactivated": self.deactivated,
             "still_billed": self.still_billed,
             "unknown": unknown_fields(self.unknown),
         }
@@ -121,12 +136,6 @@ class Result:
         after = self.up_after.get(member.sampler_id or "")
         return None if after is None else round(after, 3)
 
-    def _stays(self, member: Member) -> bool:
-        # What was still on its way when the block ended well got a RuntimeError, and goes on coming up.
-        return member.error is None or type(member.error) is RuntimeError
-
-    def _left(self) -> TeardownError | None:
-        error = self.error
-        while error is not None and not isinstance(error, TeardownError):
-            error = error.__cause__
-        return error
+    @property
+    def _teardown_error(self) -> TeardownError | None:
+        return None if self.fleet is None else self.fleet.teardown_error

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import click
+from attrs import frozen
 
-from loops_async import LoopsClient
+from loops_async import LoopsClient, LoopsError, Sampler, wait_until_active
 
 from ._common import Common, check_ids, common_options, policy_of, poll_option, timeout_option
-from ._exits import HELP
+from ._exits import DONE, HELP, code_of_all
 from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
-from ._progress import progress
-from ._run import Interrupts
-from ._waits import wait_for
+from ._json import error_fields, sampler_fields
+from ._progress import Display
 from ._words import errors, say, write_out
 
 
@@ -33,13 +34,17 @@ def wait(common: Common, sampler_ids: tuple[str, ...], timeout: float | None, po
     The samplers are never deactivated, also not on Ctrl-C.
     """
 
-    async def command(client: LoopsClient, _: Interrupts) -> int:
+    async def command(client: LoopsClient) -> int:
+        policy = policy_of(poll, missing_grace=5.0)
         try:
-            async with AsyncExitStack() as stack:
-                show = await stack.enter_async_context(progress(stderr=True, quiet=common.quiet))
-                waits = await wait_for(
-                    client, sampler_ids, timeout=timeout, policy=policy_of(poll, missing_grace=5.0), on_status=show
-                )
+            async with Display(stderr=True, quiet=common.quiet) as display:
+
+                async def until_active(sampler: Sampler | str) -> Sampler:
+                    return await wait_until_active(
+                        client, sampler, timeout=timeout, policy=policy, on_status=display.changed
+                    )
+
+                waits = await wait_for_each(sampler_ids, until_active)
         except asyncio.CancelledError:
             say("Interrupted. The samplers were not deactivated, and are billed.")
             raise
@@ -53,3 +58,62 @@ def wait(common: Common, sampler_ids: tuple[str, ...], timeout: float | None, po
         return waits.code
 
     return common.run(command)
+
+
+@frozen
+class Waits:
+    """The results of waits for several samplers."""
+
+    outcomes: dict[str, Sampler | Exception]
+    """The sampler that is up, or the error of its wait, by id, in the order of the arguments."""
+
+    @property
+    def up(self) -> list[Sampler]:
+        """The samplers that are up."""
+        return [each for each in self.outcomes.values() if isinstance(each, Sampler)]
+
+    @property
+    def failures(self) -> dict[str, Exception]:
+        """The errors of the others, by id."""
+        return {each: outcome for each, outcome in self.outcomes.items() if isinstance(outcome, Exception)}
+
+    @property
+    def errors(self) -> list[Exception]:
+        """The errors of the others."""
+        return list(self.failures.values())
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return code_of_all(self.errors) if self.errors else DONE
+
+    def document(self) -> dict[str, Any]:
+        """Return what `--json` writes."""
+        samplers = []
+        for sampler_id, outcome in self.outcomes.items():
+            sampler = outcome if isinstance(outcome, Sampler) else getattr(outcome, "sampler", None)
+            error = error_fields(outcome) if isinstance(outcome, Exception) else None
+            known = sampler_fields(sampler) if isinstance(sampler, Sampler) else {"id": sampler_id}
+            samplers.append({**known, "error": error})
+        return {"exit_code": self.code, "samplers": samplers}
+
+
+async def wait_for_each(
+    samplers: Iterable[Sampler | str], wait: Callable[[Sampler | str], Awaitable[Sampler]]
+) -> Waits:
+    """Carry out *wait* for all *samplers* at once; an exception that is no `LoopsError` ends all of them."""
+
+    async def outcome(sampler: Sampler | str) -> Sampler | Exception:
+        try:
+            return await wait(sampler)
+        except LoopsError as exc:
+            return exc
+
+    by_id = {sampler if isinstance(sampler, str) else sampler.id: sampler for sampler in samplers}
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = {each: group.create_task(outcome(sampler)) for each, sampler in by_id.items()}
+    except ExceptionGroup as failures:
+        # An exception from `on_status`, such as one for a reader that has gone away, is the same for all.
+        raise failures.exceptions[0] from None
+    return Waits({each: task.result() for each, task in tasks.items()})

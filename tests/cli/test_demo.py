@@ -11,7 +11,9 @@ import pytest
 from .command_process import INTERRUPTIBLE, MAIN, SECONDS, finished, first_line, started
 from .terminal import SHOW_CURSOR, plain, read, terminal
 
-CHANGE = re.compile(r" *\d+\.\d s  (?P<id>\w+)  (?P<model>\S+)  (?:(?P<previous>\w+) -> )?(?P<status>\w+)")
+CHANGE = re.compile(
+    r"\d\d:\d\d:\d\d +\+\d+\.\d s  (?P<id>\w+)  (?P<model>\S+)  (?:(?P<previous>\w+) -> )?(?P<status>\w+)"
+)
 BASE_URL = re.compile(r"http://127\.0\.0\.1:\d+/models/\w+/deployment/\w+/sync")
 NONE_LEFT = "all 6 deactivated, none billed any more"
 
@@ -104,16 +106,16 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
 def test_a_create_that_fails_deactivates_the_others() -> None:
     code = f"""
 from loops_async import ConflictError
-from loops_async._api.sampler_backend import Launches
+from loops_async._api.sampler_service import SamplerService
 
-create = Launches.create
+create = SamplerService.create
 
-async def fail_for_one(self, session_id, spec, follower):
+async def fail_for_one(self, session_id, spec, observer):
     if "Kimi" in spec.base_model:
         raise ConflictError(409, "POST", "/v1/loops/samplers", message="No.")
-    return await create(self, session_id, spec, follower)
+    return await create(self, session_id, spec, observer)
 
-Launches.create = fail_for_one
+SamplerService.create = fail_for_one
 {MAIN}
 """
     status, output, errors = finished("demo", "--count", "3", code=code)
@@ -128,12 +130,12 @@ Launches.create = fail_for_one
 
 def test_says_so_if_something_is_still_billed() -> None:
     code = f"""
-from loops_async._api.sampler_backend import Launches
+from loops_async._api.sampler_service import SamplerService
 
-async def nothing(self, sampler_id, **_):
-    pass
+async def nothing(self, sampler_id, timeout, **_):
+    return True
 
-Launches.release = nothing
+SamplerService.deactivate_within = nothing
 {MAIN}
 """
     status, output, errors = finished("demo", "--speed", "50", "--count", "2", code=code)

@@ -11,9 +11,9 @@ import pytest
 from attrs import evolve
 
 from loops_async import DeploymentStatus, InstanceType, Sampler, StatusChange
+from loops_async.cli._formats import url_lines
 from loops_async.cli._live import Board, Row, Stage, gpus_of
 from loops_async.cli._picture import duration, picture, shortened
-from loops_async.cli._plain import status_line, url_lines
 
 CREATED = datetime(2026, 11, 3, 12, tzinfo=UTC)
 LONG_NAME = "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16"
@@ -135,17 +135,6 @@ def test_board_keeps_the_order_in_which_samplers_were_first_seen() -> None:
     for each in ("b", "a", "b"):
         board.changed(change(None, "BUILDING", 0.0, sampler(each)))
     assert [row.sampler_id for row in board.rows()] == ["b", "a"]
-
-
-@pytest.mark.parametrize(
-    ("previous", "line"),
-    [
-        (None, "   1.2 s  s4mpl3r  Qwen/Qwen3-8B  DEPLOYING"),
-        ("BUILDING", "   1.2 s  s4mpl3r  Qwen/Qwen3-8B  BUILDING -> DEPLOYING"),
-    ],
-)
-def test_status_line(previous: str | None, line: str) -> None:
-    assert status_line(change(previous, "DEPLOYING", 1.23)) == line
 
 
 def test_urls_stand_in_columns_where_they_fit() -> None:

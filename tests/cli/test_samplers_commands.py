@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -185,26 +186,42 @@ async def test_a_journal_shows_what_is_billed_and_has_it_deactivated(tmp_path: P
         ):
             await fleet.active()
             busy = await run(emulator, "orphans", str(journal))
-        # What a crash leaves of the line that it was writing.
-        journal.write_bytes(journal.read_bytes() + b'{"event":"rele')
+        # What the end of a block writes there: without it, the process has died.
+        ended = journal.read_bytes()
+        died = b"".join(line for line in ended.splitlines(True) if b'"kept"' not in line)
+        journal.write_bytes(died + b'{"event":"deac')
         left, words = await asyncio.gather(
             run(emulator, "orphans", str(journal), "--json"), run(emulator, "orphans", str(journal), "--format", "urls")
         )
         ids = {each["id"] for each in left.json["samplers"]}
         assert ids == emulator.billed
-        done = await run(emulator, "deactivate", "--journal", str(journal), "--json")
+        journal.write_bytes(ended)
+        kept, kept_words, alone = await asyncio.gather(
+            run(emulator, "orphans", str(journal), "--json"),
+            run(emulator, "orphans", str(journal)),
+            run(emulator, "deactivate", "--include-kept", "--all-mine"),
+        )
+        kept_done = await run(emulator, "deactivate", "--journal", str(journal), "--json")
+        assert ids == emulator.billed
+        done = await run(emulator, "deactivate", "--journal", str(journal), "--include-kept", "--json")
         assert not emulator.billed
+        journal.write_bytes(journal.read_bytes() + b"damage\n")
         none, foreign = await asyncio.gather(
             run(emulator, "orphans", str(journal)), run(emulator, "orphans", __file__, "--json")
         )
     assert busy.code == 2
     assert "is still running" in busy.errors
-    assert (left.code, left.json.keys()) == (0, {"samplers", "unknown", "missing"})
+    assert (left.code, left.json.keys()) == (0, {"samplers", "unknown", "missing", "kept"})
+    assert (kept.json["samplers"], set(kept.json["kept"])) == ([], ids)
+    assert kept_words.errors.startswith("0 samplers still billed; 2 samplers kept on purpose: ")
+    assert (alone.code, kept_done.code, kept_done.json["deactivated"], set(kept_done.json["kept"])) == (2, 0, [], ids)
     assert words.output.count("/sync\n") == 2
     assert words.errors == f"2 samplers still billed.\n  loops-async deactivate --journal {journal}\n"
     assert (done.code, set(done.json["deactivated"])) == (0, ids)
     assert (none.code, none.output) == (0, "")
-    assert none.errors.endswith("passed over what is no record, line 6\n0 samplers still billed.\n")
+    assert re.fullmatch(
+        r".* Warning: journal .*: skipped what is no record, line \d+\n0 samplers still billed\.\n", none.errors
+    )
     assert (foreign.code, foreign.json["error"]["exit_code"]) == (2, 2)
     assert "this is not a journal of a launch" in foreign.errors
 

@@ -8,7 +8,7 @@ import pytest
 
 from loops_async import SamplerSpec, SupportedModel
 from loops_async.cli._exits import Failure
-from loops_async.cli._models_check import check
+from loops_async.cli._models import check
 from loops_async.cli._spec_file import read
 
 

@@ -1,0 +1,75 @@
+"""The log of the library on stderr, and what a command reads from it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from ._words import say
+
+LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+"""Names of the levels for `--log-level`."""
+
+OUTAGE_IS_OVER: Final = "polls work again"
+"""How the record begins that ends the warning of an outage; whoever reads the warning needs it."""
+
+DEACTIVATED: Final = "sampler %s is deactivated"
+"""Message of the record that a sampler is deactivated; its argument is the id, as in `_api/deactivating.py`.
+A timeline needs the moment, which nothing else says."""
+
+logger = logging.getLogger("loops_async")
+
+
+@contextmanager
+def log_lines(level: int) -> Iterator[None]:
+    """Write the log of the library from *level* on to stderr during the block, a line each with the wall clock."""
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return record.levelno >= level or (level <= logging.WARNING and str(record.msg).startswith(OUTAGE_IS_OVER))
+
+    def write(record: logging.LogRecord) -> None:
+        text = " ".join(record.getMessage().split())
+        say(f"{time.strftime('%H:%M:%S')}  {record.levelname.capitalize()}: {text}")
+
+    with _handled(is_shown, write, min(level, logging.INFO)):
+        yield
+
+
+@contextmanager
+def on_deactivated(call: Callable[[str], object]) -> Iterator[None]:
+    """Call *call* with the id of each sampler at the moment when it is deactivated, during the block."""
+
+    def pass_on(record: logging.LogRecord) -> None:
+        call(str(record.args[0]) if isinstance(record.args, tuple) else "")
+
+    with _handled(lambda record: record.msg == DEACTIVATED, pass_on, logging.INFO):
+        yield
+
+
+class _Handler(logging.Handler):
+    """Pass records on to a function."""
+
+    def __init__(self, write: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write(record)
+
+
+@contextmanager
+def _handled(
+    accept: Callable[[logging.LogRecord], bool], write: Callable[[logging.LogRecord], None], level: int
+) -> Iterator[None]:
+    handler, before = _Handler(write), logger.level
+    handler.addFilter(accept)
+    logger.addHandler(handler)
+    logger.setLevel(min(level, before or level))
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
