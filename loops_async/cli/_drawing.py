@@ -29,7 +29,7 @@ COLOURS: Final[Mapping[str, str]] = {
 BAD: Final = "#d4534c"
 OTHER: Final = "#8c959f"
 
-LEFT, PLOT, RIGHT, TOP, BOTTOM = 300, 640, 140, 64, 16
+LEFT, PLOT, RIGHT, TOP, BOTTOM = 300, 640, 190, 64, 16
 WIDTH: Final = LEFT + PLOT + RIGHT
 GAP: Final = 10
 """Pixels between a label and what is beside it."""

@@ -17,7 +17,7 @@ INTERRUPTED: Final = 130
 COMMANDS: Final = {
     "launch": "Launch samplers and wait until they are ACTIVE.",
     "wait": "Wait until samplers are ACTIVE.",
-    "watch": "Show the statuses of samplers until they are up.",
+    "watch": "Show the statuses of samplers until they are up, or down.",
     "list": "List samplers, newest first.",
     "get": "Show a sampler.",
     "deactivate": "Deactivate samplers: by id, of a journal, or all of yours.",

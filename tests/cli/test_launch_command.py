@@ -317,7 +317,6 @@ close = LoopsClient.aclose
 
 async def interrupted(self):
     os.kill(os.getpid(), signal.SIGINT)
-    await asyncio.sleep(0.1)
     await close(self)
 
 LoopsClient.aclose = interrupted

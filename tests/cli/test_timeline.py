@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -12,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from loops_async import Sampler, StatusChange
-from loops_async.cli._drawing import colour, page, svg, ticks
+from loops_async.cli._drawing import WIDTH, _fitted, _pixels, colour, page, svg, ticks
 from loops_async.cli._lanes import Chart, Lane, Span, of_changes, of_journal
 
 from .on_plane import BAD, GOOD, QUICK, SLOW, end_of, plane, run, starting, until
@@ -35,7 +36,7 @@ def bars(picture: str) -> list[ET.Element]:
     return [each for each in root.iter(f"{SVG}rect") if each.find(f"{SVG}title") is not None]
 
 
-def journal(folder: Path, *records: dict[str, object]) -> Path:
+def journal(folder: Path, *records: Mapping[str, object]) -> Path:
     path = folder / "launch.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in records))
     return path
@@ -77,15 +78,75 @@ def test_of_a_journal_lanes_show_what_it_knows_and_no_more(tmp_path: Path) -> No
     )
     # What a crash, or another program, may have written.
     path.write_bytes(path.read_bytes() + b'[1]\n{"at": "never", "event": "created"}\n\xff\n{"event":"rele')
-    chart = of_journal(path)
-    assert chart.seconds == 8.0
+    chart = of_journal(path, lambda: datetime(2026, 11, 3, 12, 0, 10, tzinfo=UTC))
+    # Two of them have no end, so it is drawn up to now.
+    assert chart.seconds == 10.0
     assert chart.lanes == (
         Lane("model-0", "a", (Span("CREATING", 1.0, 2.0), Span("CREATED", 2.0, 6.0)), "deactivated"),
-        Lane("model-1", "b", (Span("CREATING", 1.0, 3.0), Span("CREATED", 3.0, 8.0)), "billed"),
+        Lane("model-1", "b", (Span("CREATING", 1.0, 3.0), Span("CREATED", 3.0, 10.0)), "billed"),
         Lane("model-2", "", (Span("CREATING", 1.0, 4.0),), "rejected"),
-        Lane("model-3", "", (Span("UNANSWERED", 1.0, 8.0),)),
+        Lane("model-3", "", (Span("UNANSWERED", 1.0, 10.0),)),
     )
     assert "A journal has no statuses" in chart.note
+
+
+def test_a_journal_in_which_everything_has_an_end_is_drawn_up_to_its_last_record(tmp_path: Path) -> None:
+    spec = {"base_model": "m"}
+    events = ["kept", "detached", "deactivated"]
+    path = journal(
+        tmp_path,
+        *({"event": "intent", "launch": "l", "create": n, "at": at(0), "spec": spec} for n in range(4)),
+        *({"event": "created", "launch": "l", "create": n, "at": at(1), "sampler_id": f"s{n}"} for n in range(4)),
+        *({"event": event, "sampler_id": f"s{n}", "at": at(5)} for n, event in enumerate(events)),
+        {"event": "kept", "sampler_id": "s3", "at": at(5)},
+        {"event": "deactivated", "sampler_id": "s3", "at": at(9)},
+    )
+    chart = of_journal(path)
+    assert chart.seconds == 9.0
+    found = {lane.sampler_id: (lane.outcome, lane.spans[-1].end) for lane in chart.lanes}
+    assert found == {
+        "s0": ("kept", 5.0),
+        "s1": ("detached", 5.0),
+        "s2": ("deactivated", 5.0),
+        "s3": ("deactivated", 9.0),
+    }
+
+
+def test_a_bar_ends_when_its_sampler_was_deactivated() -> None:
+    changes = [
+        (1.0, change("a", "m", "BUILDING", 1.0)),
+        (3.0, change("a", "m", "FAILED", 3.0)),
+        (5.0, change("b", "m", "ACTIVE", 1.0)),
+    ]
+    chart = of_changes(changes, 9.0, {"a": 4.0})
+    ends = {lane.sampler_id: lane.spans[-1] for lane in chart.lanes}
+    assert ends == {"a": Span("FAILED", 3.0, 4.0), "b": Span("ACTIVE", 4.0, 9.0)}
+
+
+@pytest.mark.parametrize(
+    "name", ["W" * 80, "模" * 80, "org/" + "m" * 80, "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16", "i"]
+)
+def test_labels_are_shortened_until_they_are_inside_of_the_picture(name: str) -> None:
+    assert _pixels(_fitted(name, 120.0)) <= 120.0
+    picture = svg(Chart((Lane(name, name, (Span(name, 0.0, 9999.0),), name),), 9999.0, name))
+    for text in ET.fromstring(picture).iter(f"{SVG}text"):  # noqa: S314 -- our own
+        x, width = float(text.get("x", "")), _pixels(text.text or "")
+        left = {"end": x - width, "middle": x - width / 2}.get(text.get("text-anchor", ""), x)
+        assert left >= 0
+        assert left + width <= WIDTH
+
+
+async def test_the_bar_of_a_sampler_that_is_replaced_or_that_failed_ends(tmp_path: Path) -> None:
+    document = tmp_path / "launch.json"
+    async with plane() as emulator:
+        words = ("launch", BAD, SLOW, "--relaunches", "1", "--at-least", "2", "--timeout", "20")
+        ended = await run(emulator, *words, "--timeline", str(document), *QUICK)
+    assert ended.code == 1
+    first, second = (each for each in json.loads(document.read_text())["lanes"] if each["base_model"] == BAD)
+    end = json.loads(document.read_text())["seconds"]
+    assert first["spans"][-1]["end"] <= second["spans"][0]["begin"] < second["spans"][-1]["end"] <= end
+    assert f"  (replaces {first['id']}, relaunch 1 of 1)\n" in ended.errors
+    assert ended.errors.count("replaces") == 1
 
 
 @pytest.mark.parametrize("content", ["", "no journal\n", '{"event": "intent"}\n', "[]\n", "1\n"])
@@ -154,7 +215,7 @@ async def test_a_launch_draws_what_it_saw_however_it_ends(tmp_path: Path) -> Non
         run(None, "timeline", str(path), "--json", key=None),
         run(None, "timeline", str(path), "-o", str(tmp_path / "d.html"), key=None),
     )
-    assert any(text.startswith("billed") for text in texts(of_it.output))
+    assert any(text.startswith("kept") for text in texts(of_it.output))
     assert as_json.json.keys() == {"seconds", "note", "lanes"}
     assert (drawn.code, drawn.output, drawn.errors) == (0, "", f"1 lane in {tmp_path / 'd.html'}\n")
 
