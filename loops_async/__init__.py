@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ._launch.fleet import Fleet
     from ._launch.launch import launch
     from ._launch.member import Member, MemberState
+    from ._launch.works import Outcome
     from ._run import run
     from ._wait.policy import PollPolicy
     from ._wait.waiter import wait_until_active, wait_until_down, watch
@@ -72,6 +73,7 @@ __all__ = [
     "Member",
     "MemberState",
     "NotFoundError",
+    "Outcome",
     "PermissionDeniedError",
     "PollPolicy",
     "RateLimitError",
@@ -102,6 +104,7 @@ _NAMES = {
         "Member",
         "MemberState",
     ),
+    "_launch.works": ("Outcome",),
     "_run": ("run",),
     "_wait.policy": ("PollPolicy",),
     "_http.retry": ("RetryPolicy",),

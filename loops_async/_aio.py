@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Coroutine
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
@@ -103,3 +103,46 @@ class ResettableTimer:
     def _fire(self) -> None:
         if self._sleeper is not None and not self._sleeper.done():
             self._sleeper.set_result(None)
+
+
+TICKS_OF_A_TIMEOUT: Final = 20
+"""Parts into which a `ResponsiveTimeout` is divided."""
+
+READ_SOCKET_S: Final = 0.05
+"""Seconds that the event loop gets to read what arrived while it was blocked."""
+
+
+class ResponsiveTimeout:
+    """A bound on the time of a request that holds beside an event loop which is blocked now and then.
+
+    Where a training step blocks the loop, a timeout and the response that has long arrived are seen in the same turn of
+    the loop, and the timeout would win. So time in which the loop was blocked counts as one twentieth of the timeout at
+    most, and at its end the loop gets a moment to read the socket. `hold()` may be used for several blocks, one after
+    the other: they share the time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._tick_s = seconds / TICKS_OF_A_TIMEOUT
+        self._ticks_left = TICKS_OF_A_TIMEOUT
+        self._timer: asyncio.TimerHandle | None = None
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Raise TimeoutError if the block takes longer than what is left of the time."""
+        async with asyncio.timeout(None) as scope:
+            self._start_tick(scope)
+            try:
+                yield
+            finally:
+                if self._timer is not None:
+                    self._timer.cancel()
+
+    def _start_tick(self, scope: asyncio.Timeout) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick, scope)
+
+    def _tick(self, scope: asyncio.Timeout) -> None:
+        self._ticks_left -= 1
+        if self._ticks_left > 0:
+            self._start_tick(scope)
+        else:
+            scope.reschedule(asyncio.get_running_loop().time() + READ_SOCKET_S)

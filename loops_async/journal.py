@@ -1,28 +1,29 @@
 """Clean up after a launch whose process died: read its journal, find its samplers, deactivate them.
 
 The journal is the file that was given to `launch(..., journal=path)`: JSON objects, one a line, whose `event` is
-`launch`, `intent`, `rejected`, `created`, `deactivated`, `detached` or `kept`. Samplers that a block has kept on
-purpose (it ended well, with another `teardown` than `always`) and those that were detached are left alone.
+`launch`, `intent`, `rejected`, `created`, `resumed`, `deactivated`, `detached` or `kept`. Samplers that a block has
+kept on purpose (it ended well, with another `teardown` than `always`) and those that were detached are left alone. To
+go on with the samplers instead, pass the journal to `launch(..., journal=path, resume=True)`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
 from . import _validate
 from ._aio import spawn_shielded, wait_through_cancellation
 from ._launch import journal_records
+from ._launch.earlier import EarlierLaunches
 from ._launch.journal_file import JournalFile, read_locked
 from ._launch.teardown import run_until, teardown_error
-from .errors import CreateOutcomeUnknown, LoopsError, TransportError
+from .errors import CreateOutcomeUnknown, TransportError
 from .models import Sampler
 
 if TYPE_CHECKING:
@@ -30,15 +31,6 @@ if TYPE_CHECKING:
     from ._launch.interfaces import SamplerBackend
 
 __all__ = ["Orphans", "Reclaimed", "orphans", "reclaim"]
-
-logger = logging.getLogger("loops_async")
-
-ANSWERED_WITHIN: Final = timedelta(minutes=5)
-"""How long after its intent a create can have been processed: as long as one is given by default."""
-
-
-FRESH: Final = timedelta(seconds=30)
-"""How long after its creation a sampler may be unknown to parts of the service."""
 
 
 def _candidates(unknown: Sequence[CreateOutcomeUnknown]) -> tuple[Sampler, ...]:
@@ -109,11 +101,13 @@ async def orphans(client: LoopsClient, path: str | os.PathLike[str], *, include_
     """
     path = _checked(client, path)
     backend = client._service
-    journal = _Journal(backend, path, await read_locked(path), include_kept)
-    found = await backend.find(journal.live)
+    earlier = EarlierLaunches(backend, path, await read_locked(path))
+    earlier.mark_known()
+    billed, kept = _divided(earlier, include_kept)
+    found = await backend.find(billed)
     samplers = tuple(sampler for sampler in found.values() if sampler is not None)
     missing = tuple(sampler_id for sampler_id, sampler in found.items() if sampler is None)
-    return Orphans(samplers, await journal.resolve(), (*missing, *journal.elsewhere), journal.kept)
+    return Orphans(samplers, await earlier.resolve(), (*missing, *earlier.elsewhere), kept)
 
 
 async def reclaim(
@@ -153,8 +147,10 @@ async def reclaim(
 
 async def _reclaim(backend: SamplerBackend, file: JournalFile, timeout: float, include_kept: bool) -> Reclaimed:
     try:
-        journal = _Journal(backend, file.path, await file.read(), include_kept)
-        deactivated: list[str] = []
+        earlier = EarlierLaunches(backend, file.path, await file.read())
+        earlier.mark_known()
+        owned, kept = _divided(earlier, include_kept)
+        deactivated: set[str] = set()
         missing: list[str] = []
         errors: dict[str, Exception] = {}
 
@@ -169,86 +165,36 @@ async def _reclaim(backend: SamplerBackend, file: JournalFile, timeout: float, i
                 exc.add_note(f"sampler {sampler_id} is still billed, as far as is known")
                 return
             if is_known:
-                deactivated.append(sampler_id)
+                deactivated.add(sampler_id)
                 # A failure is remembered by the journal, and raised in the end.
                 file.append_nowait(journal_records.Deactivated(sampler_id, datetime.now(UTC)))
             else:
                 missing.append(sampler_id)
 
-        journal.mark_fresh()
         end_at = asyncio.get_running_loop().time() + timeout
-        await run_until({sampler_id: partial(deactivate, sampler_id) for sampler_id in journal.live}, end_at)
-        unknown = await journal.resolve()
-        in_order = tuple(sampler_id for sampler_id in journal.live if sampler_id in deactivated)
+        await run_until({sampler_id: partial(deactivate, sampler_id) for sampler_id in owned}, end_at)
+        unknown = await earlier.resolve()
+        in_order = tuple(sampler_id for sampler_id in owned if sampler_id in deactivated)
         billed = {
             sampler_id: errors.get(sampler_id) or TransportError(f"no response in {timeout:g} s")
-            for sampler_id in journal.live
+            for sampler_id in owned
             if sampler_id not in {*deactivated, *missing}
         }
         if billed:
             error = teardown_error(billed, unknown, in_order)
             assert error is not None  # noqa: S101 -- something is billed
             raise error
-        return Reclaimed(in_order, unknown, (*missing, *journal.elsewhere), journal.kept)
+        return Reclaimed(in_order, unknown, (*missing, *earlier.elsewhere), kept)
     finally:
         await file.close()
 
 
-class _Journal:
-    """A journal, as a client of one control plane and account or team sees it."""
-
-    def __init__(
-        self, backend: SamplerBackend, path: str, replayed: journal_records.Replay, include_kept: bool
-    ) -> None:
-        self._backend = backend
-        self._replayed = replayed
-        here = backend.scope_url
-        self.live = [
-            sampler_id
-            for sampler_id, sampler in replayed.live.items()
-            if sampler.scope_url == here and (include_kept or not sampler.is_kept)
-        ]
-        """Ids of the samplers that are to be deactivated, in the order of their creation."""
-        self.kept = tuple(
-            sampler_id
-            for sampler_id, sampler in replayed.live.items()
-            if sampler.scope_url == here and sampler.is_kept and not include_kept
-        )
-        self.elsewhere = tuple(each for each, sampler in replayed.live.items() if sampler.scope_url != here)
-        """Ids of samplers of another control plane or team: an id means nothing elsewhere."""
-        if replayed.unreadable:
-            lines = ", ".join(map(str, replayed.unreadable))
-            logger.warning("journal %s: skipped what is no record, line %s", path, lines)
-        scopes = {each.scope_url for each in replayed.live.values()}
-        scopes = (scopes | {each.scope_url for each in replayed.unresolved.values()}) - {here}
-        if scopes:
-            logger.warning(
-                "journal %s has samplers at %s, too, which a client of %s leaves alone",
-                path,
-                ", ".join(sorted(scopes)),
-                here,
-            )
-
-    def mark_fresh(self) -> None:
-        """Have patience with 404 for samplers that were created a moment ago."""
-        now = datetime.now(UTC)
-        fresh = [each for each in self.live if now - self._replayed.live[each].at < FRESH]
-        self._backend.mark_made(*fresh, fresh=True)
-
-    async def resolve(self) -> tuple[CreateOutcomeUnknown, ...]:
-        """Look for what the creates without an end may have made."""
-        self._backend.mark_made(*self._replayed.known, fresh=False)
-        return tuple(await asyncio.gather(*map(self._resolve_one, self._replayed.unresolved.values())))
-
-    async def _resolve_one(self, create: journal_records.UnresolvedCreate) -> CreateOutcomeUnknown:
-        words = f"the process ended before the create of {create.at:%Y-%m-%d %H:%M:%S} UTC was answered"
-        cause = TransportError(words)
-        if create.scope_url == self._backend.scope_url:
-            return await self._backend.resolve_earlier(create.spec, create.at, create.at + ANSWERED_WITHIN, cause)
-        elsewhere = LoopsError("it was sent to another control plane, or for another team")
-        error = CreateOutcomeUnknown(create.spec, (), elsewhere)
-        error.__cause__ = cause
-        return error
+def _divided(earlier: EarlierLaunches, include_kept: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the ids of the samplers that are to be deactivated, and of those that are kept on purpose."""
+    kept = {each for each, sampler in earlier.live.items() if sampler.is_kept and not include_kept}
+    return tuple(each for each in earlier.live if each not in kept), tuple(
+        each for each in earlier.live if each in kept
+    )
 
 
 def _checked(client: object, path: object) -> str:

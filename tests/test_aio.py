@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 
 import pytest
 
-from loops_async._aio import ResettableTimer, spawn_shielded, wait_through_cancellation
+from loops_async._aio import ResettableTimer, ResponsiveTimeout, spawn_shielded, wait_through_cancellation
 
 
 async def test_outlasts_every_cancel_and_returns_the_first() -> None:
@@ -95,3 +96,36 @@ async def test_a_sleeper_that_is_cancelled_leaves_the_timer_to_the_next_one() ->
     timer.bring_forward(-math.inf)
     async with asyncio.timeout(5):
         await second
+
+
+async def test_a_responsive_timeout_ends_a_block_in_time() -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(TimeoutError):
+        async with ResponsiveTimeout(0.1).hold():
+            await asyncio.sleep(60)
+    assert 0.1 <= loop.time() - began < 2
+
+
+async def test_time_in_which_the_loop_was_blocked_does_not_end_a_responsive_timeout() -> None:
+    timeout = ResponsiveTimeout(0.1)
+    async with timeout.hold():
+        for _ in range(4):
+            time.sleep(0.1)  # noqa: ASYNC251 -- a training step
+            await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        # What is left of the time is shared.
+        async with timeout.hold():
+            await asyncio.sleep(60)
+
+
+async def test_a_cancellation_goes_through_a_responsive_timeout() -> None:
+    async def body() -> None:
+        async with ResponsiveTimeout(60).hold():
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(body())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -58,8 +58,9 @@ creates."""
 SIBLINGS_WAIT_S: Final = 30.0
 """Seconds for which other creates in flight are waited for: a listed sampler may be theirs."""
 
-ROLLBACK_S: Final = 60.0
-"""Seconds for which the deactivation of what a cancelled create has made is tried: as long as a teardown has."""
+ROLLBACK_ATTEMPTS: Final = 5
+"""Attempts at least to deactivate what a cancelled create has made, even if the client does not retry anything else:
+there is no other chance."""
 
 QUICK_LIST_S: Final = 5.0
 """Seconds that the list after a cancelled create may take."""
@@ -276,8 +277,7 @@ class SamplerCreator:
             return unknown.error(self._candidates([unknown], listed)[unknown])
         sampler_id = outcome.sampler_id or ""
         try:
-            # However often the client's policy would: there is no other chance.
-            await self._deactivator.deactivate_within(sampler_id, ROLLBACK_S)
+            await self._deactivator.deactivate(sampler_id, least_attempts=ROLLBACK_ATTEMPTS)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, the id is reported
             words = "the sampler of a cancelled create could not be deactivated and is still billed"
             return TeardownError(words, [exc], (sampler_id,))

@@ -26,7 +26,7 @@ from typing import Final
 from attrs import evolve
 
 from .._aio import spawn_shielded, wait_through_cancellation
-from .._http.failures import DEACTIVATE, Action, Failure, action_for, classify, names_pause
+from .._http.failures import DEACTIVATE, Action, Failure, action_for, classify
 from .._http.limiter import Priority
 from .._http.requests import Request, deactivation, sampler_request
 from .._http.retry import RetryPolicy, with_retries
@@ -64,14 +64,16 @@ class Deactivator:
         self._registry = registry
         self._running: set[asyncio.Task[None]] = set()
 
-    async def deactivate(self, sampler_id: str) -> None:
-        """Deactivate a sampler as often as the client's policy says. A cancellation comes after that.
+    async def deactivate(self, sampler_id: str, *, least_attempts: int = 1) -> None:
+        """Deactivate a sampler as often as the client's policy says, or *least_attempts* times if that is more.
+
+        A cancellation comes after that.
 
         Raises:
             NotFoundError: The service does not know it.
             LoopsError: What the last attempt came to; the sampler is still billed, as far as is known.
         """
-        task = spawn_shielded(self._deactivate(sampler_id))
+        task = spawn_shielded(self._deactivate(sampler_id, least_attempts))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         cancelled = await wait_through_cancellation(task)
@@ -123,9 +125,11 @@ class Deactivator:
         while self._running:
             await asyncio.wait(self._running)
 
-    async def _deactivate(self, sampler_id: str) -> None:
+    async def _deactivate(self, sampler_id: str, least_attempts: int) -> None:
         errors: list[LoopsError] = []
-        if not await self._until_certain(sampler_id, self._transport.retry, on_error=errors.append):
+        retry = self._transport.retry
+        policy = evolve(retry, attempts=max(retry.attempts, least_attempts))
+        if not await self._until_certain(sampler_id, policy, on_error=errors.append):
             raise errors[-1]
 
     async def _until_certain(
@@ -163,7 +167,6 @@ class Deactivator:
             policy,
             should_retry=lambda error: self._should_retry(sampler_id, error),
             pause_remaining=lambda: self._transport.pause_remaining(request),
-            is_free=lambda error: names_pause(error) or self._is_missing_and_fresh(sampler_id, error),
         )
 
     async def _look(self, sampler_id: str, priority: Priority) -> str | None:
@@ -180,6 +183,3 @@ class Deactivator:
         return (
             action_for(error, DEACTIVATE) in {Action.RETRY, Action.LOOK_OR_RETRY} or classify(error) is Failure.MISSING
         )
-
-    def _is_missing_and_fresh(self, sampler_id: str, error: BaseException) -> bool:
-        return classify(error) is Failure.MISSING and self._registry.is_fresh(sampler_id)

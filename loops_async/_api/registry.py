@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
+from collections.abc import Callable
 from typing import Final
 
 FRESH_S: Final = 30.0
@@ -13,10 +14,16 @@ FORGET_AFTER_S: Final = 3600.0
 too, so that what is older than that needs no other reason to be left out."""
 
 
-class SamplerRegistry:
-    """The ids of samplers that this client saw or made in the last hour. Times are those of `time.monotonic()`."""
+def loop_time() -> float:
+    """Return the time by the running event loop's clock: it goes on where a test freezes the other clocks."""
+    return asyncio.get_running_loop().time()
 
-    def __init__(self) -> None:
+
+class SamplerRegistry:
+    """The ids of samplers that this client saw or made in the last hour. Times are the event loop's."""
+
+    def __init__(self, clock: Callable[[], float] = loop_time) -> None:
+        self._clock = clock
         self._seen_at: dict[str, float] = {}
         self._made_at: dict[str, float] = {}
         self._fresh: set[str] = set()
@@ -24,7 +31,7 @@ class SamplerRegistry:
 
     def mark_seen(self, *sampler_ids: str) -> None:
         """Record that these samplers exist by now: no create that begins later can have made them."""
-        now = time.monotonic()
+        now = self._clock()
         seen_at = self._seen_at
         for sampler_id in sampler_ids:
             if sampler_id not in seen_at:
@@ -36,7 +43,7 @@ class SamplerRegistry:
 
         *fresh* is whether that was just now.
         """
-        now = time.monotonic()
+        now = self._clock()
         for sampler_id in sampler_ids:
             if sampler_id not in self._made_at:
                 self._made_at[sampler_id] = now
@@ -58,7 +65,7 @@ class SamplerRegistry:
 
     def is_fresh(self, sampler_id: str) -> bool:
         """Return True if this client made the sampler so recently that a 404 for it proves nothing."""
-        return sampler_id in self._fresh and time.monotonic() - self._made_at[sampler_id] < FRESH_S
+        return sampler_id in self._fresh and self._clock() - self._made_at[sampler_id] < FRESH_S
 
     def _purge(self, now: float) -> None:
         if now < self._next_purge:

@@ -6,7 +6,6 @@ time of its creation and what else is known of it. It is never certain: candidat
 
 from __future__ import annotations
 
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ from attrs import field, frozen
 
 from ..errors import CreateOutcomeUnknown
 from ..models import ONLY_BY_DEACTIVATION, Sampler, SamplerSpec
-from .registry import SamplerRegistry
+from .registry import SamplerRegistry, loop_time
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=2)
 """How far the time of creation may be outside of the create's own time by the service's clock."""
@@ -25,7 +24,7 @@ UNKNOWN_CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 """The same by our clock, where the service does not tell its own."""
 
 ServiceClock = Callable[[float], datetime | None]
-"""Returns the time by the service's clock at a time of `time.monotonic()`; None while it is unknown."""
+"""Returns the time by the service's clock at a time of the event loop's; None while it is unknown."""
 
 
 @frozen
@@ -33,7 +32,7 @@ class Moment:
     """A moment on two clocks of this machine."""
 
     utc: datetime = field(factory=lambda: datetime.now(UTC))
-    monotonic: float | None = field(factory=time.monotonic)
+    monotonic: float | None = field(factory=loop_time)
     """None for a moment of another process, whose monotonic clock means nothing here."""
 
     def by(self, clock: ServiceClock) -> tuple[datetime, timedelta]:

@@ -6,11 +6,12 @@ No other module asks for the status of an error or for the type of an exception 
 |-----------------|------------------------------------------------------|---------|-------|----------------|----------|
 | NOT_SENT        | no connection (DNS, TLS, refused, proxy)             | retry   | retry | retry          | go on    |
 | THROTTLED       | 429                                                  | retry   | retry | retry          | go on    |
-| REJECTED        | 4xx except those below; a create's 3xx               | raise   | raise | look, or raise | patience |
+| REDIRECTED      | 3xx (a sign-in page)                                 | raise   | raise | look, or retry | patience |
+| REJECTED        | 4xx, except those below                              | raise   | raise | look, or raise | patience |
 | UNAUTHENTICATED | 401                                                  | raise   | raise | raise          | end all  |
 | MISSING         | 404                                                  | raise   | raise | look, or raise | patience |
 | TRANSIENT       | 408, 499, 5xx, cut, timeout; on a create 302 and 303 | unknown | retry | retry          | go on    |
-| UNREADABLE      | 2xx that is no such document, 3xx (a proxy's)        | unknown | raise | look, or retry | go on    |
+| UNREADABLE      | 2xx that is no such document (a proxy's page)        | unknown | raise | look, or retry | go on    |
 | MALFORMED       | 2xx with an item that cannot be read                 | unknown | raise | look, or retry | end wait |
 
 A create whose response names a sampler has made it, whatever else is wrong with the response: that is decided before
@@ -35,6 +36,8 @@ class Failure(Enum):
     """The request certainly never left: nothing was processed."""
     THROTTLED = "throttled"
     """The service refused the request because there were too many: nothing was processed."""
+    REDIRECTED = "redirected"
+    """Something in between, such as a captive portal, answered in place of the service: nothing was processed."""
     REJECTED = "rejected"
     """The service answered with a clear no."""
     UNAUTHENTICATED = "unauthenticated"
@@ -44,7 +47,7 @@ class Failure(Enum):
     TRANSIENT = "transient"
     """The request may or may not have been processed, and the next one may well succeed."""
     UNREADABLE = "unreadable"
-    """A success whose body is no such document at all, or a redirect, as from a proxy or a captive portal."""
+    """A success whose body is no such document at all, as from a proxy or a captive portal."""
     MALFORMED = "malformed"
     """A success whose document has the right shape, and something in it that cannot be read."""
 
@@ -76,6 +79,7 @@ CREATE: Final[Mapping[Failure, Action]] = MappingProxyType(
     {
         Failure.NOT_SENT: Action.RETRY,
         Failure.THROTTLED: Action.RETRY,
+        Failure.REDIRECTED: Action.RAISE,
         Failure.REJECTED: Action.RAISE,
         Failure.UNAUTHENTICATED: Action.RAISE,
         Failure.MISSING: Action.RAISE,
@@ -90,6 +94,7 @@ READ: Final[Mapping[Failure, Action]] = MappingProxyType(
     {
         Failure.NOT_SENT: Action.RETRY,
         Failure.THROTTLED: Action.RETRY,
+        Failure.REDIRECTED: Action.RAISE,
         Failure.REJECTED: Action.RAISE,
         Failure.UNAUTHENTICATED: Action.RAISE,
         Failure.MISSING: Action.RAISE,
@@ -104,6 +109,7 @@ DEACTIVATE: Final[Mapping[Failure, Action]] = MappingProxyType(
     {
         Failure.NOT_SENT: Action.RETRY,
         Failure.THROTTLED: Action.RETRY,
+        Failure.REDIRECTED: Action.LOOK_OR_RETRY,
         Failure.REJECTED: Action.LOOK_OR_RAISE,
         Failure.UNAUTHENTICATED: Action.RAISE,
         Failure.MISSING: Action.LOOK_OR_RAISE,
@@ -118,6 +124,7 @@ POLL: Final[Mapping[Failure, Action]] = MappingProxyType(
     {
         Failure.NOT_SENT: Action.GO_ON,
         Failure.THROTTLED: Action.GO_ON,
+        Failure.REDIRECTED: Action.PATIENCE,
         Failure.REJECTED: Action.PATIENCE,
         Failure.UNAUTHENTICATED: Action.END_ALL_WAITS,
         Failure.MISSING: Action.PATIENCE,
@@ -163,9 +170,9 @@ def _classify_status(status: int, create: bool) -> Failure:
         return Failure.MISSING
     if status in _GATEWAY_GAVE_UP or (create and status in _UNDECIDED_CREATE):
         return Failure.TRANSIENT
-    if 300 <= status < 400 and not create:
-        return Failure.UNREADABLE
-    return Failure.REJECTED if 300 <= status < 500 else Failure.TRANSIENT
+    if 300 <= status < 400:
+        return Failure.REDIRECTED
+    return Failure.REJECTED if 400 <= status < 500 else Failure.TRANSIENT
 
 
 def action_for(error: BaseException, table: Mapping[Failure, Action]) -> Action:

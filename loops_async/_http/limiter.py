@@ -34,7 +34,7 @@ starts here just outside of a second could arrive there within one."""
 UNLIMITED_RATE: Final = 1e5
 """Requests a second that no client reaches: such a rate is no limit."""
 
-BURST_SHARE: Final = 0.25
+BURST_SHARE: Final = 0.5
 """Part of the rate that may start at one moment. What exceeds it is spread over the second: a burst that keeps the
 service busy arrives there over a longer time than the next one, so that both could meet in one of its seconds."""
 

@@ -28,6 +28,7 @@ from aiohttp.connector import Connection
 from attrs import field, frozen
 from yarl import URL
 
+from .._aio import ResponsiveTimeout
 from .requests import is_loopback
 
 _ANY_SCHEME: Final = "all"
@@ -169,12 +170,27 @@ class ProxyConnector(aiohttp.TCPConnector):
 
     aiohttp has one error for a proxy that closes the connection instead of opening a tunnel, and for a server that
     closes it after it has received a request. Only the first one proves that a create made nothing.
+
+    Args:
+        connect_seconds: Seconds for a connection beside an event loop that may be blocked; None for aiohttp's timeout.
+        settings: Those of `aiohttp.TCPConnector`.
     """
+
+    def __init__(self, *, connect_seconds: float | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._connect_seconds = connect_seconds
 
     async def connect(self, req: Any, *args: Any, **kwargs: Any) -> Connection:
         """Connect as `aiohttp.TCPConnector` does, with `TunnelError` for what has no error of its own there."""
         try:
-            return await super().connect(req, *args, **kwargs)
+            if self._connect_seconds is None:
+                return await super().connect(req, *args, **kwargs)
+            async with ResponsiveTimeout(self._connect_seconds).hold():
+                return await super().connect(req, *args, **kwargs)
+        except TimeoutError as exc:
+            if self._connect_seconds is None or isinstance(exc, aiohttp.ClientError):
+                raise
+            raise aiohttp.ConnectionTimeoutError(f"no connection in {self._connect_seconds:g} s") from None
         except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError):
             raise
         except aiohttp.ClientError as exc:

@@ -8,7 +8,6 @@ tenacity costs about as much as a request, so it is entered only after a first f
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -35,22 +34,25 @@ class RetryPolicy:
     Waiting for a pause that the service names (`Retry-After`, or `retry_after` in its body) uses up time, but no
     attempts.
 
+    Attributes:
+        attempts: Number of requests at most, the first one included, at least 1; 1 repeats nothing. Default 5.
+        initial: Upper bound of the first pause, in seconds; default 0.5.
+        factor: Growth of the upper bound from pause to pause, at least 1; default 2.
+        maximum: Limit of the upper bound, in seconds; default 8.
+        total: Seconds since the first failure after which nothing is sent again; default 120.
+        retry_after_maximum: Longest pause that the service may name, in seconds; a longer one is cut to this. Default
+            60.
+
     Raises:
-        TypeError, ValueError: An argument is not what the field says.
+        TypeError, ValueError: An argument is not what is said above.
     """
 
     attempts: int = field(default=5)
-    """Requests at most, the first one included; 1 repeats nothing."""
     initial: float = field(default=0.5)
-    """Seconds: upper bound of the first pause."""
     factor: float = field(default=2.0)
-    """Factor by which the upper bound grows with every further pause."""
     maximum: float = field(default=8.0)
-    """Seconds: limit of the upper bound."""
     total: float = field(default=120.0)
-    """Seconds since the first failure after which nothing is sent again."""
     retry_after_maximum: float = field(default=60.0)
-    """Seconds: a longer pause that the service names is cut to this."""
 
     def __repr__(self) -> str:
         # Short, since the policy is a default argument, which `help()` shows.
@@ -72,7 +74,6 @@ async def with_retries(
     *,
     should_retry: Callable[[BaseException], bool],
     pause_remaining: Callable[[], float],
-    is_free: Callable[[LoopsError], bool] = names_pause,
 ) -> T:
     """Await `attempt()` until it succeeds, fails with an error that is not retried, or the policy is used up.
 
@@ -82,7 +83,6 @@ async def with_retries(
         should_retry: Whether the request is sent again after an error.
         pause_remaining: Returns the seconds for which the limiter would hold the request back at the moment. Where the
             service named a pause, the request queues up in the limiter at once, so that it can be sent by its urgency.
-        is_free: Whether the attempt that came to this error is not counted.
 
     Raises:
         Exception: The last error of `attempt()`, with a note of how often and how long it was tried.
@@ -94,7 +94,8 @@ async def with_retries(
             raise
         first = exc
 
-    began = time.monotonic()
+    clock = asyncio.get_running_loop().time
+    began = clock()
     pending: list[LoopsError] = [first]
     sent = 1
     counted = 0
@@ -121,8 +122,8 @@ async def with_retries(
     def stop(state: RetryCallState) -> bool:
         nonlocal counted
         error = state.outcome.exception() if state.outcome is not None else None
-        counted += not (isinstance(error, LoopsError) and is_free(error))
-        spent = time.monotonic() - began
+        counted += not (isinstance(error, LoopsError) and names_pause(error))
+        spent = clock() - began
         return counted >= policy.attempts or spent + max(state.upcoming_sleep, pause_remaining()) >= policy.total
 
     retrying = AsyncRetrying(
@@ -131,5 +132,5 @@ async def with_retries(
     try:
         return await retrying(attempt_or_first)
     except LoopsError as exc:
-        exc.add_note(f"after {sent} attempts in {time.monotonic() - began:.1f} s")
+        exc.add_note(f"after {sent} attempts in {clock() - began:.1f} s")
         raise

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -24,6 +23,7 @@ import aiohttp
 from attrs import frozen
 from yarl import URL
 
+from .._aio import ResponsiveTimeout
 from ..errors import APIError, DecodeError, LoopsError, TransportError
 from .error_bodies import http_date, read_error
 from .failures import READ, Action, action_for, names_pause
@@ -46,9 +46,6 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds at most to connect. It must end before the whole request does: only so does a timeout tell whether the
 request was sent."""
 
-
-READ_SOCKET_S: Final = 0.05
-"""Seconds that the loop gets to read a response which arrived while the loop was blocked."""
 
 LARGEST_BODY: Final = 64 * 1024 * 1024
 """Bytes of a successful response that are read at most: a list of 100,000 samplers has about as many."""
@@ -129,15 +126,15 @@ class Transport:
         self._user_agent = user_agent
         self._read_timeout = _timeout(request_timeout or READ_TIMEOUT)
         self._create_seconds = request_timeout or CREATE_TIMEOUT
-        # Its total is bounded by _Limit.
-        self._create_timeout = _timeout(self._create_seconds, bounds_total=False)
+        # What bounds a create are ResponsiveTimeouts, here and in the connector.
+        self._create_timeout = aiohttp.ClientTimeout()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
         self._closed = False
         self._date: tuple[str, float] | None = None
 
     def service_time(self, monotonic: float) -> datetime | None:
-        """Return the time by the service's clock at *monotonic* (of `time.monotonic()`); None while it is unknown.
+        """Return the time by the service's clock at *monotonic*, by the event loop's clock; None while it is unknown.
 
         It comes from the `Date` of the last response, and so may be up to a second early.
         """
@@ -170,7 +167,7 @@ class Transport:
     ) -> T:
         """Await `attempt()`, which sends *request*, again as the policy and the failure table say.
 
-        Failures for which *also_retry* is true are retried, too, and use up time but no attempts.
+        Failures for which *also_retry* is true are retried, too.
         """
         return await with_retries(
             attempt,
@@ -179,7 +176,6 @@ class Transport:
                 action_for(error, READ) is Action.RETRY or (isinstance(error, LoopsError) and also_retry(error))
             ),
             pause_remaining=lambda: self.pause_remaining(request),
-            is_free=lambda error: names_pause(error) or also_retry(error),
         )
 
     async def send(
@@ -211,7 +207,7 @@ class Transport:
         """
         slot = self._slot(priority, request if url is None else None)
         await self._acquire(slot, priority)
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit):
                 response = await self._exchange(request, self._read_timeout, url=url, headers=headers)
@@ -221,7 +217,7 @@ class Transport:
             slot.release()
         if response.cut_by is not None:
             raise response.cut_by
-        return response.body, time.monotonic() - began
+        return response.body, asyncio.get_running_loop().time() - began
 
     async def create_slot(self, request: Request) -> Slot:
         """Wait until the create *request* may be sent; the caller gives the slot back.
@@ -280,7 +276,7 @@ class Transport:
         """Send a request and read its response. Raises as `send` does, but returns a 2xx that was cut short."""
         session = self._open_create_session() if create else self._open_session()
         target = URL(url or self.base_url + request.target, encoded=True)
-        limit = _Limit(self._create_seconds) if create else None
+        limit = ResponsiveTimeout(self._create_seconds) if create else None
         failure: LoopsError
         try:
             # What is sent and received is kept out of this frame's locals, since some tools print those with a
@@ -328,10 +324,10 @@ class Transport:
         if response.status < 300 or self._date is None:
             date = response.headers.get("Date")
             if date is not None:
-                self._date = date, time.monotonic()
+                self._date = date, asyncio.get_running_loop().time()
 
     async def _read_body(
-        self, response: aiohttp.ClientResponse, request: Request, largest: int, limit: _Limit | None
+        self, response: aiohttp.ClientResponse, request: Request, largest: int, limit: ResponsiveTimeout | None
     ) -> tuple[bytes, LoopsError | None]:
         """Read the body; where it is cut short, return what came, since it may name a sampler that was made."""
         chunks: list[bytes] = []
@@ -375,12 +371,13 @@ class Transport:
         if not self._owns_session:
             return self._open_session()
         if self._create_session is None:
-            self._create_session = self._new_session(force_close=True)
+            connect_seconds = _connect_seconds(self._create_seconds)
+            self._create_session = self._new_session(force_close=True, connect_seconds=connect_seconds)
         return self._create_session
 
-    def _new_session(self, *, force_close: bool) -> aiohttp.ClientSession:
+    def _new_session(self, *, force_close: bool, connect_seconds: float | None = None) -> aiohttp.ClientSession:
         # The limiter bounds the requests; a final poll goes beyond its limit, and must not queue up here.
-        connector = ProxyConnector(limit=0, force_close=force_close)
+        connector = ProxyConnector(limit=0, force_close=force_close, connect_seconds=connect_seconds)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
     def begin_close(self) -> None:
@@ -399,35 +396,17 @@ class Transport:
             await self._session.close()
 
 
-class _Limit:
-    """A bound on the time of a create that holds beside an event loop which is blocked now and then.
-
-    Where a training step blocks the loop, a timeout and the response that has long arrived are seen in the same turn of
-    the loop, and the timeout would win. So the time is over only after the loop has had a moment to read the socket.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._end = asyncio.get_running_loop().time() + seconds
-
-    @asynccontextmanager
-    async def hold(self) -> AsyncIterator[None]:
-        """Raise TimeoutError if the block takes longer than what is left of the time."""
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(None) as scope:
-            timer = loop.call_at(self._end, lambda: scope.reschedule(loop.time() + READ_SOCKET_S))
-            try:
-                yield
-            finally:
-                timer.cancel()
-
-
-def _within(limit: _Limit | None) -> AbstractAsyncContextManager[None]:
+def _within(limit: ResponsiveTimeout | None) -> AbstractAsyncContextManager[None]:
     return nullcontext() if limit is None else limit.hold()
 
 
-def _timeout(seconds: float, *, bounds_total: bool = True) -> aiohttp.ClientTimeout:
-    connect = min(CONNECT_TIMEOUT, seconds / 2)
-    return aiohttp.ClientTimeout(total=seconds if bounds_total else None, connect=connect, sock_connect=connect)
+def _timeout(seconds: float) -> aiohttp.ClientTimeout:
+    connect = _connect_seconds(seconds)
+    return aiohttp.ClientTimeout(total=seconds, connect=connect, sock_connect=connect)
+
+
+def _connect_seconds(seconds: float) -> float:
+    return min(CONNECT_TIMEOUT, seconds / 2)
 
 
 NEVER_SENT: Final[tuple[type[BaseException], ...]] = (

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
 
 from .. import _validate
 from ..errors import CreateOutcomeUnknown, LaunchError, TeardownError
 from ..models import Sampler
 from .member import Member
 from .supervisor import LaunchSupervisor
+from .works import WorkOutcomes
+
+T = TypeVar("T")
 
 GATHER_FAILURES_S: Final = 0.5
-"""Seconds for which `active()` waits for more failures after the one that decides: what makes one member fail often
-makes many fail, and the error should hold them all. Meanwhile the others are billed, so it is no more than that."""
+"""Seconds for which `active()` waits for more failures after the decisive one: the reason why one member fails often
+makes many fail, and the error should hold them all. It is short, since the other members are billed meanwhile."""
 
 
 class Fleet:
@@ -24,7 +27,13 @@ class Fleet:
     of such loops may run; each one sees every member once.
     """
 
-    def __init__(self, members: tuple[Member, ...], supervisor: LaunchSupervisor, session_id: str | None) -> None:
+    def __init__(
+        self,
+        members: tuple[Member, ...],
+        supervisor: LaunchSupervisor,
+        session_id: str | None,
+        unresolved: tuple[CreateOutcomeUnknown, ...] = (),
+    ) -> None:
         self._members = members
         self._supervisor = supervisor
         self._session_id = session_id
@@ -32,7 +41,7 @@ class Fleet:
         self._failed = 0
         self._changed = asyncio.Event()
         self._teardown_error: TeardownError | None = None
-        self._unresolved: tuple[CreateOutcomeUnknown, ...] = ()
+        self._unresolved = unresolved
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -46,15 +55,15 @@ class Fleet:
 
     @property
     def teardown_error(self) -> TeardownError | None:
-        """What the end of the block could not deactivate, or None; known once the block has ended.
+        """The error for samplers that are still billed and unknown creates; None if there are none.
 
-        Where another exception leaves the block, this is the only place that has it as an object.
+        It is set when the block has ended. If another exception leaves the block, no other place has it as an object.
         """
         return self._teardown_error
 
     @property
     def unresolved(self) -> tuple[CreateOutcomeUnknown, ...]:
-        """Unknown creates of the journal's earlier launches, with `resume=True`."""
+        """The unknown creates of the journal's earlier launches; empty without `resume=True`."""
         return self._unresolved
 
     def __len__(self) -> int:
@@ -68,19 +77,19 @@ class Fleet:
         return _DoneMembers(self)
 
     async def active(self, *, at_least: int | None = None) -> tuple[Sampler, ...]:
-        """Wait until all members are up, or *at_least* of them; return their samplers, in the order of the specs.
+        """Wait until all members have come up, or *at_least* of them; return their samplers in the order of the specs.
 
-        Without *at_least* that is one sampler for each spec; with it, one for each member that is up by then. The
-        members that are not up go on coming up.
+        Without *at_least* that is one sampler for each spec; with it, one for each member that has come up by then. The
+        other members go on coming up.
 
         Args:
             at_least: How many are enough, from 1 to the number of members; None for all.
 
         Raises:
             TypeError, ValueError: *at_least* is no such number.
-            LaunchError: So many failed that not enough can come up any more. It holds one error for each member that
-                has failed, in the order of the specs, and comes up to half a second after the failure that decides, so
-                that it can hold more of them. The other members go on.
+            LaunchError: So many members failed that not enough can come up any more. It holds one error for each that
+                has failed, in the order of the specs. It is raised up to half a second after the decisive failure, so
+                that it can hold more errors. The other members go on coming up.
         """
         needed = _validate.optional_positive_int("at_least", at_least) or len(self._members)
         if needed > len(self._members):
@@ -94,35 +103,76 @@ class Fleet:
     async def created(self) -> None:
         """Wait until every create has an outcome: each member has a `sampler_id`, or an `error`.
 
-        Unknown creates have one once their candidates were looked for.
+        An unknown create has its error once its candidates were looked for.
         """
         while any(member.sampler_id is None and not member.done for member in self._members):
             await self._changed.wait()
 
+    def each(self, work: Callable[[Sampler], Awaitable[T]], *, concurrency: int | None = None) -> WorkOutcomes[T]:
+        """Run `work(sampler)` for each member as it comes up, and deactivate its sampler when the work has ended.
+
+        So no GPU is billed while it waits for the slowest member, or for the longest work:
+
+            async for outcome in fleet.each(evaluate):
+                print(outcome.member.spec.base_model, outcome.value, outcome.error)
+
+        It yields an `Outcome` for each member, in order of completion. A member that did not come up yields its error.
+        An exception in a work is the `error` of its outcome, and cancels nothing. The sampler is deactivated before the
+        outcome is yielded, however the work ended, and with every `teardown`, also with `never`; a deactivation that
+        takes longer than two seconds goes on, and does not hold the outcome back. The sampler of a member that is
+        detached by then stays; `fleet.detach(sampler)` may be called in the work.
+
+        The works start with the first iteration. Leaving the loop early, by `break`, an exception, a cancellation or
+        `aclose()`, cancels the works that run, and deactivates their samplers once they have ended; ten seconds after
+        that in any case. `aclose()` and a cancellation wait for that. After `break` or an exception it goes on beside
+        the block, whose end waits for it; `contextlib.aclosing()` makes the loop wait:
+
+            async with aclosing(fleet.each(evaluate)) as outcomes:
+                async for outcome in outcomes: ...
+
+        No work starts twice for a member. Several loops share the members: each member is given to the first loop that
+        has room for it. So a loop that begins later gets those whose work has not started, and the errors of the
+        members that failed. If the block ends while a loop goes on in another task, its works are cancelled, and the
+        loop yields a RuntimeError for each of the remaining members.
+
+        Args:
+            work: Async function that is given the sampler of a member that has come up.
+            concurrency: How many works run at once, at least 1; None for no limit. Meanwhile the samplers of the others
+                wait, and are billed.
+
+        Raises:
+            TypeError, ValueError: An argument is malformed.
+        """
+        if not callable(work):
+            raise TypeError(f"work must be an async function that takes a Sampler, not {type(work).__name__}")
+        concurrency = _validate.optional_positive_int("concurrency", concurrency)
+        return WorkOutcomes(self._supervisor.works, work, concurrency)
+
     def detach(self, member: Member | Sampler) -> asyncio.Future[None]:
-        """Keep the sampler of *member* running after the block: it is the caller's, who deactivates it.
+        """Keep the sampler of *member* running after the block; the caller owns it, and must deactivate it.
 
-        That takes effect at once, without an `await`. Only with a journal, await what this returns before you rely on
-        it across a crash: then it is written down, and `reclaim()` leaves the sampler alone.
+        That takes effect at once, without an `await`. With a journal, the returned future is done when the journal has
+        it, so that `reclaim()` leaves the sampler alone even after a crash; await it if that matters.
 
-        A member that is still on its way can be detached, too, and goes on coming up; after the block,
+        A member that is still coming up can be detached, too, and goes on coming up; after the block,
         `wait_until_active(client, member.sampler_id)` waits for it. One that fails is not relaunched any more.
-        Detaching a member twice does nothing.
+        Detaching a member twice does nothing. Members whose creates were answered with the same sampler are detached
+        together.
 
         Args:
             member: The member, or its sampler.
 
         Raises:
             TypeError: *member* is neither.
-            ValueError: It belongs to another fleet, or has no sampler yet, or none any more.
+            ValueError: It belongs to another fleet, or has no sampler, or one that is being deactivated.
             RuntimeError: The block has ended.
         """
         return self._supervisor.detach(self._own(member))
 
     def acknowledge(self, member: Member) -> None:
-        """Take note of a member whose create is unknown, so that the end of the block does not raise it.
+        """Confirm that the caller handles the unknown create of *member*: the end of the block does not raise it then.
 
-        Whatever it may have made is the caller's to look after: see the `candidates` of `member.error`.
+        The caller must look after the sampler that it may have made: see the `candidates` of `member.error`.
 
         Raises:
             TypeError: *member* is no member.

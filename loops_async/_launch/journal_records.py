@@ -1,18 +1,19 @@
 """The write-ahead log of a launch: its records, and what they add up to. No I/O.
 
-One JSON object a line, told apart by its `event`:
+One JSON object a line; its `event` says what it is:
 
 - `launch`: a launch began, on a control plane and with a Loops session;
-- `intent`: a create is about to be sent; it may be sent again under the same number, but never two at once;
+- `intent`: a create is about to be sent; it may be sent again under the same number, but never twice at the same time;
 - `rejected`: it made nothing;
 - `created`: it made this sampler;
+- `resumed`: a later launch owns this sampler now;
 - `deactivated`: this sampler was deactivated;
 - `detached`: this sampler belongs to the caller, who deactivates it;
 - `kept`: the block ended well and keeps this sampler on purpose.
 
 A create without an end may have made a sampler. A sampler without an end is still billed. A line counts once it is
-whole: a last line that a crash has torn counts for nothing, and what was to follow once it was written, such as the
-POST after an intent, has not happened either.
+whole. If a crash has cut the last line off, the line counts for nothing; what waits for a line to be written, such as
+the POST after an intent, has not happened then.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Intent(msgspec.Struct, tag_field="event", tag="intent", frozen=True):
     @classmethod
     def of(cls, launch: str, create: int, at: datetime, spec: SamplerSpec) -> Self:
         """Make the record of a create of *spec*."""
-        return cls(launch, create, at, asdict(spec, filter=lambda _, value: value is not None))
+        return cls(launch, create, at, _spec_fields(spec))
 
 
 class Rejected(msgspec.Struct, tag_field="event", tag="rejected", frozen=True):
@@ -67,6 +68,15 @@ class Created(msgspec.Struct, tag_field="event", tag="created", frozen=True):
 
     launch: str
     create: int
+    at: datetime
+    sampler_id: str
+
+
+class Resumed(msgspec.Struct, tag_field="event", tag="resumed", frozen=True):
+    """A later launch owns a sampler from now on."""
+
+    launch: str
+    """Id of that launch."""
     at: datetime
     sampler_id: str
 
@@ -92,11 +102,11 @@ class Kept(msgspec.Struct, tag_field="event", tag="kept", frozen=True):
     at: datetime
 
 
-Record: TypeAlias = Launch | Intent | Rejected | Created | Deactivated | Detached | Kept
+Record: TypeAlias = Launch | Intent | Rejected | Created | Resumed | Deactivated | Detached | Kept
 
 
 def _encode_subclass(value: object) -> object:
-    """Write what is of a subclass, such as the dates of a library that freezes the clock in tests."""
+    """Convert an instance of a subclass, such as a date of a library that freezes the clock in tests."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, (str, int)):
@@ -122,6 +132,8 @@ class UnresolvedCreate:
     """When it was about to be sent, by the clock of the machine that sent it."""
     scope_url: str
     """`Launch.scope_url`; empty if the journal does not say."""
+    is_complete: bool = True
+    """Whether *spec* is all that the intent says; False if a later version of this package wrote it."""
 
 
 @frozen
@@ -133,7 +145,7 @@ class LiveSampler:
     scope_url: str
     """`Launch.scope_url`; empty if the journal does not say."""
     spec: SamplerSpec | None = None
-    """What it was created from; None if the journal does not say."""
+    """What it was created from; None if the journal does not say, or says more than this version can read."""
     is_kept: bool = False
     """Whether a block that ended well keeps it on purpose."""
 
@@ -148,8 +160,10 @@ class Replay:
     """Samplers without an end, by their ids, kept ones included."""
     known: set[str] = Factory(set)
     """Ids of all samplers that the journal ever named."""
+    detached: set[str] = Factory(set)
+    """Ids of the samplers that were detached. They stay so: another create for the same run may return the same one."""
     scope_urls: dict[str, str] = Factory(dict)
-    """Home of each launch."""
+    """`Launch.scope_url` of each launch."""
     pid: int | None = None
     """Process of the last launch."""
     unreadable: list[int] = Factory(list)
@@ -162,23 +176,31 @@ class Replay:
                 self.scope_urls[record.launch] = record.scope_url
                 self.pid = record.pid
             case Intent():
+                spec = _spec_of(record)
                 self.unresolved[record.launch, record.create] = UnresolvedCreate(
-                    _spec_of(record), _aware(record.at), self.scope_urls.get(record.launch, "")
+                    spec,
+                    _aware(record.at),
+                    self.scope_urls.get(record.launch, ""),
+                    _spec_fields(spec) == record.spec,
                 )
             case Rejected():
                 self.unresolved.pop((record.launch, record.create), None)
             case Created():
                 create = self.unresolved.pop((record.launch, record.create), None)
-                spec = create.spec if create is not None else None
-                scope_url = self.scope_urls.get(record.launch, "")
-                self.live[record.sampler_id] = LiveSampler(_aware(record.at), scope_url, spec)
                 self.known.add(record.sampler_id)
-            case Kept():
+                if record.sampler_id not in self.detached:
+                    exact = create.spec if create is not None and create.is_complete else None
+                    scope_url = self.scope_urls.get(record.launch, "")
+                    self.live[record.sampler_id] = LiveSampler(_aware(record.at), scope_url, exact)
+            case Kept() | Resumed():
                 if record.sampler_id in self.live:
-                    self.live[record.sampler_id] = evolve(self.live[record.sampler_id], is_kept=True)
+                    is_kept = isinstance(record, Kept)
+                    self.live[record.sampler_id] = evolve(self.live[record.sampler_id], is_kept=is_kept)
             case Deactivated() | Detached():
                 self.live.pop(record.sampler_id, None)
                 self.known.add(record.sampler_id)
+                if isinstance(record, Detached):
+                    self.detached.add(record.sampler_id)
 
 
 def replay(content: bytes) -> Replay:
@@ -231,11 +253,16 @@ def _aware(at: datetime) -> datetime:
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
+def _spec_fields(spec: SamplerSpec) -> dict[str, Any]:
+    """Return the arguments of a create that are set."""
+    return asdict(spec, filter=lambda _, value: value is not None)
+
+
 def _spec_of(intent: Intent) -> SamplerSpec:
     # A later version may write names that this one does not know.
     names = {each.name for each in fields(SamplerSpec)}
     try:
         return SamplerSpec(**{name: value for name, value in intent.spec.items() if name in names})
     except (TypeError, ValueError):
-        # What matters most is what it may have made.
+        # The base model is enough to look for the candidates.
         return SamplerSpec(intent.spec["base_model"])

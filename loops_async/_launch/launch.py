@@ -15,9 +15,11 @@ from .. import _validate
 from .._aio import spawn_shielded, wait_through_cancellation
 from .._run import Billed, register_billed
 from .._wait.policy import PollPolicy
+from .._wait.probing import Probe, check_probe
 from .._wait.waiter import DEFAULT_TIMEOUT, check_wait
 from ..errors import CreateOutcomeUnknown, TeardownError
 from ..models import SamplerSpec, StatusChange
+from .earlier import Resumption, plan_resumption, warn_of_unresolved
 from .fleet import Fleet
 from .journal_file import JournalFile, NoJournal
 from .member import CreateState, Member
@@ -33,8 +35,8 @@ TEARDOWN_TIMEOUT_S: Final = 60.0
 """Seconds that a teardown may take by default, and on top of that what the rate limit needs for its requests."""
 
 TEARDOWN_RUNS: Final = 4
-"""Times that a teardown runs at most: again after a KeyboardInterrupt, and when a late cancellation turns a good end
-into a bad one, so that what was kept has to be deactivated, too."""
+"""How often a teardown runs at most: it runs again after a KeyboardInterrupt, and when a late cancellation turns a good
+end into a bad one, so that the samplers that were kept must be deactivated, too."""
 
 
 def launch(
@@ -44,21 +46,25 @@ def launch(
     session_id: str | None = None,
     timeout: float | None = DEFAULT_TIMEOUT,
     policy: PollPolicy = PollPolicy(),  # noqa: B008 -- immutable
+    probe: Probe | bool | None = None,
     max_concurrent_creates: int = 32,
     relaunches: int = 0,
     teardown: TeardownMode = "always",
     teardown_timeout: float | None = None,
     journal: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     on_status: Callable[[StatusChange], object] | None = None,
 ) -> AbstractAsyncContextManager[Fleet]:
     """Launch a sampler for each of *specs*, for the duration of an `async with` block.
 
-    Creates begin with the block, and each sampler is waited for as soon as it exists. A member that fails, or is late,
-    is deactivated at once. When the block ends, on any exit, the samplers that it owns are deactivated, all at once. A
-    cancellation does not cut that short. A deactivation that fails is repeated until *teardown_timeout* is over.
+    Creates begin with the block, and each sampler is waited for as soon as it exists. The sampler of a member that
+    fails, or is late, is deactivated at once. When the block ends, on any exit, the samplers that it owns are
+    deactivated, all at the same time. A cancellation does not cut that short. A deactivation that fails is repeated
+    until *teardown_timeout* is over.
 
-    What is still billed after that is raised as `TeardownError` if the block itself has ended well. An exception that
-    leaves the block goes on as it is, with the `TeardownError` in its notes and as `fleet.teardown_error`.
+    If samplers are still billed after that, and the block itself has ended well, a `TeardownError` names them. An
+    exception that leaves the block goes on as it is, with the `TeardownError` in its notes and as
+    `fleet.teardown_error`.
 
     Args:
         client: The client that creates, polls and deactivates.
@@ -68,21 +74,30 @@ def launch(
             None never gives up. A member that is late gets a `WaitTimeout`, and nothing is created for it any more; the
             block goes on.
         policy: When to poll, and what the statuses mean.
+        probe: As in `wait_until_active()`: a member has come up once its sampler is ready and answers the probe.
         max_concurrent_creates: Creates in flight at once, at least 1.
         relaunches: How often a member's sampler is replaced if it comes to a failed status, permanent or not. It is
             deactivated first; if that fails, it is not replaced.
         teardown: When samplers are deactivated at the end of the block: `always`; `on_error`, if an exception leaves
-            the block; or `never`, those that failed included. What is kept is the caller's to deactivate.
+            the block; or `never`, which keeps also those of members that failed. The caller must deactivate what is
+            kept.
         teardown_timeout: Seconds that leaving the block may take, above 0; None for 60 and what the client's rate limit
-            needs for the members beyond that. A create whose response takes longer is left to the client, which
-            deactivates what it makes and waits for that when it is closed.
-        journal: File to which everything is appended that `loops_async.journal` needs to clean up after a crash.
+            needs for all samplers. A create whose response takes longer is left to the client, which deactivates what
+            it makes and waits for that when it is closed.
+        journal: File to which everything is appended that is needed after a crash: to clean up with
+            `loops_async.journal`, or to go on with *resume*. It is locked until the block has ended.
+        resume: Whether members take up samplers of the journal's earlier launches: those that a crash left, and those
+            that were kept, if the spec is equal and they have not failed. Only the ids in the journal count. What a
+            crash left and no member takes up is deactivated; what was kept and no member takes up, and what was
+            detached, is left alone. Samplers of another control plane or team are left alone, with a warning in the
+            log. Creates whose outcome is unknown since the process died are `fleet.unresolved`. A journal that does
+            not exist is a new one.
         on_status: Called with each `StatusChange` as it is seen; what it raises is the member's error.
 
     Raises:
-        TypeError, ValueError: An argument is malformed; nothing was sent.
+        TypeError, ValueError: An argument is malformed, such as *resume* without a *journal*; nothing was sent.
         RuntimeError: On entering: the client is closed, or the block was entered before.
-        LoopsError: On entering: no session could be created.
+        LoopsError: On entering: no session could be created, or the samplers to resume could not be looked up.
         OSError: On entering: the journal cannot be written, or is in use by another launch (BlockingIOError). On
             leaving: it could not be written to its end.
         TeardownError: On leaving: samplers are still billed, or creates are unknown that neither the block's own
@@ -94,6 +109,7 @@ def launch(
     if not hasattr(client, "_launches"):
         raise TypeError(f"the first argument must be a LoopsClient, not {type(client).__name__}")
     check_wait(timeout, policy, on_status)
+    check_probe(probe)
     if timeout == 0:
         raise ValueError("timeout must be above 0: nothing comes up in no time")
     max_concurrent_creates = _positive_int("max_concurrent_creates", max_concurrent_creates)
@@ -103,6 +119,10 @@ def launch(
         raise ValueError(f"relaunches must not be negative: {relaunches}")
     if teardown not in get_args(TeardownMode):
         raise ValueError(f"teardown must be one of {', '.join(map(repr, get_args(TeardownMode)))}, not {teardown!r}")
+    if not isinstance(resume, bool):
+        raise TypeError(f"resume must be a bool, not {type(resume).__name__}")
+    if resume and journal is None:
+        raise ValueError("resume needs the journal of the launches to resume")
     members = tuple(Member(index, spec) for index, spec in enumerate(_specs(specs)))
     if teardown_timeout is None:
         rate = client._service.rate_limit
@@ -110,6 +130,7 @@ def launch(
     settings = Settings(
         timeout=None if timeout is None or math.isinf(timeout) else timeout,
         policy=policy,
+        probe=probe,
         max_concurrent_creates=max_concurrent_creates,
         relaunches=relaunches,
         teardown=teardown,
@@ -119,7 +140,7 @@ def launch(
     if journal is not None and not isinstance(journal, (str, os.PathLike)):
         raise TypeError(f"journal must be a str or a path, not {type(journal).__name__}")
     path = None if journal is None else _validate.require_str("journal", os.fspath(journal))
-    return _LaunchBlock(client, members, settings, _validate.optional_str("session_id", session_id), path)
+    return _LaunchBlock(client, members, settings, _validate.optional_str("session_id", session_id), path, resume)
 
 
 def _positive_int(name: str, value: int) -> int:
@@ -130,7 +151,7 @@ def _positive_int(name: str, value: int) -> int:
 
 
 def _specs(specs: Iterable[SamplerSpec | str]) -> list[SamplerSpec]:
-    # A single name is an iterable of its letters, each of which would become a sampler.
+    # A single name is an iterable of letters, and a sampler would be created for each.
     if isinstance(specs, (str, bytes, SamplerSpec)) or not isinstance(specs, Iterable):
         raise TypeError(f"specs must be several SamplerSpecs or names of base models, such as [{specs!r}]")
     checked = []
@@ -142,25 +163,25 @@ def _specs(specs: Iterable[SamplerSpec | str]) -> list[SamplerSpec]:
 
 
 class LaunchRegistry:
-    """The launches of one client that are going on, and what their ends had to leave to it."""
+    """The open launches of one client, and the creates that outlasted the teardown of theirs."""
 
     def __init__(self) -> None:
         self._open: set[_LaunchBlock] = set()
         self._unanswered: set[asyncio.Task[None]] = set()
 
     def add(self, block: _LaunchBlock) -> None:
-        """Have *block* ended when the client is closed."""
+        """Add *block*, which ends when the client is closed."""
         self._open.add(block)
 
     def remove(self, block: _LaunchBlock, unanswered: Iterable[asyncio.Task[None]]) -> None:
-        """Forget *block*, which has ended; take over its tasks that still await the response to a POST."""
+        """Remove *block*, which has ended; own its tasks that still await the response to a POST."""
         self._open.discard(block)
         for task in unanswered:
             self._unanswered.add(task)
             task.add_done_callback(self._unanswered.discard)
 
     async def aclose(self) -> None:
-        """End all launches, since nothing could be deactivated afterwards; their own blocks raise what is left."""
+        """End all launches, while samplers can still be deactivated; each block raises its own `TeardownError`."""
         teardowns = [block.start_teardown(failed=True) for block in self._open]
         if teardowns:
             await asyncio.wait(teardowns)
@@ -178,12 +199,14 @@ class _LaunchBlock:
         settings: Settings,
         session_id: str | None,
         path: str | None,
+        resume: bool,
     ) -> None:
         self._client = client
         self._members = members
         self._settings = settings
         self._session_id = session_id
         self._path = path
+        self._resume = resume
         self._is_entered = False
         self._supervisor: LaunchSupervisor
         self._teardown: Teardown
@@ -199,18 +222,26 @@ class _LaunchBlock:
         backend = self._client._service
         journal = await JournalFile.open(self._path, create=True) if self._path is not None else NoJournal()
         try:
+            resumption: Resumption | None = None
+            if self._resume and isinstance(journal, JournalFile):
+                resumption = await plan_resumption(
+                    backend, journal.path, await journal.read(), self._members, self._settings.policy
+                )
+                warn_of_unresolved(journal.path, resumption.unresolved)
             if self._session_id is None and self._members:
                 self._session_id = await backend.new_session()
             supervisor = LaunchSupervisor(
                 self._client, backend, self._members, self._settings, journal, self._session_id or ""
             )
-            await supervisor.record_launch()
+            await supervisor.record_launch(resumption)
             self._client._check_open()
         except BaseException:
             await journal.close()
             raise
-        # Nothing is awaited from here on, so that everything that is started has somebody who ends it.
-        fleet = Fleet(self._members, supervisor, self._session_id)
+        # There is no await from here on, so that __aexit__ runs for everything that is started.
+        fleet = Fleet(
+            self._members, supervisor, self._session_id, resumption.unresolved if resumption is not None else ()
+        )
         self._supervisor, self._teardown, self._fleet = supervisor, Teardown(supervisor), fleet
         self._client._launches.add(self)
         self._end_of_report = register_billed(self._billed)
@@ -235,7 +266,7 @@ class _LaunchBlock:
                 left = self._teardown.error(failed, _reported_in(exc))
                 if failed or (cancelled is None and left is None) or self._settings.teardown != "on_error":
                     break
-                # It was a good end until now; what was kept because of that is deactivated, too.
+                # It was a good end until now. The samplers that were kept for that reason are deactivated, too.
                 failed = True
             self._teardown_task = None
         self._end_of_report()
@@ -243,15 +274,17 @@ class _LaunchBlock:
         if isinstance(left, TeardownError):
             self._fleet._on_end(left)
             logger.error("a launch has ended, and %s", left)
+            if journal.failure is not None:
+                left.add_note(f"the journal is incomplete: {journal.failure}")
         left = left or journal.failure
         error = cancelled or interrupt or exc
         if left is None or error is None:
             error = error or left
         elif isinstance(error, GeneratorExit):
-            # It ends with the generator, so that no reader would see its notes.
+            # It ends with the generator, so that nobody would see its notes.
             raise left from error
         else:
-            # An exception may be of a class that lets nothing be written into it.
+            # The exception may be of a class whose instances cannot be changed.
             with suppress(Exception):
                 error.add_note(f"{type(left).__name__}: {left}")
         if error is not None and error is not exc:

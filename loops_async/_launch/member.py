@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, StrEnum
 
-from attrs import define
+from attrs import Factory, define
 
 from ..errors import CreateOutcomeUnknown, SamplerFailed
 from ..models import DeploymentStatus, Sampler, SamplerSpec
@@ -12,37 +12,37 @@ from .interfaces import UnknownCreate
 
 
 class MemberState(StrEnum):
-    """Where a member of a fleet stands."""
+    """What has become of a member of a fleet so far."""
 
     QUEUED = "QUEUED"
-    """Its create is not sent yet."""
+    """Its create has not been sent."""
     CREATING = "CREATING"
-    """Its create is sent, and not answered yet."""
+    """Its create was sent, and the response has not arrived."""
     UNKNOWN = "UNKNOWN"
     """The response to its create was lost: a sampler may or may not exist."""
     WAITING = "WAITING"
-    """Its sampler exists and is not ready yet."""
+    """Its sampler exists, and is waited for."""
     ACTIVE = "ACTIVE"
-    """Its sampler is ready."""
+    """Its sampler came up, and is owned by the launch."""
     FAILED = "FAILED"
     """It did not come up; `error` says why."""
     DETACHED = "DETACHED"
-    """Its sampler was detached, and belongs to the caller."""
+    """Its sampler was detached: it stays after the block, and the caller owns it."""
     DEACTIVATED = "DEACTIVATED"
-    """Its sampler was ready, or on its way, and is deactivated."""
+    """Its sampler had come up, or was coming up when the block ended, and is deactivated."""
 
 
 class CreateState(Enum):
     """The life of one create of a launch, from the queue to the end of its sampler.
 
-    `QUEUED → SENDING → UNKNOWN | CREATED → DEACTIVATING → GONE | DETACHED`; a create that was rejected is QUEUED again,
-    and a deactivation that failed leaves it CREATED.
+    `QUEUED → SENDING → UNKNOWN | CREATED → DEACTIVATING → GONE | DETACHED`. A create that was rejected is QUEUED again,
+    and a deactivation that failed leaves it CREATED. A sampler of an earlier launch begins as CREATED.
     """
 
     QUEUED = "queued"
-    """Nothing was sent, or what was sent has certainly made nothing."""
+    """No POST was sent, or the service certainly made nothing of it."""
     SENDING = "sending"
-    """A POST may have made a sampler whose id is not known yet: it must not be cut off."""
+    """A POST is in flight and may make a sampler whose id is not known yet: it must not be cut off."""
     UNKNOWN = "unknown"
     """The response was lost."""
     CREATED = "created"
@@ -52,31 +52,34 @@ class CreateState(Enum):
     GONE = "gone"
     """The sampler is deactivated."""
     DETACHED = "detached"
-    """The sampler belongs to the caller."""
+    """The sampler was detached, and the caller owns it."""
 
 
 @define(eq=False)
 class Create:
-    """One create of a member, and the sampler that it made."""
+    """One create of a launch, and the sampler that it made; or a sampler that an earlier launch made."""
 
-    spec: SamplerSpec
-    number: int
-    """Its number within the launch."""
+    spec: SamplerSpec | None
+    """What was asked for; None for a sampler of an earlier launch whose journal does not say."""
+    number: int | None = None
+    """Number of the create within the launch; None for a sampler of an earlier launch."""
     state: CreateState = CreateState.QUEUED
     sampler_id: str | None = None
     unknown: UnknownCreate | None = None
-    """What is known of it while it is UNKNOWN."""
+    """What is known of the create while it is UNKNOWN."""
     last_error: Exception | None = None
-    """What the last attempt to deactivate the sampler came to, if it failed."""
+    """Why the last attempt to deactivate the sampler failed; None if none has failed."""
+    members: list[Member] = Factory(list)
+    """Members that use the sampler, or did: creates for the same run may return the same one."""
 
     @property
     def is_owned(self) -> bool:
-        """Whether the launch must deactivate its sampler."""
+        """Whether the launch must deactivate the sampler."""
         return self.state in {CreateState.CREATED, CreateState.DEACTIVATING}
 
     @property
     def must_be_finished(self) -> bool:
-        """Whether the end of the block waits for what is going on."""
+        """Whether the end of the block waits for the request that is in flight."""
         return self.may_have_made_unknown or self.state is CreateState.DEACTIVATING
 
     @property
@@ -88,7 +91,7 @@ class Create:
 class Member:
     """One of the samplers that a launch was asked for.
 
-    Once it is done, either `sampler` or `error` is there, and stays. Until then both are None. Reading an attribute has
+    Once it is done, one of `sampler` and `error` is set, and stays. Until then both are None. Reading an attribute has
     no side effect.
     """
 
@@ -101,22 +104,22 @@ class Member:
         self._create: Create | None = None
         self._was_cut_off = False
         self._is_acknowledged = False
-        self._resumed = False
+        self._has_worked = False
         self._failures: tuple[SamplerFailed, ...] = ()
 
     @property
     def index(self) -> int:
-        """Its place among the specs of the launch, from 0."""
+        """Position of its spec among those of the launch, from 0."""
         return self._index
 
     @property
     def spec(self) -> SamplerSpec:
-        """The spec that its sampler was created from."""
+        """What was asked for."""
         return self._spec
 
     @property
     def state(self) -> MemberState:
-        """Where it stands."""
+        """What has become of it so far."""
         create = self._create
         if create is not None and create.state is CreateState.DETACHED:
             return MemberState.DETACHED
@@ -134,7 +137,7 @@ class Member:
         if isinstance(error, CreateOutcomeUnknown):
             return MemberState.UNKNOWN
         if self._was_cut_off and self._create is not None:
-            # The end of the block found it on its way.
+            # It was still coming up when the block ended.
             if self._create.is_owned:
                 return MemberState.WAITING
             if self._create.state is CreateState.GONE:
@@ -143,42 +146,42 @@ class Member:
 
     @property
     def sampler(self) -> Sampler | None:
-        """The sampler as it was when it came up; None before, and for a member that did not come up."""
+        """The sampler as it was when it came up; None before that, and for a member that did not come up."""
         return self._sampler
 
     @property
     def error(self) -> Exception | None:
-        """Why it did not come up; None before that is known, and for a member that did.
+        """Why it did not come up; None before that is known, and for a member that came up.
 
-        It is what `samplers.create()`, `wait_until_active()` or `on_status` raised; a RuntimeError for a member that
-        was still on its way when the block ended.
+        It is what `samplers.create()`, `wait_until_active()`, `on_status` or the probe raised; a RuntimeError for a
+        member that was still coming up when the block ended.
         """
         return self._error
 
     @property
     def done(self) -> bool:
-        """Whether it has a sampler that came up, or an error."""
+        """Whether it has come up or failed: whether `sampler` or `error` is set."""
         return self._sampler is not None or self._error is not None
 
     @property
     def sampler_id(self) -> str | None:
-        """The id of its present or last sampler; None while none is known. A relaunch changes it."""
+        """Id of its present or last sampler; None while none is known. A relaunch changes it."""
         return self._create.sampler_id if self._create is not None else None
 
     @property
     def status(self) -> DeploymentStatus | str | None:
-        """The status of its present or last sampler as it was last seen; None before the first."""
+        """Status of its present or last sampler when it was last polled; None before the first one is known."""
         return self._last_seen.status if self._last_seen is not None else None
 
     @property
     def failures(self) -> tuple[SamplerFailed, ...]:
-        """How its earlier samplers failed, oldest first; each was deactivated before it was replaced."""
+        """How the samplers failed that were replaced, oldest first; each was deactivated first."""
         return self._failures
 
     @property
     def resumed(self) -> bool:
-        """Whether its sampler was created by an earlier launch of the journal."""
-        return self._resumed
+        """Whether its present or last sampler was created by an earlier launch of the journal."""
+        return self._create is not None and self._create.number is None
 
     def __repr__(self) -> str:
         error = f" ({type(self._error).__name__})" if self._error is not None else ""

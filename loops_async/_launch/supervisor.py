@@ -1,11 +1,11 @@
 """Bring up the members of a launch.
 
-- Each member has one task, which creates its sampler, waits for it, and replaces it if it failed and may be replaced.
-  The tasks belong to the launch: what cancels the block ends them through the teardown, never directly.
+- Each member has one task, which creates its sampler or resumes one, waits for it, and replaces it if it failed and may
+  be replaced. The tasks belong to the launch: a cancellation of the block ends them through the teardown, not directly.
 - Each create has one record (`Create`) with one state. A sampler is owned from the moment in which its id is known
   until it is certainly deactivated, or detached.
 - A member that failed or was late holds no sampler: it is deactivated at once.
-- With a journal, nothing counts before it is written: no POST without its intent on the disk, no wait before the id is.
+- With a journal, each step waits until the one before it is on the disk: the POST for its intent, the wait for the id.
 """
 
 from __future__ import annotations
@@ -25,13 +25,23 @@ from attrs import frozen
 
 from .._aio import spawn_shielded
 from .._wait.policy import PollPolicy
+from .._wait.probing import Probe
 from .._wait.waiter import wait_until_active
-from ..errors import CreateOutcomeUnknown, LoopsError, SamplerFailed, TransportError, WaitTimeout
-from ..models import Sampler, StatusChange
+from ..errors import (
+    CreateOutcomeUnknown,
+    LoopsError,
+    NotFoundError,
+    SamplerFailed,
+    TransportError,
+    WaitTimeout,
+)
+from ..models import Sampler, SamplerSpec, StatusChange
 from . import journal_records
+from .earlier import Resumption
 from .interfaces import SamplerBackend
 from .journal_file import JournalFile, NoJournal
 from .member import Create, CreateState, Member
+from .works import Works
 
 if TYPE_CHECKING:
     from .._client import LoopsClient
@@ -47,6 +57,7 @@ class Settings:
 
     timeout: float | None
     policy: PollPolicy
+    probe: Probe | bool | None
     max_concurrent_creates: int
     relaunches: int
     teardown: TeardownMode
@@ -55,7 +66,7 @@ class Settings:
 
 
 class _StoppedError(Exception):
-    """The block has ended, or the time is over, before something was sent."""
+    """The block has ended, or the time of the launch is over, before a create was sent."""
 
 
 class LaunchSupervisor:
@@ -76,24 +87,46 @@ class LaunchSupervisor:
         self.journal = journal
         self.is_ending = False
         self.tasks: dict[Member, asyncio.Task[None]] = {}
+        """The task of each member."""
+        self.unwanted: dict[Create, asyncio.Task[None] | None] = {}
+        """Samplers of earlier launches that no member wants, and the tasks that deactivate them."""
+        self.works = Works(len(members), self._end_work, settings.teardown_timeout)
         self._client = client
         self._backend = backend
         self._session_id = session_id
         self._numbers = itertools.count()
         self._by_id: dict[str, Create] = {}
+        self._resumed: dict[Member, Sampler | str] = {}
         self._on_change: Callable[[], None] = _ignore
         self._on_done: Callable[[Member], None] = _ignore
         self._create_slots = asyncio.Semaphore(settings.max_concurrent_creates)
         self._deadline: float | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
-    async def record_launch(self) -> None:
-        """Write to the journal that the launch begins."""
+    async def record_launch(self, resumption: Resumption | None) -> None:
+        """Write to the journal that the launch begins, and which samplers of earlier launches it owns from now on."""
         record = journal_records.Launch(self.id, _now(), self._backend.scope_url, self._session_id, os.getpid())
-        await self.journal.append(record)
+        written = self.journal.append_nowait(record)
+        if resumption is not None:
+            for member, sampler in resumption.samplers.items():
+                sampler_id = sampler if isinstance(sampler, str) else sampler.id
+                create = Create(member.spec, None, CreateState.CREATED, sampler_id, members=[member])
+                member._create = self._by_id[sampler_id] = create
+                if isinstance(sampler, Sampler):
+                    member._last_seen = sampler
+                    self._backend.mark_described(sampler_id)
+                self._resumed[member] = sampler
+                written = self.journal.append_nowait(journal_records.Resumed(self.id, _now(), sampler_id))
+            for sampler_id, spec in resumption.unwanted.items():
+                create = self._by_id[sampler_id] = Create(spec, None, CreateState.CREATED, sampler_id)
+                self.unwanted[create] = None
+        # The records are written in their order, and a failure is kept by the journal.
+        await asyncio.shield(written)
+        if self.journal.failure is not None:
+            raise OSError(*self.journal.failure.args)
 
     def start(self, on_done: Callable[[Member], None], on_change: Callable[[], None]) -> None:
-        """Start to bring up all members.
+        """Start to bring up all members, and to deactivate what no member wants.
 
         Args:
             on_done: Called with each member that is done.
@@ -107,10 +140,13 @@ class LaunchSupervisor:
         for member in self.members:
             task = self.tasks[member] = spawn_shielded(self._run(member))
             task.add_done_callback(partial(self._on_task_done, member))
+        for create in self.unwanted:
+            self.unwanted[create] = spawn_shielded(self._deactivate_if_unused(create))
 
     def stop(self) -> None:
-        """Stop bringing up members. What may have made a sampler goes on until that is known."""
+        """Stop bringing up members, and cancel their works. A POST in flight goes on until its outcome is known."""
         self.is_ending = True
+        self.works.end()
         if self._expiry is not None:
             self._expiry.cancel()
         for member, task in self.tasks.items():
@@ -121,7 +157,7 @@ class LaunchSupervisor:
         """Leave the sampler of *member* to the caller; the future is done when that is in the journal.
 
         Raises:
-            ValueError: It has none.
+            ValueError: It has no sampler.
             RuntimeError: The block has ended.
         """
         if self.is_ending:
@@ -136,11 +172,13 @@ class LaunchSupervisor:
         return self.journal.append_nowait(journal_records.Detached(create.sampler_id, _now()))
 
     async def deactivate(self, create: Create, seconds: float) -> None:
-        """Deactivate the sampler of *create* within *seconds*.
+        """Deactivate the sampler of *create* within *seconds*, unless that is done.
 
         Raises:
-            LoopsError: What the last attempt came to; it is still owned.
+            Exception: Why the last attempt failed; the sampler is still owned.
         """
+        if create.state is CreateState.GONE:
+            return
         assert create.sampler_id is not None  # noqa: S101 -- only what is created is deactivated
         create.state = CreateState.DEACTIVATING
 
@@ -149,38 +187,37 @@ class LaunchSupervisor:
 
         try:
             await self._backend.deactivate_within(create.sampler_id, seconds, on_error=on_error)
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, Exception):
+                create.last_error = exc
             # Another attempt that ran at the same time may have succeeded.
             if create.state is CreateState.DEACTIVATING:
                 create.state = CreateState.CREATED
             raise
         create.state = CreateState.GONE
-        # The journal remembers that it could not be written; the sampler is deactivated all the same.
+        # The journal keeps the failure to write it; the sampler is deactivated all the same.
         with suppress(OSError):
             await self.journal.append(journal_records.Deactivated(create.sampler_id, _now()))
 
-    def owned(self) -> list[Create]:
-        """Return the creates whose samplers the launch must deactivate, in the order of their ids' arrival."""
-        return [create for create in self._by_id.values() if create.is_owned]
-
-    def deactivated(self) -> list[str]:
-        """Return the ids of the samplers that the launch has deactivated, in the order of their arrival."""
-        return [sampler_id for sampler_id, create in self._by_id.items() if create.state is CreateState.GONE]
+    def deactivated(self) -> tuple[str, ...]:
+        """Return the ids of all samplers that were deactivated so far."""
+        return tuple(each for each, create in self._by_id.items() if create.state is CreateState.GONE)
 
     def complete(self, member: Member, outcome: Sampler | Exception) -> None:
-        """Record what *member* came to, unless it is done."""
+        """Record that *member* has come up or failed, unless it is done."""
         if member.done:
             return
         if isinstance(outcome, Sampler):
             member._sampler = member._last_seen = outcome
         else:
             if isinstance(outcome, LoopsError):
-                # Where in this package it came up is the same for all of them, and helps no reader.
+                # Where in this package it was raised is the same for all of them, and helps no reader.
                 outcome.with_traceback(None)
-            outcome.add_note(f"member {member.index} of the launch, {member.spec.base_model}")
+            _add_note(outcome, f"member {member.index} of the launch, {member.spec.base_model}")
             member._error = outcome
         self._on_done(member)
         self._on_change()
+        self.works.on_done(member)
 
     async def _run(self, member: Member) -> None:
         try:
@@ -193,12 +230,12 @@ class LaunchSupervisor:
             raise
         except _StoppedError as exc:
             self._complete_cut_off(member, exc.__cause__)
-        except Exception as exc:  # noqa: BLE001 -- whatever it is, it is this member's error
+        except Exception as exc:  # noqa: BLE001 -- any exception is this member's error
             self.complete(member, exc)
             await self._deactivate_failed(member)
 
     def _complete_cut_off(self, member: Member, cause: BaseException | None = None) -> None:
-        """Say why *member* was stopped before it was up."""
+        """Record why *member* was stopped before it had come up."""
         create = member._create
         if create is not None and create.unknown is not None:
             reason = TransportError("the time of the teardown was over before its candidates were looked for")
@@ -206,7 +243,7 @@ class LaunchSupervisor:
             return
         error: Exception
         if not self.is_ending and self._is_out_of_time():
-            # Only what was not sent yet is stopped by the launch's own deadline.
+            # The deadline of the launch stops only members for which no POST is in flight.
             failed = member.failures[-1] if member.failures else None
             last_error = failed or (cause if isinstance(cause, Exception) else None)
             error = WaitTimeout(None, (), None, self.settings.timeout, last_error)
@@ -218,14 +255,14 @@ class LaunchSupervisor:
         detached = ""
         if create is not None and create.state is CreateState.DETACHED:
             detached = f"; its sampler {create.sampler_id} was detached, and is still coming up"
-        self.complete(member, RuntimeError(f"{words} before this member was up{detached}"))
+        self.complete(member, RuntimeError(f"{words} before this member had come up{detached}"))
 
     def _on_task_done(self, member: Member, task: asyncio.Task[None]) -> None:
-        """Complete a member whose task ended without doing so, such as one that was cancelled before it began."""
+        """Complete a member whose task did not, such as one that was cancelled before its first step."""
         error = None if task.cancelled() else task.exception()
         if not member.done:
             member._was_cut_off = error is None
-            words = "the block of the launch ended before this member was up"
+            words = "the block of the launch ended before this member had come up"
             if error is not None:
                 words = f"bringing it up broke off: {error!r}"
             if member._create is not None and member._create.may_have_made_unknown:
@@ -234,26 +271,46 @@ class LaunchSupervisor:
                 self.complete(member, RuntimeError(words))
 
     async def _bring_up(self, member: Member) -> Sampler:
-        """Bring *member* up; return its sampler, or raise what it came to."""
+        """Bring *member* up; return its sampler, or raise why it failed."""
         relaunches = self.settings.relaunches
         while True:
-            create, made = await self._create(member)
+            made = self._resumed.pop(member, None)
+            is_resumed = made is not None
+            if made is None:
+                made = await self._create(member)
+            create = member._create
+            assert create is not None  # noqa: S101 -- there is a sampler
             try:
                 return await self._wait(member, made)
-            except SamplerFailed as failed:
-                if not relaunches or create.state is CreateState.DETACHED or self._is_out_of_time():
+            except (SamplerFailed, NotFoundError) as exc:
+                # One of an earlier launch that fails, or that the service has forgotten, is no resume: the member gets
+                # its own first sampler then, which is no relaunch.
+                may_replace = is_resumed or (relaunches > 0 and isinstance(exc, SamplerFailed))
+                if not may_replace or create.state is CreateState.DETACHED:
                     raise
-                await self._make_room(member, create, failed)
-            relaunches -= 1
+                if self._is_out_of_time():
+                    exc.add_note("it was not replaced, since the time of the launch is over")
+                    raise
+                await self._make_room(member, create, exc)
+            except WaitTimeout as exc:
+                if member.failures:
+                    exc.add_note(f"it had replaced a sampler that failed: {member.failures[-1]}")
+                    exc.__cause__ = member.failures[-1]
+                raise
+            if not is_resumed:
+                relaunches -= 1
 
-    async def _create(self, member: Member) -> tuple[Create, Sampler | str]:
-        """Create a sampler for *member*; return its record, and the sampler or, if that cannot be read, its id."""
-        create = member._create = Create(member.spec, next(self._numbers))
+    async def _create(self, member: Member) -> Sampler | str:
+        """Create a sampler for *member*; return it or, if its description cannot be read, its id."""
+        number = next(self._numbers)
+        create = member._create = Create(member.spec, number, members=[member])
         async with self._create_slots:
             if self.is_ending or self._is_out_of_time():
                 raise _StoppedError
             try:
-                outcome = await self._backend.create(self._session_id, create.spec, _Observer(self, create))
+                outcome = await self._backend.create(
+                    self._session_id, member.spec, _Observer(self, create, number, member.spec)
+                )
             except LoopsError as exc:
                 if self.is_ending or self._is_out_of_time():
                     raise _StoppedError from exc
@@ -263,27 +320,27 @@ class LaunchSupervisor:
             self._on_change()
             raise await self._backend.resolve(outcome.unknown)
         assert outcome.sampler_id is not None  # noqa: S101 -- it is no unknown create
-        create = self._own(member, create, outcome.sampler_id)
+        self._own(member, create, outcome.sampler_id)
         if outcome.sampler is not None:
             member._last_seen = outcome.sampler
         self._on_change()
-        await self.journal.append(journal_records.Created(self.id, create.number, _now(), outcome.sampler_id))
+        await self.journal.append(journal_records.Created(self.id, number, _now(), outcome.sampler_id))
         if self.is_ending:
             raise _StoppedError
-        return create, outcome.sampler or outcome.sampler_id
+        return outcome.sampler or outcome.sampler_id
 
-    def _own(self, member: Member, create: Create, sampler_id: str) -> Create:
-        """Own the sampler that *create* made, if it is not known yet; return its record."""
+    def _own(self, member: Member, create: Create, sampler_id: str) -> None:
+        """Own the sampler that *create* made, unless the launch has it already."""
         known = self._by_id.get(sampler_id)
-        if known is not None:
-            # Creates for one and the same run may be answered with one and the same sampler.
-            member._create = known
-            if known.state is CreateState.GONE:
-                known.state = CreateState.CREATED
-            return known
-        create.state, create.sampler_id = CreateState.CREATED, sampler_id
-        self._by_id[sampler_id] = create
-        return create
+        if known is None:
+            create.state, create.sampler_id = CreateState.CREATED, sampler_id
+            self._by_id[sampler_id] = create
+            return
+        # Creates for the same run may be answered with the same sampler.
+        member._create = known
+        known.members.append(member)
+        if known.state is CreateState.GONE:
+            known.state = CreateState.CREATED
 
     async def _wait(self, member: Member, made: Sampler | str) -> Sampler:
         settings = self.settings
@@ -295,35 +352,50 @@ class LaunchSupervisor:
             return settings.on_status(change) if settings.on_status is not None else None
 
         return await wait_until_active(
-            self._client, made, timeout=self._remaining(), policy=settings.policy, on_status=on_status
+            self._client,
+            made,
+            timeout=self._remaining(),
+            policy=settings.policy,
+            on_status=on_status,
+            probe=settings.probe,
         )
 
-    async def _make_room(self, member: Member, create: Create, failed: SamplerFailed) -> None:
-        """Deactivate the sampler that *failed*: there are never two bills for one member."""
+    async def _make_room(self, member: Member, create: Create, failed: SamplerFailed | NotFoundError) -> None:
+        """Deactivate the sampler that *failed*, so that there are never two bills for one member."""
         try:
             await self.deactivate(create, self.settings.teardown_timeout)
         except asyncio.CancelledError:
             self.complete(member, failed)
             raise
-        except LoopsError as exc:
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, the sampler is still owned, and may be billed
             failed.add_note(f"it was not replaced, since it could not be deactivated: {exc}")
             raise failed from None
-        member._failures = (*member._failures, failed)
+        if isinstance(failed, SamplerFailed):
+            member._failures = (*member._failures, failed)
         logger.info("sampler %s failed and is replaced", create.sampler_id)
 
     async def _deactivate_failed(self, member: Member) -> None:
-        """Deactivate the sampler of a member that failed, unless another one uses it, too."""
-        create = member._create
-        if create is None or create.state is not CreateState.CREATED or self.settings.teardown == "never":
-            return
-        if any(other._create is create and other.error is None for other in self.members):
-            return
-        # What fails now is still owned, and tried again by the teardown.
-        with suppress(LoopsError):
-            await self.deactivate(create, self.settings.teardown_timeout)
+        """Deactivate the sampler of a member that failed, unless another member uses it, too."""
+        if member._create is not None and self.settings.teardown != "never":
+            await self._deactivate_if_unused(member._create)
+
+    async def _end_work(self, member: Member) -> None:
+        """Deactivate the sampler of a member whose work has ended, unless another member uses it, too."""
+        member._has_worked = True
+        if member._create is not None:
+            await self._deactivate_if_unused(member._create)
+
+    async def _deactivate_if_unused(self, create: Create) -> None:
+        is_used = any(
+            member._create is create and member._error is None and not member._has_worked for member in create.members
+        )
+        if create.state is CreateState.CREATED and not is_used:
+            # If this fails, the sampler is still owned, and the teardown tries again.
+            with suppress(Exception):
+                await self.deactivate(create, self.settings.teardown_timeout)
 
     def _expire(self) -> None:
-        """Give up the members whose time is over before anything was sent for them: it would be nothing but a bill."""
+        """Give up the members whose create was not sent in time: a sampler would be billed for nothing."""
         for member, task in self.tasks.items():
             if not member.done and (member._create is None or member._create.state is CreateState.QUEUED):
                 task.cancel()
@@ -339,15 +411,17 @@ class LaunchSupervisor:
 class _Observer:
     """Keeps the record and the journal of one create up to date."""
 
-    def __init__(self, supervisor: LaunchSupervisor, create: Create) -> None:
+    def __init__(self, supervisor: LaunchSupervisor, create: Create, number: int, spec: SamplerSpec) -> None:
         self._supervisor = supervisor
         self._create = create
+        self._number = number
+        self._spec = spec
 
     async def before_send(self) -> None:
         """Write to the journal that the POST is about to be sent."""
         create, supervisor = self._create, self._supervisor
         try:
-            intent = journal_records.Intent.of(supervisor.id, create.number, _now(), create.spec)
+            intent = journal_records.Intent.of(supervisor.id, self._number, _now(), self._spec)
             await supervisor.journal.append(intent)
         except BaseException:
             # The intent may already be on the disk although the POST was never sent: record that.
@@ -356,7 +430,7 @@ class _Observer:
         create.state = CreateState.SENDING
 
     def on_rejected(self) -> None:
-        """Record that the POST has made nothing."""
+        """Record that the service certainly made nothing of the POST."""
         self._create.state = CreateState.QUEUED
         self._record_rejected()
 
@@ -365,12 +439,18 @@ class _Observer:
         return not (self._supervisor.is_ending or self._supervisor._is_out_of_time())
 
     def _record_rejected(self) -> None:
-        record = journal_records.Rejected(self._supervisor.id, self._create.number, _now())
+        record = journal_records.Rejected(self._supervisor.id, self._number, _now())
         self._supervisor.journal.append_nowait(record)
 
 
 def _ignore(*_: object) -> None:
     """Stand in for a callback until the launch starts."""
+
+
+def _add_note(error: Exception, note: str) -> None:
+    # An exception of the caller's may be of a class whose instances cannot be changed.
+    with suppress(Exception):
+        error.add_note(note)
 
 
 def _now() -> datetime:

@@ -1,48 +1,49 @@
-"""The end of a launch: deactivate what it owns, and say what is left.
+"""The end of a launch: deactivate what it owns, and report what is still billed.
 
 - A POST that is in flight is never cut off, since it may make a sampler: the teardown waits for its response, and for
-  the search after a response that was lost. All else is cancelled at once.
-- The teardown has a deadline. A POST that is not answered by then is left to the client, which deactivates what it
-  makes, and waits for that when it is closed. It is reported as unknown, since the block will not see how it ends.
-- Every step may be repeated: what is deactivated is left alone. So what a KeyboardInterrupt has broken off is simply
-  started again: single deactivations by `run_until()`, the teardown itself by the block.
+  the search after a response that was lost. Everything else is cancelled at once.
+- Works are cancelled, and each one's sampler is deactivated once it has ended.
+- The teardown has a deadline. A POST without a response by then is left to the client, which deactivates what it makes,
+  and waits for that when it is closed. It is reported as unknown, since the block will not see its outcome.
+- Every step may be repeated: a sampler that is deactivated already is left alone. So if a KeyboardInterrupt breaks into
+  a step, the step starts again: a single deactivation in `run_until()`, the whole teardown in the block.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from .._aio import spawn_shielded
 from ..errors import CreateOutcomeUnknown, TeardownError, TransportError
 from . import journal_records
 from .member import Create, CreateState, Member
+from .messages import some_ids
 from .supervisor import LaunchSupervisor
 
 logger = logging.getLogger("loops_async")
 
 K = TypeVar("K")
+Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 UNANSWERED: Final = (
     "its request is not answered yet; the client goes on, and deactivates what it makes before it closes"
 )
-"""Why a create is unknown whose POST outlasts the teardown."""
+"""Reason for an unknown create whose POST outlasts the teardown."""
 
 SECOND_RUN_S: Final = 10.0
-"""Seconds that a further run of the teardown has at least, unless its time is shorter anyway."""
+"""Least seconds for a further run of the teardown, unless its timeout is shorter."""
 
 PROGRESS_LOG_AFTER_S: Final = 2.0
-"""Seconds after which a teardown logs that it is going on."""
+"""Seconds after which a teardown logs that it is still under way."""
 
 RESTARTS: Final = 3
-"""Times that work is started again which a KeyboardInterrupt has broken off."""
-
-IDS_IN_A_MESSAGE: Final = 10
-"""Ids that a log message names; more are counted."""
+"""How often a deactivation is started again after a KeyboardInterrupt has broken into it."""
 
 
 class Teardown:
@@ -50,15 +51,15 @@ class Teardown:
 
     def __init__(self, supervisor: LaunchSupervisor) -> None:
         self.unanswered: list[asyncio.Task[None]] = []
-        """Tasks that still await the response to a POST when the time is over; somebody must await them."""
+        """Tasks that await the response to a POST beyond the deadline; the client must await them."""
         self._supervisor = supervisor
         self._end_at = 0.0
 
     async def run(self, failed: bool) -> None:
-        """Deactivate what is to be deactivated. *failed* is whether the block ended by an exception.
+        """Deactivate the samplers that are not kept. *failed* is whether the block ended by an exception.
 
-        It must run as a task of its own that is not cancelled. It may run again after a KeyboardInterrupt has broken it
-        off, or for what it has left alone.
+        It must run as a task of its own that is not cancelled. It may run again: after a KeyboardInterrupt has broken
+        into it, or with *failed* for the samplers that it has kept.
         """
         loop = asyncio.get_running_loop()
         supervisor = self._supervisor
@@ -69,9 +70,13 @@ class Teardown:
         supervisor.stop()
         progress_log = loop.call_later(PROGRESS_LOG_AFTER_S, self._log_progress, failed)
         try:
-            pending = [member for member, task in supervisor.tasks.items() if task not in self.unanswered]
             taken = set[Create]()
-            work = {member: partial(self._take_down, member, failed, taken) for member in pending}
+            work: dict[Member | Create, Work] = {
+                member: partial(self._take_down, member, failed, taken)
+                for member, task in supervisor.tasks.items()
+                if task not in self.unanswered
+            }
+            work.update((create, partial(self._take_down_unwanted, create)) for create in supervisor.unwanted)
             late = await run_until(work, self._end_at)
             if late:
                 await self._stop_waiting(late)
@@ -80,50 +85,78 @@ class Teardown:
         self._record_kept(failed)
 
     def error(self, failed: bool, is_reported: Callable[[CreateOutcomeUnknown], bool]) -> TeardownError | None:
-        """Return the error for what is still billed, or may be; None if there is nothing.
+        """Return the error for the samplers that are still billed and the unknown creates; None if there are none.
 
         Args:
             failed: Whether the block ended by an exception.
             is_reported: Whether an unknown create has reached the caller in another way.
         """
         billed: dict[str, Exception] = {}
-        unknown: list[CreateOutcomeUnknown] = []
-        for member in self._supervisor.members:
-            create = member._create
-            if create is not None and create.is_owned and not self._is_kept(member, failed):
-                error = create.last_error or TransportError("no response before the time of the teardown was over")
-                if create.sampler_id is not None and create.sampler_id not in billed:
-                    error.add_note(f"sampler {create.sampler_id} of {create.spec.base_model} is still billed")
-                    billed[create.sampler_id] = error.with_traceback(None)
-            elif (
-                isinstance(member.error, CreateOutcomeUnknown)
-                and not member._is_acknowledged
-                and not is_reported(member.error)
-            ):
-                unknown.append(member.error)
+        for create in self._still_owned(failed):
+            error = create.last_error or TransportError("no response before the time of the teardown was over")
+            model = f" of {create.spec.base_model}" if create.spec is not None else ""
+            note = f"sampler {create.sampler_id}{model} is still billed"
+            if note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
+            billed[str(create.sampler_id)] = error.with_traceback(None)
+        unknown = [
+            member.error
+            for member in self._supervisor.members
+            if isinstance(member.error, CreateOutcomeUnknown)
+            and not member._is_acknowledged
+            and not is_reported(member.error)
+        ]
         return teardown_error(billed, unknown, self._supervisor.deactivated())
 
+    def _still_owned(self, failed: bool) -> list[Create]:
+        """Return the samplers that are owned and not kept: those of members in their order, then unwanted ones."""
+        supervisor = self._supervisor
+        creates = [member._create for member in supervisor.members if not self._is_kept(member, failed)]
+        owned = {create: None for create in (*creates, *supervisor.unwanted) if create is not None and create.is_owned}
+        return list(owned)
+
     async def _take_down(self, member: Member, failed: bool, taken: set[Create]) -> None:
-        """Wait until the task of *member* is done, and deactivate its sampler, unless it is among those *taken*."""
-        await asyncio.wait([self._supervisor.tasks[member]])
+        """Wait until the tasks of *member* are done, and deactivate its sampler, unless it is among those *taken*."""
+        await asyncio.wait(self._tasks_of(member))
         create = member._create
         if create is None or not create.is_owned or create in taken or self._is_kept(member, failed):
             return
         taken.add(create)
         try:
-            seconds = self._end_at - asyncio.get_running_loop().time()
-            await self._supervisor.deactivate(create, max(0.0, seconds))
-        except Exception as exc:  # noqa: BLE001 -- whatever it is, the id is reported
-            create.last_error = exc
+            await self._deactivate(create)
         except KeyboardInterrupt:
             taken.discard(create)
             raise
 
-    async def _stop_waiting(self, late: Collection[Member]) -> None:
-        """Leave to the client what is not answered at the deadline."""
-        cancelled = []
-        for member in late:
-            task, create = self._supervisor.tasks[member], member._create
+    async def _take_down_unwanted(self, create: Create) -> None:
+        """Wait until the task that deactivates *create* is done, and try again if it failed."""
+        task = self._supervisor.unwanted[create]
+        if task is not None:
+            await asyncio.wait([task])
+        if create.is_owned and not create.members:
+            await self._deactivate(create)
+
+    async def _deactivate(self, create: Create) -> None:
+        seconds = self._end_at - asyncio.get_running_loop().time()
+        # The error stays with the create, and is reported.
+        with suppress(Exception):
+            await self._supervisor.deactivate(create, max(0.0, seconds))
+
+    def _tasks_of(self, member: Member) -> list[asyncio.Task[None]]:
+        work = self._supervisor.works.task_of(member)
+        return [self._supervisor.tasks[member]] if work is None else [self._supervisor.tasks[member], work]
+
+    async def _stop_waiting(self, late: Collection[Member | Create]) -> None:
+        """Leave each POST that has no response at the deadline to the client, and cancel everything else."""
+        cancelled: list[asyncio.Task[None]] = []
+        for each in late:
+            if isinstance(each, Create):
+                task = self._supervisor.unwanted[each]
+                cancelled += [task] if task is not None and task.cancel() else []
+        for member in (each for each in late if isinstance(each, Member)):
+            *tasks, task = reversed(self._tasks_of(member))
+            cancelled += [work for work in tasks if work.cancel()]
+            create = member._create
             if task.done():
                 continue
             task.cancel()
@@ -145,26 +178,15 @@ class Teardown:
         """Write to the journal what a good end keeps on purpose."""
         if failed:
             return
-        for create in self._to_be_kept(failed):
-            if create.sampler_id is not None:
-                self._supervisor.journal.append_nowait(journal_records.Kept(create.sampler_id, datetime.now(UTC)))
-                logger.info("sampler %s is kept", create.sampler_id)
-
-    def _to_be_kept(self, failed: bool) -> Iterable[Create]:
-        kept = {
-            id(member._create): member._create
-            for member in self._supervisor.members
-            if member._create is not None and member._create.is_owned and self._is_kept(member, failed)
-        }
-        return kept.values()
+        creates = [member._create for member in self._supervisor.members if self._is_kept(member, failed)]
+        for create in {create: None for create in creates if create is not None and create.is_owned}:
+            assert create.sampler_id is not None  # noqa: S101 -- it is owned
+            self._supervisor.journal.append_nowait(journal_records.Kept(create.sampler_id, datetime.now(UTC)))
+            logger.info("sampler %s is kept", create.sampler_id)
 
     def _log_progress(self, failed: bool) -> None:
-        """Log what the teardown still waits for, so that it is not killed out of impatience."""
-        going = [
-            member.sampler_id
-            for member in self._supervisor.members
-            if member._create is not None and member._create.is_owned and not self._is_kept(member, failed)
-        ]
+        """Log what the teardown still waits for, since a user who sees nothing may kill the process."""
+        ids = [str(create.sampler_id) for create in self._still_owned(failed)]
         unanswered = sum(
             member._create is not None and member._create.may_have_made_unknown for member in self._supervisor.members
         )
@@ -172,15 +194,15 @@ class Teardown:
             "still deactivating the samplers of a launch, for %.0f s at most; if the process is killed now, they stay "
             "billed: %s%s",
             self._end_at - asyncio.get_running_loop().time(),
-            some_ids(dict.fromkeys(map(str, going))) or "none whose id is known",
+            some_ids(ids, "fleet.members") or "none whose id is known",
             f", and those of {unanswered} creates without a response" if unanswered else "",
         )
 
 
-async def run_until(work: Mapping[K, Callable[[], Coroutine[Any, Any, None]]], end_at: float) -> list[K]:
+async def run_until(work: Mapping[K, Work], end_at: float) -> list[K]:
     """Run all *work* side by side; at *end_at*, by the event loop's clock, cancel the rest, and return its keys.
 
-    Work that a KeyboardInterrupt has broken off is started again, so it must be repeatable. The interrupt itself is not
+    Work that a KeyboardInterrupt has broken into is started again, so it must be repeatable. The interrupt is not
     raised here: it has already left the event loop through the task that it struck, and would do so once more.
     """
     pending = dict(work)
@@ -201,9 +223,9 @@ async def run_until(work: Mapping[K, Callable[[], Coroutine[Any, Any, None]]], e
 def teardown_error(
     billed: Mapping[str, Exception], unknown: Sequence[CreateOutcomeUnknown], deactivated: Sequence[str] = ()
 ) -> TeardownError | None:
-    """Return the error for samplers that could not be deactivated, by id, and for unknown creates.
+    """Return the error for samplers that could not be deactivated, by their ids, and for unknown creates.
 
-    Return None if there is neither. *deactivated* are ids of samplers that were deactivated all the same.
+    Return None if there are none of either. *deactivated* are ids of samplers that were deactivated.
     """
     if not billed and not unknown:
         return None
@@ -220,10 +242,3 @@ def teardown_error(
     if unknown:
         error.add_note("only you can tell whether a candidate is yours; if it is: samplers.deactivate(id)")
     return error
-
-
-def some_ids(ids: Collection[str]) -> str:
-    """Return the first of *ids* for a message, and how many more there are."""
-    named = ", ".join(list(ids)[:IDS_IN_A_MESSAGE])
-    more = len(ids) - IDS_IN_A_MESSAGE
-    return f"{named} and {more} more (all of them are in fleet.members)" if more > 0 else named

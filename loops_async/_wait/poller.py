@@ -386,7 +386,7 @@ class StatusPoller:
             if not entry.subscribers:
                 continue
             if entry.must_notify:
-                schedule.reschedule(entry, requested, now, chance)
+                schedule.reschedule(entry, requested, now, chance, after_list=True)
             else:
                 schedule.align_to_group(entry, requested, now, chance)
         return found

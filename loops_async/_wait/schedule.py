@@ -239,13 +239,15 @@ class Schedule:
         pause = self._pause(group.policy, now - group.newest_change_at, group.status, chance)
         group.due = _after(requested, now, pause)
 
-    def reschedule(self, entry: PolledSampler, requested: float, now: float, chance: float) -> float:
+    def reschedule(
+        self, entry: PolledSampler, requested: float, now: float, chance: float, *, after_list: bool = False
+    ) -> float:
         """Compute when *entry* is due after a poll of its own that was *requested* then; return that time."""
         policy, status = entry.group.policy, entry.group.status
         policies = {each.policy for each in entry.subscribers} if entry.has_mixed_policies else {policy}
         if any(each.subscribed_at > requested for each in entry.subscribers):
-            # Their first poll is still to come, and is gathered as that of any new wait.
-            due = max(now, requested + _join_delay(policy))
+            # Their first poll is still to come. After a list it is gathered as that of any new wait.
+            due = max(now, requested + _join_delay(policy)) if after_list else now
         elif entry.failures:
             due = now + min(each.jittered(each.backoff(entry.failures), chance) for each in policies)
         else:

@@ -46,7 +46,7 @@ def no_clock(_: float) -> None:
 def candidates(
     create: UnknownCreate, *listed: Sampler, clock: ServiceClock = no_clock, registry: SamplerRegistry | None = None
 ) -> list[str]:
-    found = candidates_for_each([create], listed, registry or SamplerRegistry(), clock)
+    found = candidates_for_each([create], listed, registry or SamplerRegistry(lambda: 0.0), clock)
     return [each.id for each in found[create]]
 
 
@@ -79,7 +79,7 @@ def test_without_the_services_clock_five_minutes_are_allowed() -> None:
     assert candidates(unknown(), near, far) == ["near"]
 
 
-def test_the_times_of_another_process_are_shifted_by_how_far_the_service_is_from_our_clock() -> None:
+async def test_the_times_of_another_process_are_shifted_by_how_far_the_service_is_from_our_clock() -> None:
     now = datetime.now(UTC)
     create = UnknownCreate(SamplerSpec("m"), None, Moment(now - HOUR, None), Moment(now - HOUR + 10 * SECOND, None))
     there = Sampler("a", "", "m", now - HOUR + timedelta(days=2), "BUILDING")
@@ -87,10 +87,9 @@ def test_the_times_of_another_process_are_shifted_by_how_far_the_service_is_from
     assert candidates(create, there) == []
 
 
-def test_a_sampler_that_was_seen_before_the_create_began_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sampler_that_was_seen_before_the_create_began_is_none() -> None:
     now = 0.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    registry = SamplerRegistry()
+    registry = SamplerRegistry(lambda: now)
     registry.mark_seen("old")
     now = 5.0
     registry.mark_seen("old", "new")
@@ -98,15 +97,14 @@ def test_a_sampler_that_was_seen_before_the_create_began_is_none(monkeypatch: py
 
 
 def test_a_sampler_whose_create_is_known_is_none() -> None:
-    registry = SamplerRegistry()
+    registry = SamplerRegistry(lambda: 0.0)
     registry.mark_made("made")
     assert candidates(unknown(), sampler("made"), sampler("other"), registry=registry) == ["other"]
 
 
-def test_ids_are_forgotten_after_an_hour_or_two(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_are_forgotten_after_an_hour_or_two() -> None:
     now = 0.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    registry = SamplerRegistry()
+    registry = SamplerRegistry(lambda: now)
     for hour in range(10):
         now = hour * FORGET_AFTER_S + 1
         registry.mark_seen(*(f"{hour}-{index}" for index in range(100)))

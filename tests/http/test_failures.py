@@ -46,8 +46,8 @@ def expected(status: int, *, create: bool) -> Failure:
         408: Failure.TRANSIENT,
         499: Failure.TRANSIENT,
     }
-    redirected = Failure.REJECTED if create else Failure.UNREADABLE
-    return named.get(status, redirected if status < 400 else Failure.REJECTED if status < 500 else Failure.TRANSIENT)
+    by_hundred = {3: Failure.REDIRECTED, 4: Failure.REJECTED, 5: Failure.TRANSIENT}
+    return named.get(status, by_hundred[status // 100])
 
 
 @pytest.mark.parametrize("status", range(300, 600))
@@ -82,6 +82,7 @@ def test_every_exception_has_its_class(error: BaseException, failure: Failure | 
 DESIGN = {
     Failure.NOT_SENT: (Action.RETRY, Action.RETRY, Action.RETRY, Action.GO_ON),
     Failure.THROTTLED: (Action.RETRY, Action.RETRY, Action.RETRY, Action.GO_ON),
+    Failure.REDIRECTED: (Action.RAISE, Action.RAISE, Action.LOOK_OR_RETRY, Action.PATIENCE),
     Failure.REJECTED: (Action.RAISE, Action.RAISE, Action.LOOK_OR_RAISE, Action.PATIENCE),
     Failure.UNAUTHENTICATED: (Action.RAISE, Action.RAISE, Action.RAISE, Action.END_ALL_WAITS),
     Failure.MISSING: (Action.RAISE, Action.RAISE, Action.LOOK_OR_RAISE, Action.PATIENCE),

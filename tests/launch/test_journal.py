@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from loops_async import CreateOutcomeUnknown, LoopsClient, SamplerSpec, TeardownError, journal
+from loops_async import CreateOutcomeUnknown, LoopsClient, SamplerSpec, TeardownError
 from loops_async._api import creating
-from loops_async._launch import journal_records
+from loops_async._launch import earlier, journal_records
 from loops_async._launch.journal_file import JournalFile, read_locked
 from loops_async.emulator import Emulator, Fault
 from loops_async.journal import Orphans, Reclaimed, orphans, reclaim
@@ -528,7 +528,7 @@ async def test_who_does_not_know_a_sampler_cannot_say_that_it_is_gone(
 ) -> None:
     """Another account, or another control plane, would answer so."""
     emulator, client, launch = stage
-    monkeypatch.setattr(journal, "FRESH", timedelta())
+    monkeypatch.setattr(earlier, "FRESH", timedelta())
     async with launch(["good"], journal=path, teardown="never") as fleet:
         await fleet.active()
     made = (str(fleet.members[0].sampler_id),)

@@ -40,7 +40,7 @@ async def server(nothing_left: None) -> AsyncIterator[FleetServer]:
 
 @pytest.fixture
 async def client(server: FleetServer) -> AsyncIterator[LoopsClient]:
-    async with LoopsClient(KEY, base_url=server.url, retry=QUICK_RETRY) as opened:
+    async with LoopsClient(KEY, base_url=server.url, retry=QUICK_RETRY, rate_limit=None) as opened:
         yield opened
 
 
@@ -261,7 +261,7 @@ async def test_a_defect_of_the_poller_reaches_every_wait_and_is_reported_once(
 
 async def test_closing_the_client_ends_all_its_waits_with_one_clear_error(server: FleetServer) -> None:
     ids = server.add(MANY, "BUILDING", "own")
-    client = LoopsClient(KEY, base_url=server.url, retry=QUICK_RETRY)
+    client = LoopsClient(KEY, base_url=server.url, retry=QUICK_RETRY, rate_limit=None)
     early = watch(client, ids[0])
     waits = [start(client, each) for each in ids]
     server.list_delay = 0.2

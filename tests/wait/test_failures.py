@@ -42,7 +42,7 @@ async def server(nothing_left: None) -> AsyncIterator[FleetServer]:
 
 @pytest.fixture
 async def client(server: FleetServer) -> AsyncIterator[LoopsClient]:
-    async with LoopsClient(KEY, base_url=server.url, retry=QUICK_RETRY) as opened:
+    async with LoopsClient(KEY, base_url=server.url, retry=QUICK_RETRY, rate_limit=None) as opened:
         yield opened
 
 
@@ -81,7 +81,8 @@ async def cut_short(request: web.Request) -> web.StreamResponse:
 
 FAILURES: list[tuple[Failure, str, Answer]] = [
     (Failure.THROTTLED, "429", status(429)),
-    *((Failure.REJECTED, str(code), status(code)) for code in (302, 303, 307, 400, 402, 403, 405, 409, 410, 418, 422)),
+    *((Failure.REDIRECTED, str(code), status(code)) for code in (302, 303, 307)),
+    *((Failure.REJECTED, str(code), status(code)) for code in (400, 402, 403, 405, 409, 410, 418, 422)),
     (Failure.UNAUTHENTICATED, "401", status(401)),
     (Failure.MISSING, "404", status(404)),
     *(

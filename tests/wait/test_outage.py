@@ -30,7 +30,7 @@ async def server(nothing_left: None) -> AsyncIterator[FleetServer]:
 
 @pytest.fixture
 async def client(server: FleetServer) -> AsyncIterator[LoopsClient]:
-    async with LoopsClient(KEY, base_url=server.url, retry=QUICK_RETRY) as opened:
+    async with LoopsClient(KEY, base_url=server.url, retry=QUICK_RETRY, rate_limit=None) as opened:
         yield opened
 
 

@@ -35,7 +35,7 @@ async def server(nothing_left: None) -> AsyncIterator[FleetServer]:
 
 @pytest.fixture
 async def client(server: FleetServer) -> AsyncIterator[LoopsClient]:
-    async with LoopsClient(KEY, base_url=server.url, retry=QUICK_RETRY) as opened:
+    async with LoopsClient(KEY, base_url=server.url, retry=QUICK_RETRY, rate_limit=None) as opened:
         yield opened
 
 
@@ -320,7 +320,7 @@ async def test_a_probe_that_hangs_is_cut_short_at_the_deadline(
 async def test_closing_the_client_ends_a_wait_that_probes(server: FleetServer) -> None:
     server.add(1, "ACTIVE", "own")
     probe = Probe(seconds=60)
-    client = LoopsClient(KEY, base_url=server.url, retry=QUICK_RETRY)
+    client = LoopsClient(KEY, base_url=server.url, retry=QUICK_RETRY, rate_limit=None)
     waiting = start(client, "own0", probe)
     await probe.until_called()
     await client.aclose()

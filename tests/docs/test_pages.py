@@ -1,0 +1,105 @@
+"""Each page of the guide runs by itself, in the order of the page, and leaves nothing billed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import loops_async
+from loops_async.emulator import BackgroundEmulator, parse_faults
+from loops_async.errors import LoopsError
+
+from ..cli.command_process import first_line, started
+from .pages import LIFECYCLES, PageRun, snippets
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+
+REQUIRED = {
+    "how-to/fastapi.md": "fastapi",
+    "how-to/open-telemetry.md": "opentelemetry.instrumentation.aiohttp_client",
+    "how-to/ray.md": "ray",
+    "how-to/sampling-client.md": "baseten.loops",
+}
+"""Packages that a page needs beyond the tests' own; `.ci/run` runs these pages in environments of their own."""
+
+
+def is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """An empty directory to run in, whose files can be imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    # Files of different pages may have the same name.
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.mark.timeout(240)  # processes of their own, on a machine that may be busy
+@pytest.mark.parametrize("page", PAGES)
+async def test_each_snippet_runs(page: str, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    required = REQUIRED.get(page)
+    if required is not None and not is_installed(required):
+        pytest.skip(f"{required} is not installed; .ci/run runs this page in an environment that has it")
+    monkeypatch.setenv("BASETEN_API_KEY", "key")
+    source = str(DOCS.parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")])))
+    with BackgroundEmulator(speed=1000, lifecycles=LIFECYCLES, api_key="key") as emulator:
+        monkeypatch.setenv("LOOPS_BASE_URL", emulator.url)
+        run = PageRun(DOCS / page, directory)
+        for snippet in snippets((DOCS / page).read_text(encoding="utf-8")):
+            await run.run(snippet)
+        assert not emulator.billed
+
+
+def test_each_page_that_needs_more_exists() -> None:
+    assert set(REQUIRED) <= set(PAGES)
+
+
+def test_the_container_of_the_emulator_serves() -> None:
+    page = (DOCS / "how-to/compose.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"&& (loops-async emulator .*)\"$", page, re.MULTILINE)
+    # Port 8000 may be taken here.
+    with started(*shlex.split(command.replace("--port 8000", "--port 0"))[1:]) as process:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", first_line(process))
+
+
+def test_the_json_of_the_emulators_page_is_read() -> None:
+    page = (DOCS / "reference/emulator.md").read_text(encoding="utf-8")
+    (fault,) = re.findall(r"an array: `(\{.*?\})`", page)
+    assert parse_faults(fault)[0].times is None
+
+
+def test_the_error_tree_is_the_one_in_the_code() -> None:
+    def names(kind: type[LoopsError]) -> set[str]:
+        return {kind.__name__}.union(*(names(each) for each in kind.__subclasses__()))
+
+    tree = (DOCS / "reference/python.md").read_text(encoding="utf-8").split("## Errors", 1)[1].split("```", 2)[1]
+    assert set(re.findall(r"(?:^|── )([A-Z]\w+)", tree, re.MULTILINE)) == names(LoopsError)
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (DOCS / "reference/python.md").read_text(encoding="utf-8")
+    assert [name for name in loops_async.__all__ if not re.search(rf"\b{name}\b", page)] == []
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md"))
+    named = set(re.findall(r"`(tests/[\w/.]+)`", text))
+    assert named
+    assert [name for name in named if not (DOCS.parent / name).exists()] == []
