@@ -131,6 +131,9 @@ def of_journal(path: Path, now: Callable[[], datetime] = lambda: datetime.now(UT
             create["rejected"] = seconds
         elif event == "created" and create is not None:
             create |= {"id": str(record.get("sampler_id")), "made": seconds}
+        elif event == "resumed":
+            # A later launch goes on with what an earlier one kept.
+            ends.pop(str(record.get("sampler_id")), None)
         elif event in ENDS:
             sampler_id = str(record.get("sampler_id"))
             # What was kept may have been deactivated later.

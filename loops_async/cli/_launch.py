@@ -20,9 +20,9 @@ MOST: Final = _spec_file.MOST
 
 EPILOG: Final = (
     f"{HELP} JSON: outcome, exit_code, seconds, gpu_minutes, session_id, journal; samplers, each with index, "
-    "base_model, id, state, status, base_url, seconds, error and kept; deactivated and still_billed, lists of ids; "
-    "unknown, each "
-    "with base_model and candidates; error, if the launch itself failed."
+    "base_model, id, state, status, base_url, seconds, error, resumed and kept; deactivated and still_billed, lists of "
+    "ids; unknown, each with base_model and candidates; unresolved, those of earlier launches; error, if the launch "
+    "itself failed."
 )
 
 
@@ -60,6 +60,15 @@ EPILOG: Final = (
     help="Write down what is created, for `deactivate --journal` and `orphans`, even after a crash.",
 )
 @click.option(
+    "--resume",
+    is_flag=True,
+    help="With --journal: go on with the samplers that its earlier launches kept or left behind, where they are equal "
+    "to what is to be launched; what nobody wants of a launch that was killed is deactivated.",
+)
+@click.option(
+    "--probe", is_flag=True, help="A sampler is up once it is ACTIVE and has answered a request for one token."
+)
+@click.option(
     "--timeline",
     type=click.Path(dir_okay=False, path_type=Path),
     callback=check_kind,
@@ -92,6 +101,8 @@ def launch(
     relaunches: int,
     hold: bool,
     journal: Path | None,
+    resume: bool,
+    probe: bool,
     timeline: Path | None,
     no_check: bool,
     no_cache: bool,
@@ -130,6 +141,8 @@ def launch(
         raise click.UsageError(f"that makes {len(specs):,} samplers; {MOST:,} are the most")
     if at_least is not None and at_least > len(specs):
         raise click.UsageError(f"--at-least {at_least} is more than the launch has samplers: {len(specs)}")
+    if resume and journal is None:
+        raise click.UsageError("--resume needs --journal FILE")
     if session_id is not None and not session_id.strip():
         raise click.UsageError("--session must not be empty")
     order = Order(
@@ -140,6 +153,8 @@ def launch(
         relaunches=relaunches,
         hold=hold,
         journal=journal,
+        resume=resume,
+        probe=probe,
         timeline=timeline,
         check=not no_check,
         cache=not no_cache,

@@ -49,6 +49,8 @@ class Order:
     relaunches: int
     hold: bool
     journal: Path | None
+    resume: bool
+    probe: bool
     timeline: Path | None
     check: bool
     cache: bool
@@ -142,6 +144,8 @@ class Launching:
                 relaunches=order.relaunches,
                 teardown="on_error",
                 journal=order.journal,
+                resume=order.resume,
+                probe=order.probe or None,
                 on_status=self._changed,
             ) as fleet,
         ):
@@ -239,7 +243,9 @@ class Launching:
         if left := result.still_billed:
             say(f"Error: {counted(len(left))} could not be deactivated and may still be billed; try again:")
             say(f"  {self._deactivate_command(left)}")
-        tell_of_unknown(result.unknown)
+        tell_of_unknown([*result.unknown, *result.unresolved])
+        if resumed := sum(member.resumed for member in result.members):
+            common.say(f"{counted(resumed)} resumed from {self._order.journal}.")
         if self._order.timeline is not None:
             # A hold of hours would make the way up too small to see.
             seconds = self._up_after if self._up_after is not None else time.monotonic() - self._began

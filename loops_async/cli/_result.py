@@ -85,6 +85,11 @@ class Result:
         return [member.error for member in self.members if isinstance(member.error, CreateOutcomeUnknown)]
 
     @property
+    def unresolved(self) -> tuple[CreateOutcomeUnknown, ...]:
+        """The unknown creates of a journal's earlier launches."""
+        return () if self.fleet is None else self.fleet.unresolved
+
+    @property
     def active(self) -> list[Sampler]:
         """The samplers that are up, and stay."""
         return [each.sampler for each in self.members if each.sampler is not None and each.state is MemberState.ACTIVE]
@@ -120,6 +125,7 @@ class Result:
                     "base_url": member.sampler.base_url if member.sampler is not None else None,
                     "seconds": self._seconds(member),
                     "error": None if member.error is None else error_fields(member.error),
+                    "resumed": member.resumed,
                     "kept": member.sampler_id in kept,
                 }
                 for member in self.members
@@ -127,6 +133,7 @@ class Result:
             "deactivated": self.deactivated,
             "still_billed": self.still_billed,
             "unknown": unknown_fields(self.unknown),
+            "unresolved": unknown_fields(self.unresolved),
         }
         if error is not None and not isinstance(error, (asyncio.CancelledError, LaunchError)):
             document["error"] = error_fields(error)

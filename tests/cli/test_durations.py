@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,10 @@ def test_what_one_launch_learns_the_next_one_knows(tmp_path: Path) -> None:
 
 def test_only_the_newest_count(tmp_path: Path) -> None:
     path = tmp_path / "durations.json"
-    durations = Durations("s", path)
+    durations = Durations("https://s", path)
     durations.add([("a", 900.0)] * KEPT)
     durations.add([("a", 10.0)] * KEPT)
-    assert Durations("s", path).typical("a") == 10.0
+    assert Durations("https://s", path).typical("a") == 10.0
 
 
 @pytest.mark.parametrize(
@@ -34,15 +35,15 @@ def test_only_the_newest_count(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_done_without(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "durations.json"
     path.write_bytes(content)
-    durations = Durations("s", path)
+    durations = Durations("https://s", path)
     assert durations.typical("a") is None
     durations.add([("a", 2.0)])
-    assert Durations("s", path).typical("a") == 2.0
+    assert Durations("https://s", path).typical("a") == 2.0
 
 
 def test_what_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    durations = Durations("s", tmp_path / "file" / "durations.json")
+    durations = Durations("https://s", tmp_path / "file" / "durations.json")
     durations.add([("a", 2.0)])
     assert durations.typical("a") == 2.0
 
@@ -50,3 +51,18 @@ def test_what_cannot_be_written_is_done_without(tmp_path: Path) -> None:
 def test_the_cache_is_where_users_have_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_file() == tmp_path / "loops-async" / "durations.json"
+
+
+def test_an_emulator_with_another_port_each_time_does_not_make_the_file_grow(tmp_path: Path) -> None:
+    path = tmp_path / "durations.json"
+    for port in range(4000, 4010):
+        Durations(f"http://127.0.0.1:{port}", path).add([("a", 1.0)])
+    assert list(json.loads(path.read_text())["seconds"]) == ["127.0.0.1 a"]
+
+
+def test_without_a_service_nothing_is_read_or_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    durations = Durations()
+    durations.add([("a", 2.0)])
+    assert durations.typical("a") is None
+    assert not list(tmp_path.iterdir())

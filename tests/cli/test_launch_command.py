@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from ..support import KEY
 from .on_plane import BAD, GOOD, QUICK, SLOW, end_of, plane, run, starting, until
 from .terminal import SHOW_CURSOR, plain, read_in_thread, resize, terminal
 
-SAMPLER_KEYS = {"index", "base_model", "id", "state", "status", "base_url", "seconds", "error", "kept"}
+SAMPLER_KEYS = {"index", "base_model", "id", "state", "status", "base_url", "seconds", "error", "resumed", "kept"}
 KEYS = {
     "outcome",
     "exit_code",
@@ -32,6 +33,7 @@ KEYS = {
     "deactivated",
     "still_billed",
     "unknown",
+    "unresolved",
 }
 
 
@@ -188,6 +190,62 @@ JournalFile.close_nowait = fail
     assert "Error: the journal is not complete: No space left on device\n" in ended.errors
     assert "Deactivated" not in ended.errors
     assert "1 sampler ACTIVE" in ended.errors
+
+
+async def test_a_launch_is_resumed_from_its_journal(tmp_path: Path) -> None:
+    journal = ("--journal", str(tmp_path / "launch.jsonl"))
+    async with plane() as emulator:
+        first = await run(emulator, "launch", GOOD, "--count", "2", *journal, "--json", *QUICK)
+        second = await run(emulator, "launch", GOOD, "--count", "3", *journal, "--resume", "--json", *QUICK)
+        ids = {each["id"] for each in second.json["samplers"]}
+        assert emulator.billed == ids
+        alone = await run(emulator, "launch", GOOD, "--resume")
+    assert (first.code, second.code, alone.code) == (0, 0, 2)
+    assert ids > {each["id"] for each in first.json["samplers"]}
+    assert sorted(each["resumed"] for each in second.json["samplers"]) == [False, True, True]
+    assert "2 samplers resumed from " in second.errors
+    assert second.json["unresolved"] == []
+
+
+async def test_with_a_probe_a_sampler_is_up_once_it_answers() -> None:
+    async with plane() as emulator:
+        ended = await run(emulator, "launch", GOOD, "--probe", "--json", *QUICK)
+        assert len(emulator.billed) == 1
+        assert any(each.path.endswith("/sample") for each in emulator.received)
+    assert (ended.code, ended.json["samplers"][0]["state"]) == (0, "ACTIVE")
+
+
+async def test_an_unknown_create_does_not_cost_those_that_are_enough() -> None:
+    async with plane() as emulator:
+        emulator.add_fault(Fault(method="POST", route=CREATE, cut="after"))
+        ended = await run(emulator, "launch", GOOD, GOOD, "--at-least", "1", "--json", *QUICK)
+        (up,) = (each["id"] for each in ended.json["samplers"] if each["kept"])
+        assert len(emulator.billed) == 2
+    assert ended.code == 0
+    assert up in emulator.billed
+    assert len(ended.json["unknown"]) == 1
+    assert "the response to a create of" in ended.errors
+
+
+async def test_durations_of_earlier_launches_can_be_left_alone(tmp_path: Path) -> None:
+    cache = tmp_path / "loops-async" / "durations.json"
+    variables = {"XDG_CACHE_HOME": str(tmp_path)}
+    async with plane() as emulator:
+        await run(emulator, "launch", GOOD, "--no-cache", *QUICK, variables=variables)
+        await run(emulator, "launch", GOOD, *QUICK, variables={**variables, "LOOPS_NO_CACHE": "1"})
+        assert not cache.exists()
+        await run(emulator, "launch", GOOD, *QUICK, variables=variables)
+    assert list(json.loads(cache.read_text())["seconds"]) == [f"127.0.0.1 {GOOD}"]
+
+
+async def test_the_log_of_the_library_is_shown_from_a_level_on() -> None:
+    async with plane() as emulator:
+        usual, info = await asyncio.gather(
+            run(emulator, "launch", GOOD, *QUICK), run(emulator, "launch", GOOD, "--log-level", "info", *QUICK)
+        )
+        (sampler_id,) = (each for each in emulator.billed if each in info.errors)
+    assert "Info: " not in usual.errors
+    assert re.search(rf"^\d\d:\d\d:\d\d  Info: sampler {sampler_id} .*is created$", info.errors, re.MULTILINE)
 
 
 FULL = """

@@ -226,6 +226,24 @@ async def test_a_journal_shows_what_is_billed_and_has_it_deactivated(tmp_path: P
     assert "this is not a journal of a launch" in foreign.errors
 
 
+async def test_watch_until_down_returns_when_all_have_stopped_serving() -> None:
+    async with plane() as emulator:
+        good, other = await made(emulator, GOOD, GOOD)
+        await until(lambda: [each.status for each in emulator.samplers] == ["ACTIVE", "ACTIVE"])
+        words = ("watch", good.id, other.id, "--until-down", *QUICK)
+        late = await run(emulator, *words, "--timeout", "0.2")
+        async with starting(emulator, *words, "--json") as process:
+            emulator.clear_received()
+            await until(lambda: emulator.received)
+            for sampler, status in ((good, "SCALED_TO_ZERO"), (other, "FAILED"), (good, "INACTIVE")):
+                emulator.set_status(sampler.id, status)
+                await asyncio.sleep(0.1)
+            ended = await end_of(process)
+    assert (late.code, ended.code) == (3, 0)
+    changes = [json.loads(line) for line in ended.output.splitlines()]
+    assert [(each["id"], each["status"]) for each in changes] == [(other.id, "FAILED"), (good.id, "INACTIVE")]
+
+
 async def test_a_reader_that_goes_away_ends_watch_quietly() -> None:
     async with plane() as emulator:
         await made(emulator, SLOW, SLOW)

@@ -99,6 +99,8 @@ def test_a_journal_in_which_everything_has_an_end_is_drawn_up_to_its_last_record
         *({"event": "created", "launch": "l", "create": n, "at": at(1), "sampler_id": f"s{n}"} for n in range(4)),
         *({"event": event, "sampler_id": f"s{n}", "at": at(5)} for n, event in enumerate(events)),
         {"event": "kept", "sampler_id": "s3", "at": at(5)},
+        {"event": "resumed", "launch": "k", "sampler_id": "s3", "at": at(6)},
+        {"event": "kept", "sampler_id": "s3", "at": at(7)},
         {"event": "deactivated", "sampler_id": "s3", "at": at(9)},
     )
     chart = of_journal(path)
