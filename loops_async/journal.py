@@ -39,18 +39,22 @@ def _candidates(unknown: Sequence[CreateOutcomeUnknown]) -> tuple[Sampler, ...]:
 
 @frozen
 class Orphans:
-    """What a process left running. Iterating yields all samplers in it: the certain ones, then the candidates."""
+    """What a process left running. Iterating yields all samplers in it: the certain ones, then the candidates.
+
+    Attributes:
+        samplers: The samplers that the journal names and that are still to be deactivated, newest first.
+        unknown: One `CreateOutcomeUnknown` for each create whose response never arrived, with the samplers that it may
+            have made.
+        missing: Ids of samplers that the journal names and about which this client knows nothing: the service does not
+            know them, or they were created at another control plane or for another team, which are not asked. They
+            may well be billed: look for them with the right client.
+        kept: Ids of samplers that a block kept on purpose; they are not looked up.
+    """
 
     samplers: tuple[Sampler, ...] = field()
-    """The samplers that the journal names and that are still to be deactivated, newest first."""
     unknown: tuple[CreateOutcomeUnknown, ...] = field()
-    """One for each create whose response never arrived, with the samplers that it may have made."""
     missing: tuple[str, ...] = field(default=())
-    """Ids of samplers that the journal names and about which this client knows nothing: the service does not know them,
-    or they were created at another control plane or for another team, which are not asked. They may well be billed:
-    look for them with the right client."""
     kept: tuple[str, ...] = field(default=())
-    """Ids of samplers that a block kept on purpose; they are not looked up."""
 
     @property
     def candidates(self) -> tuple[Sampler, ...]:
@@ -66,17 +70,21 @@ class Orphans:
 
 @frozen
 class Reclaimed:
-    """What `reclaim()` did, and what it left alone."""
+    """What `reclaim()` did, and what it left alone.
+
+    Attributes:
+        deactivated: Ids of the samplers that are certainly deactivated now, in the order of their creation.
+        unknown: One `CreateOutcomeUnknown` for each create whose response never arrived, with the samplers that it may
+            have made. These were left alone: look at them, and deactivate what is yours.
+        missing: Ids of samplers about which this client knows nothing, as in `Orphans.missing`; they stay in the
+            journal.
+        kept: Ids of samplers that a block kept on purpose, and that were left alone.
+    """
 
     deactivated: tuple[str, ...] = field()
-    """Ids of the samplers that are certainly deactivated now, in the order of their creation."""
     unknown: tuple[CreateOutcomeUnknown, ...] = field()
-    """One for each create whose response never arrived, with the samplers that it may have made. These were left
-    alone: look at them, and deactivate what is yours."""
     missing: tuple[str, ...] = field(default=())
-    """Ids of samplers about which this client knows nothing, as in `Orphans.missing`; they stay in the journal."""
     kept: tuple[str, ...] = field(default=())
-    """Ids of samplers that a block kept on purpose, and that were left alone."""
 
     @property
     def candidates(self) -> tuple[Sampler, ...]:

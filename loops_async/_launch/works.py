@@ -44,17 +44,18 @@ end of the block waits for it."""
 
 @frozen
 class Outcome(Generic[T]):
-    """What the work of one member came to."""
+    """What the work of one member came to.
+
+    Attributes:
+        member: The member.
+        value: What the work returned; None if it failed.
+        error: What the work raised, or why the member did not come up; None if the work returned. A RuntimeError
+            stands for a work that was cancelled, such as by the end of the block.
+    """
 
     member: Member
-    """The member."""
     value: T | None = None
-    """What the work returned; None if it failed."""
     error: Exception | None = None
-    """What the work raised, or why the member did not come up; None if the work returned.
-
-    A RuntimeError stands for a work that was cancelled, such as by the end of the block.
-    """
 
 
 class Works:

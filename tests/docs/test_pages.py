@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 
+import attrs
 import pytest
 
 import loops_async
@@ -103,3 +106,13 @@ def test_every_test_that_a_page_names_exists() -> None:
     named = set(re.findall(r"`(tests/[\w/.]+)`", text))
     assert named
     assert [name for name in named if not (DOCS.parent / name).exists()] == []
+
+
+@pytest.mark.parametrize("name", [*loops_async.__all__, "journal.Orphans", "journal.Reclaimed"])
+def test_help_tells_the_fields_of_what_is_public(name: str) -> None:
+    public = attrgetter(name)(loops_async)
+    if not (isinstance(public, type) and attrs.has(public)):
+        return
+    documented = inspect.getdoc(public) or ""
+    names = [each.name for each in attrs.fields(public) if not each.name.startswith("_")]
+    assert [each for each in names if f"\n    {each}: " not in documented] == []
