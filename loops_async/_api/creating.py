@@ -106,7 +106,7 @@ class SamplerCreator:
         self._registry = registry
         self._deactivator = deactivator
         self._emails: set[str] = set()
-        self._in_flight: dict[asyncio.Task[Response], str] = {}
+        self._in_flight: dict[asyncio.Future[None], str] = {}
         self._unresolved: list[tuple[UnknownCreate, asyncio.Future[CreateOutcomeUnknown]]] = []
         self._resolver: asyncio.Task[None] | None = None
         self._running = 0
@@ -202,23 +202,40 @@ class SamplerCreator:
             raise
         began = Moment()
         post = spawn_shielded(self._post(request, slot))
-        self._in_flight[post] = spec.base_model
-        post.add_done_callback(self._in_flight.pop)
-        cancelled = await wait_through_cancellation(post)
-        if cancelled is None:
-            try:
-                return self._outcome(post, request, spec, began)
-            except LoopsError:
-                if observer is not None:
-                    observer.on_rejected()
-                raise
+        # It is in flight until its outcome is recorded, which is a little later than its response.
+        recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._in_flight[recorded] = spec.base_model
+        try:
+            cancelled = await wait_through_cancellation(post)
+            if cancelled is None:
+                try:
+                    return self._outcome(post, request, spec, began)
+                except LoopsError:
+                    if observer is not None:
+                        observer.on_rejected()
+                    raise
+            await self._take_back(post, request, spec, began, cancelled)
+        finally:
+            del self._in_flight[recorded]
+            recorded.set_result(None)
+        raise cancelled
+
+    async def _take_back(
+        self,
+        post: asyncio.Task[Response],
+        request: Request,
+        spec: SamplerSpec,
+        began: Moment,
+        cancelled: asyncio.CancelledError,
+    ) -> None:
+        """Roll a cancelled create back; what may be left becomes the cause of *cancelled*, and is logged."""
         rollback = spawn_shielded(self._roll_back(post, request, spec, began))
         await wait_through_cancellation(rollback)
         left = rollback.exception() or rollback.result()
         if left is not None:
             reasons = "; ".join(map(str, left.exceptions)) if isinstance(left, TeardownError) else ""
             logger.error("a create was cancelled, and may have left a sampler: %s %s", left, reasons)
-        raise cancelled from left
+        cancelled.__cause__ = left
 
     async def _post(self, request: Request, slot: Slot) -> Response:
         try:
@@ -328,7 +345,7 @@ class SamplerCreator:
 
     async def _siblings_answered(self, models: Collection[str]) -> None:
         """Wait until the creates of *models* that are in flight now are answered, for a while."""
-        siblings = {post for post, model in self._in_flight.items() if model in models}
+        siblings = {create for create, model in self._in_flight.items() if model in models}
         if siblings:
             await asyncio.wait(siblings, timeout=SIBLINGS_WAIT_S)
 
