@@ -12,7 +12,7 @@ EXTRA: Final = frozenset({"click", "rich"})
 
 
 def main() -> None:
-    """Run the command line and exit; the README lists the exit codes."""
+    """Run the command line and exit; docs/reference/command-line.md lists the exit codes."""
     _prepare_streams()
     code: int | str | None
     try:
