@@ -7,16 +7,17 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from . import creates, emulator, gets, imports, launches, limits, memory, schedule, single, waits
+from . import creates, each, emulator, gets, imports, launches, limits, memory, schedule, single, waits
 from ._harness import machine, running_server
 from ._report import Report
 
-NAMES = ("waits", "single", "get", "memory", "creates", "launches", "limits", "import", "schedule", "emulator")
+NAMES = ("waits", "single", "get", "memory", "creates", "launches", "each", "limits", "import", "schedule", "emulator")
 
 
 def main() -> int:
     """Run what was asked for; return 1 if a target was missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"just these measurements: {', '.join(NAMES)}")
     parser.add_argument("--only", choices=NAMES, action="append", help="just this measurement; may be repeated")
     parser.add_argument("--sizes", default="", metavar="N,N", help="numbers of samplers for `waits`")
     parser.add_argument("--quick", action="store_true", help="fewer turns and smaller numbers")
@@ -24,6 +25,8 @@ def main() -> int:
     if missing := [name for name in ("baseten", "sniffio") if find_spec(name) is None]:
         parser.error(f"not installed: {', '.join(missing)}; pip install {' '.join(missing)}")
     quick: bool = options.quick
+    if strange := [name for name in options.names if name not in NAMES]:
+        parser.error(f"no such measurement: {', '.join(strange)}; there are {', '.join(NAMES)}")
     try:
         sizes = [int(size) for size in options.sizes.split(",") if size]
     except ValueError:
@@ -41,12 +44,13 @@ def main() -> int:
             "memory": lambda: memory.measure(url, quick),
             "creates": lambda: creates.measure(url, turns, quick),
             "launches": lambda: launches.measure(turns, quick),
+            "each": lambda: each.measure(turns),
             "limits": lambda: limits.measure(quick),
             "import": lambda: imports.measure(quick),
             "schedule": lambda: schedule.measure(quick),
             "emulator": lambda: emulator.measure(quick),
         }
-        for name in options.only or NAMES:
+        for name in [*options.names, *(options.only or ())] or NAMES:
             report = measurements[name]()
             missed += sum(not target.reached for target in report.targets)
             print(report, flush=True)

@@ -1,4 +1,4 @@
-"""What does a launch of many leave behind when it is cancelled, and what does it cost when it is not?"""
+"""What does a launch of many leave billed when it is cancelled, and what does it cost when it is not?"""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .emulator import running_emulator
 
 MODEL = "Qwen/Qwen3-8B"
 SOME = 40
-"""Samplers that are there when the launch is cancelled: 32 creates are answered by then, and the next 32 in flight."""
+"""Number of samplers at which the launch is cancelled: 32 creates are answered by then, and the next 32 in flight."""
 DELAY = 0.1
 """Seconds that the control plane takes for a create, before and after it has made the sampler."""
 
 
 async def with_launch(url: str, count: int, until_active: bool) -> None:
-    """Launch as this library has it."""
+    """Launch with `launch()`."""
     from loops_async import LoopsClient, PollPolicy, launch
 
     policy = PollPolicy(initial=0.1, factor=1.0, maximum=0.1, multiples={})
@@ -32,17 +32,17 @@ async def with_launch(url: str, count: int, until_active: bool) -> None:
 
 
 async def by_hand(url: str, count: int, until_active: bool) -> None:
-    """Write the same by hand with this library's client, as carefully as one would: a list, and a `finally`."""
+    """Do the same by hand with the client of this library, with care: a list of what was made, and a `finally`."""
     from loops_async import LoopsClient, PollPolicy, wait_until_active
 
     policy = PollPolicy(initial=0.1, factor=1.0, maximum=0.1, multiples={})
     async with LoopsClient(KEY, base_url=url) as client:
         session = await client.sessions.create()
         made = []
-        places = asyncio.Semaphore(32)
+        slots = asyncio.Semaphore(32)
 
         async def one() -> None:
-            async with places:
+            async with slots:
                 sampler = await client.samplers.create(session_id=session.id, base_model=MODEL)
             made.append(sampler.id)
             await wait_until_active(client, sampler, policy=policy)
@@ -58,17 +58,17 @@ async def by_hand(url: str, count: int, until_active: bool) -> None:
 
 
 async def with_baseten(url: str, count: int, until_active: bool) -> None:
-    """Gather creates of Baseten's own client, and release what they returned."""
+    """Gather creates of Baseten's own client, and deactivate what they returned."""
     from baseten.client import AsyncManagementClient
     from baseten.client import managementapi as api
 
     async with AsyncManagementClient(api_key=KEY, base_url_override=url) as client:
         session = (await client.api.post_loops_sessions()).session.id
-        places = asyncio.Semaphore(32)
+        slots = asyncio.Semaphore(32)
         made = []
 
         async def one() -> None:
-            async with places:
+            async with slots:
                 request = api.CreateLoopsSamplerRequest(session_id=session, base_model=MODEL)
                 made.append((await client.api.post_loops_samplers(request=request)).sampler.id)
 
@@ -94,7 +94,7 @@ def _ask(url: str, method: str, path: str, document: object = None) -> Any:
 
 
 async def cancelled(url: str, contestant: str, count: int) -> dict[str, int]:
-    """Cancel a launch in the middle of its creates; tell how many samplers it made, and how many it left."""
+    """Cancel a launch in the middle of its creates; return how many samplers it made, and how many it left billed."""
     fault = {"method": "POST", "route": "/v1/loops/samplers", "delay": DELAY, "delay_after": DELAY, "times": None}
     _ask(url, "POST", "/_emulator/faults", fault)
     task = asyncio.ensure_future(CONTESTANTS[contestant](url, count, False))
@@ -122,27 +122,27 @@ async def completed(url: str, contestant: str, count: int) -> dict[str, float]:
 def measure(turns: int, quick: bool) -> Report:
     """Compare launches."""
     count, size = (100, 100) if quick else (200, 500)
-    lost: dict[str, list[dict[str, int]]] = {name: [] for name in CONTESTANTS}
+    left_by: dict[str, list[dict[str, int]]] = {name: [] for name in CONTESTANTS}
     costs: dict[str, list[dict[str, float]]] = {name: [] for name in list(CONTESTANTS)[:2]}
     for _ in range(turns):
         for name in CONTESTANTS:
             with running_emulator("--speed", "100") as (url, _, _):
-                lost[name].append(in_fresh_process(cancelled, url=url, contestant=name, count=count))
+                left_by[name].append(in_fresh_process(cancelled, url=url, contestant=name, count=count))
         for name, spent in costs.items():
             with running_emulator("--speed", "100") as (url, _, _):
                 spent.append(in_fresh_process(completed, url=url, contestant=name, count=size))
     report = Report(
-        f"launches: {count} samplers, cancelled in the middle of the creates; {size}, brought up and released",
-        ("who", "made until the cancel", "left alive", "client CPU, s", "CPU ratio"),
+        f"launches: {count} samplers, cancelled in the middle of the creates; {size}, brought up and deactivated",
+        ("how", "made until the cancellation", "left billed", "client CPU, s", "CPU ratio"),
     )
     cpu = {name: [cost["cpu"] for cost in each] for name, each in costs.items()}
     ours, hand = list(CONTESTANTS)[:2]
-    for name, each in lost.items():
+    for name, each in left_by.items():
         cost = (median(cpu[name]), f"{number(ratio(cpu[name], cpu[hand]))}x") if name in cpu else ("", "")
         made, left = (median(result[key] for result in each) for key in ("made", "left"))
         report.rows.append((name, int(made), int(left), *cost))
     report.targets += [
-        Target("launches, left alive by a cancel", max(result["left"] for result in lost[ours]), 0),
+        Target("launches, left billed by a cancellation", max(result["left"] for result in left_by[ours]), 0),
         Target("launches, CPU next to the same by hand", ratio(cpu[ours], cpu[hand]), 1.5),
     ]
     return report

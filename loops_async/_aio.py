@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final, TypeVar
 
@@ -44,6 +44,13 @@ async def wait_through_cancellation(task: asyncio.Future[Any]) -> asyncio.Cancel
                 await asyncio.wait([task])
             except asyncio.CancelledError as exc:
                 cancelled = cancelled or exc
+    if _cancel_scope() is not None:
+        # What a scope has cancelled meanwhile, it cancels now, and not only at an await of the caller's.
+        try:
+            for _ in range(2):
+                await asyncio.sleep(0)
+        except asyncio.CancelledError as exc:
+            cancelled = cancelled or exc
     return cancelled
 
 
@@ -53,8 +60,14 @@ def _cancel_scopes_shielded() -> AbstractContextManager[object]:
     They cancel a task again in each turn of the event loop until it has left the scope, which would keep a core busy
     for as long as the work takes. They cancel the first await after this block.
     """
-    scope = getattr(sys.modules.get("anyio"), "CancelScope", None)
+    scope = _cancel_scope()
     return nullcontext() if scope is None else scope(shield=True)
+
+
+def _cancel_scope() -> Callable[..., AbstractContextManager[object]] | None:
+    """Return anyio's `CancelScope` if anyio is in use."""
+    scope: Callable[..., AbstractContextManager[object]] | None = getattr(sys.modules.get("anyio"), "CancelScope", None)
+    return scope
 
 
 class ResettableTimer:

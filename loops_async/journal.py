@@ -39,7 +39,7 @@ def _candidates(unknown: Sequence[CreateOutcomeUnknown]) -> tuple[Sampler, ...]:
 
 @frozen
 class Orphans:
-    """What a process left running. Iterating gives all samplers in it: the certain ones, then the candidates."""
+    """What a process left running. Iterating yields all samplers in it: the certain ones, then the candidates."""
 
     samplers: tuple[Sampler, ...] = field()
     """The samplers that the journal names and that are still to be deactivated, newest first."""
@@ -54,7 +54,7 @@ class Orphans:
 
     @property
     def candidates(self) -> tuple[Sampler, ...]:
-        """The samplers that the unknown creates may have made, each one once; some may belong to somebody else."""
+        """The samplers that the unknown creates may have made, each one once; some may belong to others."""
         return _candidates(self.unknown)
 
     def __iter__(self) -> Iterator[Sampler]:
@@ -80,7 +80,7 @@ class Reclaimed:
 
     @property
     def candidates(self) -> tuple[Sampler, ...]:
-        """The samplers that the unknown creates may have made, each one once; some may belong to somebody else."""
+        """The samplers that the unknown creates may have made, each one once; some may belong to others."""
         return _candidates(self.unknown)
 
 
@@ -94,7 +94,7 @@ async def orphans(client: LoopsClient, path: str | os.PathLike[str], *, include_
 
     Raises:
         OSError: The journal cannot be read (FileNotFoundError), or its launch still runs (BlockingIOError).
-        ValueError: It is a file of something else.
+        ValueError: The file is no journal.
         LoopsError: As every call.
 
     Source: `GET /v1/loops/samplers`, and `GET /v1/loops/samplers/{sampler_id}` for what that does not show.
@@ -126,7 +126,7 @@ async def reclaim(
 
     Raises:
         OSError: The journal cannot be read or written, or its launch still runs (BlockingIOError).
-        ValueError: It is a file of something else.
+        ValueError: The file is no journal.
         TeardownError: Samplers could not be deactivated and are still billed; it holds the unknown creates, too, and
             the ids of those that were `deactivated`.
 
@@ -166,7 +166,7 @@ async def _reclaim(backend: SamplerBackend, file: JournalFile, timeout: float, i
                 return
             if is_known:
                 deactivated.add(sampler_id)
-                # A failure is remembered by the journal, and raised in the end.
+                # The journal keeps a failure, which is raised at the end.
                 file.append_nowait(journal_records.Deactivated(sampler_id, datetime.now(UTC)))
             else:
                 missing.append(sampler_id)
@@ -175,10 +175,11 @@ async def _reclaim(backend: SamplerBackend, file: JournalFile, timeout: float, i
         await run_until({sampler_id: partial(deactivate, sampler_id) for sampler_id in owned}, end_at)
         unknown = await earlier.resolve()
         in_order = tuple(sampler_id for sampler_id in owned if sampler_id in deactivated)
+        no_longer_billed = {*deactivated, *missing}
         billed = {
             sampler_id: errors.get(sampler_id) or TransportError(f"no response in {timeout:g} s")
             for sampler_id in owned
-            if sampler_id not in {*deactivated, *missing}
+            if sampler_id not in no_longer_billed
         }
         if billed:
             error = teardown_error(billed, unknown, in_order)
@@ -191,10 +192,11 @@ async def _reclaim(backend: SamplerBackend, file: JournalFile, timeout: float, i
 
 def _divided(earlier: EarlierLaunches, include_kept: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the ids of the samplers that are to be deactivated, and of those that are kept on purpose."""
-    kept = {each for each, sampler in earlier.live.items() if sampler.is_kept and not include_kept}
-    return tuple(each for each in earlier.live if each not in kept), tuple(
-        each for each in earlier.live if each in kept
-    )
+    billed: list[str] = []
+    kept: list[str] = []
+    for sampler_id, sampler in earlier.live.items():
+        (kept if sampler.is_kept and not include_kept else billed).append(sampler_id)
+    return tuple(billed), tuple(kept)
 
 
 def _checked(client: object, path: object) -> str:

@@ -111,6 +111,14 @@ def decode_checkpoints(body: bytes, request: str) -> tuple[Checkpoint, ...]:
     return structure(checkpoints, tuple[Checkpoint, ...], "$.checkpoints", request)
 
 
+def is_object(body: bytes) -> bool:
+    """Return True if *body* is a JSON object."""
+    try:
+        return isinstance(lenient_json.parse(body), dict)
+    except ValueError:
+        return False
+
+
 def check_deactivated(body: bytes, request: str, sampler_id: str) -> None:
     """Check that the response to a deactivation names the sampler; what else it says is ignored.
 

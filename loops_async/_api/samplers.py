@@ -172,12 +172,13 @@ class Samplers:
         request = Request("POST", urlsplit(url).path, body=codec.encode(dict(ONE_TOKEN)))
         headers = {"X-Baseten-Accept-Error": "1", "X-Sampler-Id": sampler.id}
         try:
-            await self._transport.send(request, Priority.DATA_PLANE, url=url, headers=headers)
+            body = await self._transport.send(request, Priority.DATA_PLANE, url=url, headers=headers)
         except LoopsError as exc:
             if says_not_ready(exc):
                 return False
             raise
-        return True
+        # A proxy's page is no answer of the sampler.
+        return codec.is_object(body)
 
 
 def wake_url(sampler: Sampler, base_url: str) -> str:

@@ -191,13 +191,13 @@ _NOT_READY: Final = frozenset({400, 404, 408, 409, 425, 429, 499})
 def says_not_ready(error: LoopsError) -> bool:
     """Return True if *error*, of a request to a sampler's own address, means that it does not answer yet.
 
-    The data plane answers with 400 or 404 while it is coming up, which the control plane would mean for good. A refusal
-    of the key (401, 403), or of the model, is no such thing.
+    The data plane answers with 400 or 404 while it is coming up, which from the control plane would be final, and a
+    gateway may redirect. A refusal of the key (401, 403), or of the model, is no such thing.
     """
     if isinstance(error, APIError):
         if error.status == 400 and error.code == MODEL_REFUSED:
             return False
-        return error.status >= 500 or error.status in _NOT_READY
+        return error.status >= 500 or error.status in _NOT_READY or 300 <= error.status < 400
     return isinstance(error, (TransportError, DecodeError))
 
 

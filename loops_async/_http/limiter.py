@@ -27,7 +27,7 @@ from enum import IntEnum
 from types import TracebackType
 from typing import Final
 
-RATE_MARGIN_S: Final = 0.03
+RATE_MARGIN_S: Final = 0.05
 """Seconds that are added to the second of the rate: the network delays some requests more than others, so that what
 starts here just outside of a second could arrive there within one."""
 

@@ -98,7 +98,9 @@ class Resumption:
     """What a launch takes up of earlier ones, and what it does with the rest."""
 
     samplers: dict[Member, Sampler | str]
-    """The sampler that each member resumes, or its id if it could not be looked up yet."""
+    """The sampler that each member resumes, or its id if the service does not describe it yet."""
+    kept: tuple[str, ...]
+    """Ids of those among them that were kept."""
     unwanted: dict[str, SamplerSpec | None]
     """Samplers that are to be deactivated, and their specs as far as they are known."""
     unresolved: tuple[CreateOutcomeUnknown, ...]
@@ -146,7 +148,8 @@ async def plan_resumption(
         for sampler_id, live in earlier.live.items()
         if sampler_id not in taken and (not live.is_kept or (live.spec in specs and sampler_id not in usable_ids))
     }
-    return Resumption(samplers, unwanted, await earlier.resolve())
+    kept = tuple(each for each in taken if earlier.live[each].is_kept)
+    return Resumption(samplers, kept, unwanted, await earlier.resolve())
 
 
 def _may_come_up(sampler: Sampler, policy: PollPolicy) -> bool:

@@ -1,7 +1,7 @@
-"""The file of a journal: one process at a time, and nothing counts before it is on the disk.
+"""The file of a journal: one process at a time, and a record counts once it is on the disk.
 
-Writing to a disk takes milliseconds, in which the event loop must go on, so a thread does it. Whatever is to be written
-in the meantime goes with the next turn: thousands of creates at once share a few flushes.
+Writing to a disk takes milliseconds, during which the event loop must go on, so a thread does it. Records that come in
+meanwhile are written together in the next turn: thousands of creates at once share a few flushes.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class JournalFile:
         self._writer: asyncio.Task[None] | None = None
         self._last: asyncio.Future[None] | None = None
         self.failure: OSError | None = None
-        """The first failure to write, if there was one."""
+        """The first failure to write; None if there was none."""
 
     @classmethod
     async def open(cls, path: str, *, create: bool) -> Self:
         """Open and lock a journal; *create* it if it does not exist.
 
         Raises:
-            BlockingIOError: Another launch, here or in another process, has it open.
+            BlockingIOError: Another launch, in this or another process, has it open.
             OSError: It cannot be opened or read.
-            ValueError: It is a file of something else.
+            ValueError: The file is no journal.
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="loops-async-journal")
         opening = spawn_shielded(_in_thread(thread, lambda: _open(path, create=create)))
@@ -63,11 +63,16 @@ class JournalFile:
         return journal
 
     async def read(self) -> journal_records.Replay:
-        """Add up what it says. Raises ValueError if it is no journal."""
-        return await _in_thread(self._thread, lambda: _replay(self._fd, self.path))
+        """Replay its records. Raises ValueError if the file is no journal."""
+        reading = spawn_shielded(_in_thread(self._thread, lambda: _replay(self._fd, self.path)))
+        # The file must not be closed under the thread that reads it.
+        cancelled = await wait_through_cancellation(reading)
+        if cancelled is not None:
+            raise cancelled from reading.exception()
+        return reading.result()
 
     async def append(self, record: journal_records.Record) -> None:
-        """Write *record*; return once it is on the disk. A cancel ends the waiting, not the writing.
+        """Write *record*; return once it is on the disk. A cancellation ends the waiting, not the writing.
 
         Raises:
             OSError: It could not be written.
@@ -75,14 +80,14 @@ class JournalFile:
         await asyncio.shield(self.append_nowait(record))
 
     def append_nowait(self, record: journal_records.Record) -> asyncio.Future[None]:
-        """Have *record* written soon; the future, which may be left alone, tells when it is on the disk."""
+        """Write *record* soon; the future, which need not be awaited, is done when the record is on the disk."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # A failure is remembered in any case, so that nobody needs to ask this future.
+        # The caller need not retrieve a failure, since the journal keeps the first one.
         written.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._last = written
         try:
             line = journal_records.encode_record(record)
-        except Exception as exc:  # noqa: BLE001 -- a record that is lost must not go unnoticed, whatever the reason
+        except Exception as exc:  # noqa: BLE001 -- whatever the reason, the caller must learn that the record is missing
             self.failure = self.failure or OSError(f"a record could not be written: {exc!r}")
             written.set_exception(OSError(*self.failure.args))
             return written
@@ -92,7 +97,7 @@ class JournalFile:
         return written
 
     def written(self) -> asyncio.Future[None]:
-        """Return a future that tells when all that was noted so far is on the disk."""
+        """Return a future that is done when all records so far are on the disk."""
         if self._last is not None:
             return self._last
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -100,19 +105,19 @@ class JournalFile:
         return done
 
     async def flush(self) -> None:
-        """Wait until all that was noted is on the disk, or has failed to get there."""
+        """Wait until each record so far is on the disk, or could not be written."""
         while self._pending or self._writer is not None:
             await asyncio.wait([self._writer or self._start()])
 
     def close_nowait(self) -> None:
-        """Unlock and close the file, which is to be flushed before."""
-        # A process that was forked in the meantime has the lock, too, which closing alone would leave to it.
+        """Unlock and close the file; call `flush()` before."""
+        # A process that was forked meanwhile holds the same lock, so that to close the file alone would not free it.
         fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.close(self._fd)
         self._thread.shutdown(wait=False)
 
     async def close(self) -> None:
-        """Write what is left, and unlock the file. A cancel does not cut it short, and comes afterwards."""
+        """Write the pending records, and unlock the file. A cancellation does not cut it off, and is raised then."""
         cancelled = await wait_through_cancellation(spawn_shielded(self.flush()))
         self.close_nowait()
         if cancelled is not None:
@@ -120,7 +125,7 @@ class JournalFile:
 
     def _start(self) -> asyncio.Task[None]:
         self._writer = spawn_shielded(self._write())
-        # What it fails with is told by `failure`, and by the futures of what it was to write.
+        # Its failure is in `failure`, and in the futures of the records.
         self._writer.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._writer
 
@@ -140,7 +145,7 @@ class JournalFile:
         except OSError as exc:
             failure = exc
         except BaseException as exc:
-            # Be it a Ctrl-C that struck just here: nobody may wait for ever.
+            # Even after a KeyboardInterrupt, no future may stay undone.
             failure = OSError(f"the writing broke off: {exc!r}")
             if not isinstance(exc, Exception):
                 raise
@@ -150,11 +155,11 @@ class JournalFile:
                 if failure is None:
                     written.set_result(None)
                 else:
-                    # One exception for each: whoever raises it writes a traceback into it.
+                    # One exception for each, since a traceback is written into it where it is raised.
                     written.set_exception(OSError(*failure.args))
 
     def _write_down(self, text: bytes) -> None:
-        # What a crash, or a full disk, has left of a line must not become the beginning of the next.
+        # The part of a line that a crash or a full disk has left must not become the beginning of the next one.
         text = b"\n" + text if self._is_torn else text
         self._is_torn = True
         view = memoryview(text)
@@ -193,7 +198,7 @@ class NoJournal:
 
 
 async def read_locked(path: str) -> journal_records.Replay:
-    """Read a journal that nobody writes to. Raises as `JournalFile.open` does."""
+    """Read a journal that no launch has open. Raises as `JournalFile.open` does."""
 
     def read() -> journal_records.Replay:
         fd = _opened(path, os.O_RDONLY)

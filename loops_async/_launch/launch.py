@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, get_args
 
@@ -22,6 +23,7 @@ from ..models import SamplerSpec, StatusChange
 from .earlier import Resumption, plan_resumption, warn_of_unresolved
 from .fleet import Fleet
 from .journal_file import JournalFile, NoJournal
+from .journal_records import Kept
 from .member import CreateState, Member
 from .supervisor import LaunchSupervisor, Settings, TeardownMode
 from .teardown import Teardown
@@ -221,8 +223,8 @@ class _LaunchBlock:
         self._client._check_open()
         backend = self._client._service
         journal = await JournalFile.open(self._path, create=True) if self._path is not None else NoJournal()
+        resumption: Resumption | None = None
         try:
-            resumption: Resumption | None = None
             if self._resume and isinstance(journal, JournalFile):
                 resumption = await plan_resumption(
                     backend, journal.path, await journal.read(), self._members, self._settings.policy
@@ -236,6 +238,10 @@ class _LaunchBlock:
             await supervisor.record_launch(resumption)
             self._client._check_open()
         except BaseException:
+            if resumption is not None:
+                # The journal may say that this launch owns them, and it does not begin.
+                for sampler_id in resumption.kept:
+                    journal.append_nowait(Kept(sampler_id, datetime.now(UTC)))
             await journal.close()
             raise
         # There is no await from here on, so that __aexit__ runs for everything that is started.

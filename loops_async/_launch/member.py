@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from enum import Enum, StrEnum
 
 from attrs import Factory, define
@@ -69,6 +70,8 @@ class Create:
     """What is known of the create while it is UNKNOWN."""
     last_error: Exception | None = None
     """Why the last attempt to deactivate the sampler failed; None if none has failed."""
+    deactivation: asyncio.Lock = Factory(asyncio.Lock)
+    """Held while the sampler is being deactivated."""
     members: list[Member] = Factory(list)
     """Members that use the sampler, or did: creates for the same run may return the same one."""
 

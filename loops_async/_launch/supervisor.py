@@ -177,27 +177,27 @@ class LaunchSupervisor:
         Raises:
             Exception: Why the last attempt failed; the sampler is still owned.
         """
-        if create.state is CreateState.GONE:
-            return
-        assert create.sampler_id is not None  # noqa: S101 -- only what is created is deactivated
-        create.state = CreateState.DEACTIVATING
+        sampler_id = create.sampler_id
+        assert sampler_id is not None  # noqa: S101 -- only what is created is deactivated
 
         def on_error(error: LoopsError) -> None:
             create.last_error = error
 
-        try:
-            await self._backend.deactivate_within(create.sampler_id, seconds, on_error=on_error)
-        except BaseException as exc:
-            if isinstance(exc, Exception):
-                create.last_error = exc
-            # Another attempt that ran at the same time may have succeeded.
-            if create.state is CreateState.DEACTIVATING:
+        async with create.deactivation:
+            if not create.is_owned:
+                return
+            create.state = CreateState.DEACTIVATING
+            try:
+                await self._backend.deactivate_within(sampler_id, seconds, on_error=on_error)
+            except BaseException as exc:
                 create.state = CreateState.CREATED
-            raise
-        create.state = CreateState.GONE
+                if isinstance(exc, Exception):
+                    create.last_error = exc
+                raise
+            create.state = CreateState.GONE
         # The journal keeps the failure to write it; the sampler is deactivated all the same.
         with suppress(OSError):
-            await self.journal.append(journal_records.Deactivated(create.sampler_id, _now()))
+            await self.journal.append(journal_records.Deactivated(sampler_id, _now()))
 
     def deactivated(self) -> tuple[str, ...]:
         """Return the ids of all samplers that were deactivated so far."""

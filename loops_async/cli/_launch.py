@@ -21,7 +21,8 @@ MOST: Final = _spec_file.MOST
 EPILOG: Final = (
     f"{HELP} JSON: outcome, exit_code, seconds, gpu_minutes, session_id, journal; samplers, each with index, "
     "base_model, id, state, status, base_url, seconds, error, resumed and kept; deactivated and still_billed, lists of "
-    "ids; unknown, each with base_model and candidates; unresolved, those of earlier launches; error, if the launch itself failed."
+    "ids; unknown, each with base_model and candidates; unresolved, those of earlier launches; error, "
+    "if the launch itself failed."
 )
 
 

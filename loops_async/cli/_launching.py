@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ class Launching:
         self._began = time.monotonic()
         self._result = Result()
         self._durations = Durations()
-        self._board = Board(expected=len(order.specs), typical=self._typical)
+        self._board = Board(expected=len(order.specs), typical=lambda base_model: self._durations.typical(base_model))
         self._display = Display(self._board, stderr=True, quiet=common.quiet)
         self._took: list[tuple[str, float]] = []
         self._changes: list[tuple[float, StatusChange]] = []
@@ -89,9 +88,7 @@ class Launching:
         try:
             if self._order.check:
                 await self._check(client)
-            with ExitStack() as stack:
-                if self._order.timeline is not None:
-                    stack.enter_context(on_deactivated(self._note_deactivated))
+            with on_deactivated(self._note_deactivated):
                 await self._launch(client)
         except LoopsError as exc:
             result.error = exc
@@ -191,9 +188,6 @@ class Launching:
 
     def _note_deactivated(self, sampler_id: str) -> None:
         self._deactivated[sampler_id] = time.monotonic() - self._began
-
-    def _typical(self, base_model: str) -> float | None:
-        return self._durations.typical(base_model)
 
     def _write(self) -> None:
         if self._common.as_json:

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import gc
 import random
+import sys
 from typing import Any
 
 import pytest
@@ -22,9 +23,10 @@ from loops_async import (
     TeardownError,
 )
 from loops_async._launch import works
-from loops_async.emulator import Fault
+from loops_async.emulator import Emulator, Fault
 
 from ..launching import CREATE, DEACTIVATE, Setting, deactivated, until
+from ..support import KEY
 
 
 class Mine(Exception):
@@ -409,6 +411,81 @@ async def test_a_work_that_raises_no_exception_of_the_usual_kind_is_an_outcome(s
         (outcome,) = await all_of(fleet, work)
     assert isinstance(outcome.error, RuntimeError)
     assert isinstance(outcome.error.__cause__, Odd)
+
+
+async def run_program(emulator: Emulator, main: str) -> str:
+    """Run a program in a process of its own, whose `main(client)` is given; return what it wrote to stderr."""
+    program = f"""
+import asyncio, os, signal
+from loops_async import LoopsClient, PollPolicy, launch
+
+POLICY = PollPolicy(initial=0.02)
+{main}
+async def run():
+    async with LoopsClient({KEY!r}, base_url={emulator.url!r}) as client:
+        await main(client)
+
+asyncio.run(run())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE)
+    _, err = await process.communicate()
+    for words in ("never retrieved", "destroyed", "never awaited"):
+        assert words not in err.decode()
+    return err.decode()
+
+
+@pytest.mark.parametrize("how", ["raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGINT)", "raise SystemExit"])
+async def test_an_interrupt_in_a_work_leaves_nothing_billed(stage: Setting, how: str) -> None:
+    emulator, _, _ = stage
+    main = f"""
+async def main(client):
+    async with launch(client, ["good", "good", "slow"], policy=POLICY) as fleet:
+        async def work(sampler):
+            if sampler.id == fleet.members[0].sampler_id:
+                {how}
+            await asyncio.sleep(60)
+
+        async for outcome in fleet.each(work):
+            pass
+"""
+    await run_program(emulator, main)
+    assert len(emulator.samplers) == 3
+    assert not emulator.billed
+
+
+async def test_a_program_that_ends_while_works_run_in_another_task_leaves_nothing_billed(stage: Setting) -> None:
+    emulator, _, _ = stage
+    main = """
+async def others(client, started):
+    async with launch(client, ["good", "good", "slow"], policy=POLICY) as fleet:
+        async def work(sampler):
+            started.set()
+            await asyncio.sleep(60)
+
+        async for outcome in fleet.each(work):
+            pass
+
+async def main(client):
+    started = asyncio.Event()
+    main.task = asyncio.create_task(others(client, started))
+    await started.wait()
+"""
+    assert "Error" not in await run_program(emulator, main)
+    assert len(emulator.samplers) == 3
+    assert not emulator.billed
+
+
+async def test_closing_the_client_in_a_work_ends_the_block(stage: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    emulator, client, launch = stage
+    monkeypatch.setattr(works, "CANCELLED_WORK_S", 0.1)
+
+    async def work(_: Sampler) -> None:
+        await client.aclose()
+
+    async with launch(["good", "slow"]) as fleet:
+        outcomes = await all_of(fleet, work)
+        assert [type(outcome.error) for outcome in outcomes] == [RuntimeError] * 2
+        assert not emulator.billed
 
 
 # Deactivations that fail or take long

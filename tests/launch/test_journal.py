@@ -69,7 +69,7 @@ def test_a_record_is_plain_json() -> None:
     assert account.unresolved["l", 3] == journal_records.UnresolvedCreate(spec, AT, HOME)
 
 
-def test_creates_and_samplers_are_open_until_they_are_closed() -> None:
+def test_creates_are_unresolved_and_samplers_live_until_their_end() -> None:
     records: list[journal_records.Record] = [
         BEGIN,
         *(intent(number) for number in range(5)),
@@ -106,7 +106,7 @@ def test_the_first_line_may_be_torn_too(length: int) -> None:
     assert journal_records.replay(written(BEGIN)[:length]) == journal_records.Replay()
 
 
-def test_what_is_no_record_is_passed_over_and_told() -> None:
+def test_a_line_that_is_no_record_is_skipped_and_counted() -> None:
     strange = [b"{", b'{"event": "later"}', b"\xff", b'{"event":"intent","launch":"l","create":1,"at":"x","spec":{}}']
     lines = [
         journal_records.encode_record(BEGIN),
@@ -130,7 +130,7 @@ def test_another_file_is_no_journal(content: bytes) -> None:
         journal_records.replay(content)
 
 
-def test_a_create_whose_spec_cannot_be_read_any_more_stays_open() -> None:
+def test_a_create_whose_spec_cannot_be_read_stays_unresolved() -> None:
     text = journal_records.encode_record(intent(1)).replace(b'"base_model":"m"', b'"base_model":"m","num_replicas":0')
     account = journal_records.replay(journal_records.encode_record(BEGIN) + text)
     assert account.unresolved["l", 1].spec == SamplerSpec("m")
@@ -169,7 +169,7 @@ async def test_many_records_share_a_flush(path: Path, monkeypatch: pytest.Monkey
     await file.close()
 
 
-async def test_what_a_crash_has_torn_is_no_beginning_of_the_next_line(path: Path) -> None:
+async def test_a_line_that_a_crash_cut_off_is_not_continued(path: Path) -> None:
     path.write_bytes(written(BEGIN, intent(1))[:-7])
     file = await JournalFile.open(str(path), create=True)
     await file.append(intent(2))
@@ -179,7 +179,7 @@ async def test_what_a_crash_has_torn_is_no_beginning_of_the_next_line(path: Path
     assert account.unreadable == [2]
 
 
-async def test_two_do_not_mix(path: Path) -> None:
+async def test_a_journal_is_open_once(path: Path) -> None:
     file = await JournalFile.open(str(path), create=True)
     for opening in (JournalFile.open(str(path), create=True), read_locked(str(path))):
         with pytest.raises(BlockingIOError, match=r"still running"):
@@ -189,7 +189,7 @@ async def test_two_do_not_mix(path: Path) -> None:
     await (await JournalFile.open(str(path), create=True)).close()
 
 
-async def test_another_process_is_kept_out(path: Path) -> None:
+async def test_another_process_cannot_open_it(path: Path) -> None:
     program = (
         "import asyncio; from loops_async._launch.journal_file import JournalFile; "
         f"asyncio.run(JournalFile.open({str(path)!r}, create=True)); print('open', flush=True); input()"
@@ -247,7 +247,7 @@ async def test_a_journal_whose_beginning_was_cut_off_is_one(path: Path) -> None:
     assert len((await read_locked(str(path))).unresolved) == 3
 
 
-async def test_a_disk_that_is_full_again_and_again_spoils_no_journal(path: Path) -> None:
+async def test_a_disk_that_is_full_several_times_spoils_no_journal(path: Path) -> None:
     path.write_bytes(b'{"event":"la\n{"eve\n{"event":"launch","l')
     assert (await read_locked(str(path))).unreadable == [1, 2]
     file = await JournalFile.open(str(path), create=True)
@@ -257,7 +257,9 @@ async def test_a_disk_that_is_full_again_and_again_spoils_no_journal(path: Path)
     assert list(journal_records.replay(path.read_bytes()).unresolved) == [("l", 1)]
 
 
-async def test_a_failure_to_write_is_told_to_whoever_relies_on_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failure_to_write_is_raised_where_the_record_is_awaited(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = await JournalFile.open(str(path), create=True)
     await file.append(BEGIN)
     write = os.write
@@ -282,37 +284,38 @@ async def test_a_failure_to_write_is_told_to_whoever_relies_on_it(path: Path, mo
     assert list(account.unresolved) == [("l", 2)]
 
 
-async def test_what_strikes_the_writing_keeps_nobody_waiting(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_interrupt_that_breaks_into_the_writing_ends_the_waiting(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Struck(BaseException):
         """What a Ctrl-C would be, without the end of the event loop."""
 
     file = await JournalFile.open(str(path), create=True)
-    write_down = JournalFile._write_down
 
-    def strike(_: JournalFile, __: bytes) -> None:
+    def strike(_: int, __: memoryview) -> int:
         raise Struck
 
-    monkeypatch.setattr(JournalFile, "_write_down", strike)
     async with asyncio.timeout(5):
-        with pytest.raises(OSError, match="broke off"):
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="broke off"):
+            patched.setattr(os, "write", strike)
             await file.append(BEGIN)
-        monkeypatch.setattr(JournalFile, "_write_down", write_down)
         file.append_nowait(intent(1))
         await file.close()
-    assert path.read_bytes() == written(intent(1))
+    # What is written after a failure begins on a new line.
+    assert path.read_bytes() == b"\n" + written(intent(1))
     assert file.failure is not None
 
 
-async def test_all_that_was_noted_includes_what_is_being_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_records_that_are_being_written_are_waited_for_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = await JournalFile.open(str(path), create=True)
     assert file.written().done()
-    write_down = JournalFile._write_down
+    fsync = os.fsync
 
-    def slowly(self: JournalFile, text: bytes) -> None:
+    def slowly(fd: int) -> None:
         time.sleep(0.05)
-        write_down(self, text)
+        fsync(fd)
 
-    monkeypatch.setattr(JournalFile, "_write_down", slowly)
+    monkeypatch.setattr(os, "fsync", slowly)
     file.append_nowait(BEGIN)
     await asyncio.sleep(0.01)
     assert not file.written().done()
@@ -373,7 +376,7 @@ async def test_relaunches_are_written_down_in_order(stage: Setting, path: Path) 
     assert events(path) == ["launch", *["intent", "created", "deactivated"] * 2]
 
 
-async def test_a_launch_without_a_disk_sends_no_create(
+async def test_no_create_is_sent_if_the_journal_cannot_be_written(
     stage: Setting, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, _, launch = stage
@@ -390,7 +393,7 @@ async def test_a_launch_without_a_disk_sends_no_create(
 
 
 @pytest.mark.parametrize("when", ["locked", "strange", "no folder"])
-async def test_a_journal_that_cannot_be_had_ends_the_launch_before_it_begins(
+async def test_a_journal_that_cannot_be_opened_ends_the_launch_before_it_begins(
     stage: Setting, path: Path, when: str
 ) -> None:
     emulator, _, launch = stage
@@ -409,7 +412,7 @@ async def test_a_journal_that_cannot_be_had_ends_the_launch_before_it_begins(
         await holder.close()
 
 
-async def test_a_launch_goes_on_where_another_has_ended(stage: Setting, path: Path) -> None:
+async def test_several_launches_share_a_journal(stage: Setting, path: Path) -> None:
     emulator, client, launch = stage
     for _ in range(2):
         async with launch(["good"], journal=path, teardown="never") as fleet:
@@ -432,7 +435,7 @@ async def test_the_file_is_free_again_after_the_block(stage: Setting, path: Path
     assert len(await orphans(client, path, include_kept=True)) == 0
 
 
-# Cleaning up
+# Orphans and reclaim
 
 
 async def test_orphans_are_what_is_alive_and_nothing_else(stage: Setting, path: Path, no_second_look: None) -> None:
@@ -459,7 +462,7 @@ async def test_orphans_are_what_is_alive_and_nothing_else(stage: Setting, path: 
     await client.samplers.deactivate(ids[5])
 
 
-async def test_creates_without_an_answer_are_told_with_their_candidates(
+async def test_unknown_creates_are_reported_with_their_candidates(
     stage: Setting, path: Path, no_second_look: None
 ) -> None:
     emulator, client, launch = stage
@@ -469,25 +472,27 @@ async def test_creates_without_an_answer_are_told_with_their_candidates(
         await until(lambda: fleet.members[0].done)
         assert isinstance(fleet.members[0].error, CreateOutcomeUnknown)
         fleet.acknowledge(fleet.members[0])
-    (lost,) = emulator.billed
+    (made,) = emulator.billed
     other = await client.samplers.create(session_id=session.id, base_model="good")
     async with LoopsClient(KEY, base_url=emulator.url) as later:
         found = await orphans(later, path, include_kept=True)
         assert found.samplers == ()
         (unknown,) = found.unknown
         assert unknown.spec == SamplerSpec("slow")
-        assert [sampler.id for sampler in unknown.candidates] == [lost]
+        assert [sampler.id for sampler in unknown.candidates] == [made]
         assert list(found) == list(found.candidates) == list(unknown.candidates)
         done = await reclaim(later, path, include_kept=True)
         assert done.deactivated == ()
-        assert [sampler.id for sampler in done.candidates] == [lost]
-        assert emulator.billed == {lost, other.id}
+        assert [sampler.id for sampler in done.candidates] == [made]
+        assert emulator.billed == {made, other.id}
         for sampler in (*done.candidates, other):
             await later.samplers.deactivate(sampler.id)
         assert (await orphans(later, path, include_kept=True)).candidates == ()
 
 
-async def test_candidates_are_not_looked_for_for_ever(stage: Setting, path: Path, no_second_look: None) -> None:
+async def test_candidates_were_created_near_the_time_of_the_create(
+    stage: Setting, path: Path, no_second_look: None
+) -> None:
     emulator, client, _ = stage
     async with LoopsClient(KEY, base_url=emulator.url) as dead:
         session = await dead.sessions.create()
@@ -502,7 +507,7 @@ async def test_candidates_are_not_looked_for_for_ever(stage: Setting, path: Path
 
 
 @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429}, {"cut": "before"}, {"status": 404}], ids=str)
-async def test_reclaiming_is_repeated(stage: Setting, path: Path, fault: dict[str, Any]) -> None:
+async def test_reclaim_retries(stage: Setting, path: Path, fault: dict[str, Any]) -> None:
     emulator, client, launch = stage
     async with launch(["good"] * 2, journal=path, teardown="never") as fleet:
         await fleet.active()
@@ -523,10 +528,10 @@ async def test_what_cannot_be_reclaimed_is_raised_and_stays_in_the_journal(stage
     assert set(journal_records.replay(path.read_bytes()).live) == {fleet.members[0].sampler_id} == emulator.billed
 
 
-async def test_who_does_not_know_a_sampler_cannot_say_that_it_is_gone(
+async def test_a_sampler_that_the_service_does_not_know_is_missing_and_stays_in_the_journal(
     stage: Setting, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another account, or another control plane, would answer so."""
+    """A client of another account, or of another control plane, gets such a response."""
     emulator, client, launch = stage
     monkeypatch.setattr(earlier, "FRESH", timedelta())
     async with launch(["good"], journal=path, teardown="never") as fleet:
@@ -540,7 +545,7 @@ async def test_who_does_not_know_a_sampler_cannot_say_that_it_is_gone(
     assert not emulator.billed
 
 
-async def test_another_team_is_another_home(stage: Setting, path: Path) -> None:
+async def test_another_team_is_another_scope(stage: Setting, path: Path) -> None:
     emulator, client, launch = stage
     async with launch(["good"], journal=path, teardown="never") as fleet:
         await fleet.active()
@@ -549,7 +554,7 @@ async def test_another_team_is_another_home(stage: Setting, path: Path) -> None:
     async with LoopsClient(KEY, base_url=emulator.url, team_id="t1") as team:
         assert (await orphans(team, path, include_kept=True)).missing == made
         assert (await reclaim(team, path, include_kept=True)).missing == made
-    # The same id may be somebody else's there: nothing is sent.
+    # The same id may belong to another account there: nothing is sent.
     assert not emulator.received
     assert (await reclaim(client, path, include_kept=True)).deactivated == made
 
@@ -566,7 +571,7 @@ async def test_what_cannot_be_read_of_one_sampler_hides_no_other(stage: Setting,
     assert len((await reclaim(client, path, include_kept=True)).deactivated) == 2
 
 
-async def test_what_is_left_is_told_although_the_journal_cannot_be_written(
+async def test_what_is_still_billed_is_raised_although_the_journal_cannot_be_written(
     stage: Setting, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, client, launch = stage
@@ -583,7 +588,7 @@ async def test_what_is_left_is_told_although_the_journal_cannot_be_written(
     assert set(caught.value.sampler_ids) == emulator.billed
 
 
-async def test_who_awaits_a_handing_over_knows_that_it_is_written_down(stage: Setting, path: Path) -> None:
+async def test_a_detach_that_was_awaited_is_in_the_journal(stage: Setting, path: Path) -> None:
     _, client, launch = stage
     async with launch(["good"], journal=path) as fleet:
         await fleet.active()
@@ -608,7 +613,7 @@ async def test_a_new_sampler_may_be_unknown_for_a_while(stage: Setting, path: Pa
     assert not emulator.billed
 
 
-async def test_a_cancel_does_not_cut_reclaiming_short(stage: Setting, path: Path) -> None:
+async def test_a_cancellation_does_not_cut_reclaim_off(stage: Setting, path: Path) -> None:
     emulator, client, launch = stage
     async with launch(["good"] * 3, journal=path, teardown="never") as fleet:
         await fleet.active()
@@ -622,7 +627,7 @@ async def test_a_cancel_does_not_cut_reclaiming_short(stage: Setting, path: Path
     assert not journal_records.replay(path.read_bytes()).live
 
 
-async def test_lines_that_are_no_records_are_told(
+async def test_lines_that_are_no_records_are_logged_as_a_warning(
     stage: Setting, path: Path, caplog: pytest.LogCaptureFixture, no_second_look: None
 ) -> None:
     _, client, _ = stage
@@ -633,7 +638,7 @@ async def test_lines_that_are_no_records_are_told(
 
 
 @pytest.mark.parametrize("call", [orphans, reclaim])
-async def test_bad_journals_are_told_in_a_line(stage: Setting, path: Path, call: Any) -> None:
+async def test_a_bad_journal_is_refused_before_any_request(stage: Setting, path: Path, call: Any) -> None:
     emulator, client, _ = stage
     with pytest.raises(FileNotFoundError):
         await call(client, path)
@@ -649,7 +654,7 @@ async def test_bad_journals_are_told_in_a_line(stage: Setting, path: Path, call:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2])
-async def test_a_process_that_is_killed_in_mid_launch_is_cleaned_up_after(
+async def test_what_a_killed_process_left_is_reclaimed_or_reported(
     stage: Setting, path: Path, delay: float, no_second_look: None
 ) -> None:
     emulator, client, _ = stage

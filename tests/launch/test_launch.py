@@ -30,14 +30,14 @@ from ..support import QUICK_POLL
 # What is asked for
 
 
-async def test_members_follow_the_specs_and_come_as_they_settle(stage: Setting) -> None:
+async def test_members_are_in_the_order_of_the_specs_and_are_yielded_as_they_are_done(stage: Setting) -> None:
     emulator, _, launch = stage
     async with launch(["good", SamplerSpec("bad", num_replicas=2), "good"]) as fleet:
         assert [member.spec.base_model for member in fleet.members] == ["good", "bad", "good"]
         assert [member.index for member in fleet.members] == [0, 1, 2]
         assert not any(member.done for member in fleet.members)
-        settled = [member async for member in fleet]
-    assert sorted(settled, key=lambda member: member.index) == list(fleet.members)
+        done = [member async for member in fleet]
+    assert sorted(done, key=lambda member: member.index) == list(fleet.members)
     first, second, third = fleet.members
     assert first.sampler is not None
     assert first.sampler.status is DeploymentStatus.ACTIVE
@@ -183,12 +183,12 @@ async def test_waits_begin_before_all_are_created(stage: Setting) -> None:
         assert creates(emulator) < 4
 
 
-async def test_a_refused_create_is_its_members_error_alone(stage: Setting) -> None:
+async def test_a_rejected_create_is_the_error_of_its_member_alone(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, status=400, times=1))
     async with launch(["good"] * 3, max_concurrent_creates=1) as fleet:
-        settled = [member async for member in fleet]
-    errors = [member.error for member in settled if member.error is not None]
+        done = [member async for member in fleet]
+    errors = [member.error for member in done if member.error is not None]
     assert len(errors) == 1
     assert isinstance(errors[0], BadRequestError)
     assert "member 0 of the launch, good" in errors[0].__notes__
@@ -232,7 +232,7 @@ async def test_the_time_runs_from_the_beginning_of_the_block(stage: Setting) -> 
     assert took < 0.65
 
 
-async def test_nothing_is_created_when_the_time_is_up(stage: Setting) -> None:
+async def test_nothing_is_created_once_the_time_is_over(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.2, times=None))
     async with launch(["slow"] * 5, timeout=0.3, max_concurrent_creates=1) as fleet:
@@ -248,7 +248,7 @@ async def test_nothing_is_created_when_the_time_is_up(stage: Setting) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.4])
-async def test_a_create_that_is_to_come_back_too_late_is_given_up(stage: Setting, delay: float) -> None:
+async def test_a_create_whose_pause_outlasts_the_time_is_not_sent_again(stage: Setting, delay: float) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=delay, status=429, retry_after="30"))
     async with launch(["slow"], timeout=0.2) as fleet:
@@ -257,7 +257,7 @@ async def test_a_create_that_is_to_come_back_too_late_is_given_up(stage: Setting
     assert creates(emulator) == 1
 
 
-async def test_status_changes_are_told(stage: Setting) -> None:
+async def test_on_status_is_called_with_each_change(stage: Setting) -> None:
     _, _, launch = stage
     changes: list[StatusChange] = []
     async with launch(["good", "bad"], on_status=changes.append) as fleet:
@@ -269,7 +269,7 @@ async def test_status_changes_are_told(stage: Setting) -> None:
         assert [change.previous for change in seen] == [None, *(change.status for change in seen[:-1])]
 
 
-async def test_what_the_callback_raises_is_the_members_error(stage: Setting) -> None:
+async def test_what_on_status_raises_is_the_error_of_the_member(stage: Setting) -> None:
     emulator, _, launch = stage
 
     def on_status(change: StatusChange) -> None:
@@ -313,7 +313,7 @@ async def test_active_returns_as_soon_as_enough_are_up(stage: Setting) -> None:
         assert [sampler.id for sampler in samplers] == [fleet.members[1].sampler_id, fleet.members[3].sampler_id]
 
 
-async def test_active_tells_of_every_failure_and_does_not_wait_for_the_rest(stage: Setting) -> None:
+async def test_active_raises_every_failure_and_does_not_wait_for_the_other_members(stage: Setting) -> None:
     _, _, launch = stage
     async with launch(["bad", "slow", "sick"]) as fleet:
         await until(lambda: fleet.members[0].done and fleet.members[2].done)
@@ -341,7 +341,7 @@ async def test_at_least_is_a_number_of_members(stage: Setting, at_least: Any, ki
             await fleet.active(at_least=at_least)
 
 
-async def test_whoever_waits_can_be_cancelled_without_harm(stage: Setting) -> None:
+async def test_waiting_for_members_can_be_cancelled_without_harm(stage: Setting) -> None:
     _, _, launch = stage
     async with launch(["slow"]) as fleet:
         for waiting in (fleet.active(), anext(aiter(fleet))):
@@ -371,7 +371,7 @@ async def test_a_loop_in_another_task_ends_with_the_block(stage: Setting) -> Non
 # Relaunches
 
 
-async def test_a_failed_sampler_is_replaced_after_it_was_released(stage: Setting) -> None:
+async def test_a_failed_sampler_is_deactivated_before_it_is_replaced(stage: Setting) -> None:
     emulator, _, launch = stage
     states: list[tuple[str, str]] = []
     async with launch(["sick"], relaunches=2) as fleet:
@@ -401,7 +401,7 @@ async def test_a_replacement_that_comes_up_is_the_members_sampler(stage: Setting
     assert [failure.sampler.id for failure in fleet.members[0].failures] == [first]
 
 
-async def test_no_second_bill_if_the_first_cannot_be_released(stage: Setting) -> None:
+async def test_a_sampler_that_cannot_be_deactivated_is_not_replaced(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=403, times=1))
     async with launch(["sick"], relaunches=3) as fleet:
@@ -420,7 +420,7 @@ async def test_what_timed_out_is_not_replaced(stage: Setting) -> None:
     assert creates(emulator) == 1
 
 
-async def test_a_key_that_is_refused_is_told_by_every_member(stage: Setting) -> None:
+async def test_a_rejected_key_is_the_error_of_every_member(stage: Setting) -> None:
     emulator, _, _ = stage
     async with (
         LoopsClient("wrong-key", base_url=emulator.url) as stranger,

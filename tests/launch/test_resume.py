@@ -461,6 +461,50 @@ async def test_a_disk_that_is_full_ends_the_launch_before_it_begins(
         assert fleet.members[0].resumed
 
 
+async def test_kept_samplers_stay_kept_if_the_client_is_closed_while_the_launch_begins(
+    stage: Setting, path: Path
+) -> None:
+    emulator, client, _ = stage
+    kept = await crash(stage, path, "good", kept=True)
+    emulator.add_fault(Fault(method="POST", route="/v1/loops/sessions", delay=0.1))
+    async with LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY) as closed:
+        entering = asyncio.create_task(launch(closed, ["good"], journal=path, resume=True).__aenter__())
+        await until(lambda: emulator.requests("POST", "/v1/loops/sessions"))
+        await closed.aclose()
+    with pytest.raises(RuntimeError, match="closed"):
+        await entering
+    assert (await orphans(client, path)).kept == tuple(kept)
+    assert not deactivated(emulator)
+    await client.samplers.deactivate(kept[0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_a_launch_that_is_cancelled_while_it_begins_changes_nothing(
+    stage: Setting, path: Path, seed: int
+) -> None:
+    emulator, client, launch = stage
+    left = await crash(stage, path, "slow")
+    kept = await crash(stage, path, "good", kept=True)
+    emulator.add_fault(Fault(method="GET", route=CREATE, delay=0.01))
+    emulator.add_fault(Fault(method="POST", route="/v1/loops/sessions", delay=0.01))
+    entering = asyncio.create_task(launch(["good"], journal=path, resume=True).__aenter__())
+    for _ in range(random.Random(seed).randrange(60)):
+        await asyncio.sleep(0.0005)
+    entering.cancel()
+    try:
+        fleet = await entering
+    except asyncio.CancelledError:
+        found = await orphans(client, path)
+        assert [sampler.id for sampler in found.samplers] == left
+        assert found.kept == tuple(kept)
+        assert not deactivated(emulator)
+    else:
+        # It had begun already.
+        assert fleet.members[0].resumed
+        await client.aclose()
+        assert not emulator.billed
+
+
 async def test_what_no_member_wants_and_cannot_be_deactivated_is_reported_by_the_block(
     stage: Setting, path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""How launches end: whatever way a block is left, nothing that it made is left behind untold."""
+"""How launches end: however a block is left, what it made is deactivated, or reported."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Mine(Exception):
     """What the bodies of blocks raise."""
 
 
-# What is released
+# What is deactivated
 
 
 @pytest.mark.parametrize("teardown", ["always", "on_error", "never"])
 @pytest.mark.parametrize("end", ["well", "raise", "cancel"])
-async def test_what_is_released_when(
+async def test_teardown_says_when_samplers_are_deactivated(
     stage: Setting, teardown: Literal["always", "on_error", "never"], end: Literal["well", "raise", "cancel"]
 ) -> None:
     emulator, client, launch = stage
@@ -84,7 +84,7 @@ async def test_what_failed_is_not_kept_on_a_good_end(stage: Setting) -> None:
     await client.samplers.deactivate(kept.sampler.id)
 
 
-async def test_what_is_not_created_yet_never_is(stage: Setting) -> None:
+async def test_creates_that_are_not_sent_when_the_block_ends_never_are(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.05, times=None))
     async with launch(["slow"] * 10, max_concurrent_creates=2):
@@ -94,7 +94,7 @@ async def test_what_is_not_created_yet_never_is(stage: Setting) -> None:
     assert len(deactivated(emulator)) == 2
 
 
-async def test_a_create_that_is_told_to_come_back_later_does_not(stage: Setting) -> None:
+async def test_a_throttled_create_is_not_sent_again_after_the_block(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.1, status=429, retry_after="30"))
     began = asyncio.get_running_loop().time()
@@ -105,7 +105,7 @@ async def test_a_create_that_is_told_to_come_back_later_does_not(stage: Setting)
     assert not emulator.samplers
 
 
-async def test_a_post_in_flight_is_answered_and_what_it_made_is_released(stage: Setting) -> None:
+async def test_a_post_in_flight_is_awaited_and_its_sampler_deactivated(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay_after=0.2, times=None))
     with pytest.raises(Mine):
@@ -116,7 +116,7 @@ async def test_a_post_in_flight_is_answered_and_what_it_made_is_released(stage: 
     assert not emulator.billed
 
 
-async def test_releases_go_out_together(stage: Setting) -> None:
+async def test_deactivations_are_sent_at_the_same_time(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=0.1, times=None))
     async with launch(["slow"] * 30):
@@ -126,7 +126,7 @@ async def test_releases_go_out_together(stage: Setting) -> None:
     assert loop.time() - began < 1.5
 
 
-async def test_a_member_that_is_handed_over_stays(stage: Setting) -> None:
+async def test_a_detached_sampler_stays_after_the_block(stage: Setting) -> None:
     emulator, client, launch = stage
     async with launch(["good", "good", "slow"]) as fleet:
         await fleet.active(at_least=2)
@@ -141,7 +141,7 @@ async def test_a_member_that_is_handed_over_stays(stage: Setting) -> None:
     await asyncio.gather(*(client.samplers.deactivate(str(each)) for each in kept))
 
 
-async def test_only_a_member_with_a_sampler_can_be_handed_over_and_only_inside(stage: Setting) -> None:
+async def test_only_a_member_with_a_sampler_can_be_detached_and_only_inside_the_block(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.1))
     async with launch(["slow"]) as fleet, launch(["good"]) as other:
@@ -159,7 +159,7 @@ async def test_only_a_member_with_a_sampler_can_be_handed_over_and_only_inside(s
     assert not emulator.billed
 
 
-async def test_a_handed_over_member_that_fails_is_not_relaunched(stage: Setting) -> None:
+async def test_a_detached_member_that_fails_is_neither_relaunched_nor_deactivated(stage: Setting) -> None:
     emulator, client, launch = stage
     async with launch(["slow"], relaunches=5) as fleet:
         (member,) = fleet.members
@@ -173,7 +173,7 @@ async def test_a_handed_over_member_that_fails_is_not_relaunched(stage: Setting)
     await client.samplers.deactivate(str(member.sampler_id))
 
 
-# Releases that fail
+# Deactivations that fail
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ async def test_a_handed_over_member_that_fails_is_not_relaunched(stage: Setting)
     ],
     ids=str,
 )
-async def test_releases_are_repeated(stage: Setting, fault: dict[str, Any]) -> None:
+async def test_deactivations_are_retried(stage: Setting, fault: dict[str, Any]) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, times=8, **fault))
     async with launch(["slow"] * 2):
@@ -198,7 +198,7 @@ async def test_releases_are_repeated(stage: Setting, fault: dict[str, Any]) -> N
     assert not emulator.billed
 
 
-async def test_releases_are_repeated_by_a_client_that_repeats_nothing(stage: Setting) -> None:
+async def test_deactivations_are_retried_by_a_client_without_retries(stage: Setting) -> None:
     emulator, _, _ = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, times=2, status=503))
     async with LoopsClient(KEY, base_url=emulator.url, retry=None) as client, launch(client, ["slow"]):
@@ -206,7 +206,7 @@ async def test_releases_are_repeated_by_a_client_that_repeats_nothing(stage: Set
     assert not emulator.billed
 
 
-async def test_what_cannot_be_released_is_raised_with_its_ids(stage: Setting) -> None:
+async def test_samplers_that_cannot_be_deactivated_are_raised_with_their_ids(stage: Setting) -> None:
     emulator, _, launch = stage
     loop = asyncio.get_running_loop()
     with pytest.raises(TeardownError) as caught:
@@ -223,7 +223,7 @@ async def test_what_cannot_be_released_is_raised_with_its_ids(stage: Setting) ->
         assert any(sampler_id in note for note in error.__notes__)
 
 
-async def test_a_release_that_is_never_answered_ends_with_the_time(stage: Setting) -> None:
+async def test_a_deactivation_without_a_response_ends_with_the_teardown(stage: Setting) -> None:
     emulator, _, launch = stage
     loop = asyncio.get_running_loop()
     with pytest.raises(TeardownError) as caught:
@@ -237,7 +237,7 @@ async def test_a_release_that_is_never_answered_ends_with_the_time(stage: Settin
     assert set(caught.value.sampler_ids) == emulator.billed
 
 
-async def test_a_teardown_that_takes_long_says_so(
+async def test_a_teardown_that_takes_long_is_logged(
     stage: Setting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, _, launch = stage
@@ -251,7 +251,7 @@ async def test_a_teardown_that_takes_long_says_so(
     assert "1 creates without a response" in notice
 
 
-async def test_a_sampler_that_is_paired_to_a_run_is_told_at_once(stage: Setting) -> None:
+async def test_a_sampler_that_is_paired_to_a_run_is_raised_without_retries(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_run("slow", run_id="run1")
     with pytest.raises(TeardownError) as caught:
@@ -263,7 +263,7 @@ async def test_a_sampler_that_is_paired_to_a_run_is_told_at_once(stage: Setting)
     assert len(deactivated(emulator)) == 2
 
 
-async def test_a_paired_sampler_that_is_dead_needs_no_release(stage: Setting) -> None:
+async def test_a_paired_sampler_that_is_inactive_counts_as_deactivated(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_run("slow", run_id="run1")
     async with launch([SamplerSpec("slow", run_id="run1")]) as fleet:
@@ -271,7 +271,7 @@ async def test_a_paired_sampler_that_is_dead_needs_no_release(stage: Setting) ->
         emulator.set_status(str(fleet.members[0].sampler_id), "INACTIVE")
 
 
-async def test_a_sampler_that_is_gone_needs_no_release(stage: Setting) -> None:
+async def test_a_sampler_that_is_missing_twice_counts_as_deactivated(stage: Setting) -> None:
     emulator, _, launch = stage
     changes: list[StatusChange] = []
     async with launch(["slow"], on_status=changes.append):
@@ -282,7 +282,7 @@ async def test_a_sampler_that_is_gone_needs_no_release(stage: Setting) -> None:
     assert len(deactivated(emulator)) == 2
 
 
-async def test_a_sampler_that_nobody_has_seen_yet_may_be_unknown_for_a_while(stage: Setting) -> None:
+async def test_404_for_a_fresh_sampler_is_retried(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="GET", route=ONE, status=404, times=None))
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=404, times=5))
@@ -292,7 +292,7 @@ async def test_a_sampler_that_nobody_has_seen_yet_may_be_unknown_for_a_while(sta
     assert not emulator.billed
 
 
-async def test_404_of_what_is_still_there_is_no_release(stage: Setting) -> None:
+async def test_404_for_a_sampler_that_still_exists_is_no_deactivation(stage: Setting) -> None:
     """A service without the route answers so, too."""
     emulator, _, launch = stage
     with pytest.raises(TeardownError) as caught:
@@ -306,7 +306,7 @@ async def test_404_of_what_is_still_there_is_no_release(stage: Setting) -> None:
 # What ends the block goes on
 
 
-async def test_the_exception_of_the_block_goes_on_with_what_is_left(stage: Setting) -> None:
+async def test_the_exception_of_the_block_goes_on_with_a_note_about_what_is_still_billed(stage: Setting) -> None:
     emulator, _, launch = stage
     context, cause = KeyError("context"), ValueError("cause")
     with pytest.raises(Mine) as caught:
@@ -324,7 +324,7 @@ async def test_the_exception_of_the_block_goes_on_with_what_is_left(stage: Setti
     assert left.sampler_ids[0] in caught.value.__notes__[0]
 
 
-async def test_a_cancelled_block_ends_cancelled_with_what_is_left(
+async def test_a_cancelled_block_names_what_is_still_billed_in_a_note_and_the_log(
     stage: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
     emulator, _, launch = stage
@@ -343,7 +343,7 @@ async def test_a_cancelled_block_ends_cancelled_with_what_is_left(
     assert next(iter(emulator.billed)) in caplog.text
 
 
-async def test_any_number_of_cancels_changes_nothing(stage: Setting) -> None:
+async def test_further_cancellations_change_nothing(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay_after=0.1, times=None))
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=0.1, times=None))
@@ -459,11 +459,11 @@ async def test_the_cancel_scopes_of_anyio_wait_for_the_teardown(stage: Setting) 
     assert len(deactivated(emulator)) == 2
     assert not emulator.billed
     assert not current.cancelling()
-    # Left to itself it would cancel anew at each turn of the loop, thousands of times while the releases go on.
+    # Without the shield it would cancel in each turn of the loop, thousands of times during the deactivations.
     assert 0 < max(cancels) < 50
 
 
-async def test_an_anyio_group_that_fails_releases_everything(stage: Setting) -> None:
+async def test_a_task_group_of_anyio_that_fails_deactivates_everything(stage: Setting) -> None:
     emulator, _, launch = stage
 
     async def endless() -> None:
@@ -495,15 +495,15 @@ async def test_unknown_creates_share_a_list(stage: Setting) -> None:
                 break
         assert len(emulator.requests("GET", CREATE)) == 1
         assert creates(emulator) == 6
-    lost = emulator.billed
-    assert len(lost) == 3
+    made = emulator.billed
+    assert len(made) == 3
     for error in unknown:
         assert isinstance(error, CreateOutcomeUnknown)
-        assert {sampler.id for sampler in error.candidates} == lost
-    await asyncio.gather(*(client.samplers.deactivate(each) for each in lost))
+        assert {sampler.id for sampler in error.candidates} == made
+    await asyncio.gather(*(client.samplers.deactivate(each) for each in made))
 
 
-async def test_lost_creates_that_nobody_asked_about_are_raised(stage: Setting) -> None:
+async def test_unknown_creates_are_raised_at_the_end(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", times=1))
     with pytest.raises(TeardownError) as caught:
@@ -517,7 +517,7 @@ async def test_lost_creates_that_nobody_asked_about_are_raised(stage: Setting) -
     assert error.candidates[0].id in str(caught.value)
 
 
-async def test_to_be_given_a_member_is_not_to_look_at_its_error(stage: Setting) -> None:
+async def test_iterating_over_members_acknowledges_no_unknown_create(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", times=1))
     with pytest.raises(TeardownError) as caught:
@@ -528,7 +528,7 @@ async def test_to_be_given_a_member_is_not_to_look_at_its_error(stage: Setting) 
     assert len(emulator.billed) == 1
 
 
-async def test_lost_creates_in_a_launch_error_are_told(stage: Setting) -> None:
+async def test_unknown_creates_that_the_blocks_own_exception_holds_are_not_raised_again(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, status_after=500, times=1))
     with pytest.raises(LaunchError) as caught:
@@ -541,7 +541,7 @@ async def test_lost_creates_in_a_launch_error_are_told(stage: Setting) -> None:
 
 
 @pytest.mark.parametrize("relaunches", [0, 3])
-async def test_a_lost_create_is_not_repeated(stage: Setting, relaunches: int) -> None:
+async def test_an_unknown_create_is_not_sent_again(stage: Setting, relaunches: int) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="before", times=None))
     with pytest.raises(TeardownError) as caught:
@@ -556,7 +556,9 @@ async def test_a_lost_create_is_not_repeated(stage: Setting, relaunches: int) ->
 # The end of the time
 
 
-async def test_a_post_that_outlasts_the_teardown_is_told_and_undone_by_the_client(stage: Setting) -> None:
+async def test_a_post_that_outlasts_the_teardown_is_unknown_and_its_sampler_is_deactivated_by_the_client(
+    stage: Setting,
+) -> None:
     emulator, client, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, delay_after=0.5, times=1))
     with pytest.raises(TeardownError) as caught:
@@ -572,7 +574,7 @@ async def test_a_post_that_outlasts_the_teardown_is_told_and_undone_by_the_clien
     assert not emulator.billed
 
 
-async def test_a_lost_create_that_nobody_can_look_for_in_time_is_told(stage: Setting) -> None:
+async def test_an_unknown_create_whose_search_outlasts_the_teardown_is_raised(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", times=1))
     emulator.add_fault(Fault(method="GET", route=CREATE, delay=60, times=None))
@@ -584,7 +586,7 @@ async def test_a_lost_create_that_nobody_can_look_for_in_time_is_told(stage: Set
     assert error.look_error is not None
 
 
-async def test_closing_the_client_inside_the_block_releases_first(stage: Setting) -> None:
+async def test_closing_the_client_inside_the_block_deactivates_first(stage: Setting) -> None:
     emulator, client, launch = stage
     async with launch(["slow"] * 3) as fleet:
         await until(lambda: len(emulator.samplers) == 3)
@@ -594,7 +596,7 @@ async def test_closing_the_client_inside_the_block_releases_first(stage: Setting
         assert all(isinstance(member.error, RuntimeError) for member in fleet.members)
 
 
-async def test_a_program_that_ends_in_the_middle_releases_everything(stage: Setting) -> None:
+async def test_a_program_that_ends_inside_the_block_deactivates_everything(stage: Setting) -> None:
     """`asyncio.run()` cancels what is left over, all at once."""
     emulator, _, _ = stage
     program = f"""

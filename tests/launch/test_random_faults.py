@@ -1,4 +1,4 @@
-"""Launches under faults of every kind, ended at random: what was created is released, or it is reported."""
+"""Launches under faults of every kind, ended at random: what was created is deactivated, or reported."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def within(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def reported(outcomes: list[BaseException | None], told: list[Member]) -> tuple[set[str], set[str], int]:
-    """Return what somebody was told: which ids are billed, which may be, and how many could not be looked for."""
+def reported(outcomes: list[BaseException | None], seen: list[Member]) -> tuple[set[str], set[str], int]:
+    """Return what the errors say: which ids are billed, which may be, and how many could not be looked for."""
     certain: set[str] = set()
     possible: set[str] = set()
     blind: set[int] = set()
-    for source in (*outcomes, *(member.error for member in told)):
+    for source in (*outcomes, *(member.error for member in seen)):
         for error in within(source):
             if isinstance(error, TeardownError):
                 certain.update(error.sampler_ids)
@@ -94,8 +94,8 @@ def reported(outcomes: list[BaseException | None], told: list[Member]) -> tuple[
 
 
 async def one_run(emulator: Emulator, client: LoopsClient, chance: random.Random) -> None:
-    """Launch, end at a random moment in a random way, and settle the account."""
-    told: list[Member] = []
+    """Launch, end at a random moment in a random way, and compare what is billed with what is reported."""
+    seen: list[Member] = []
     before = {sampler.id for sampler in emulator.samplers}
     specs = [chance.choice(("good", "good", "slow", "bad", "sick")) for _ in range(chance.randint(1, 12))]
     end = chance.choice(("cancel", "cancel", "raise", "leave", "active"))
@@ -118,7 +118,7 @@ async def one_run(emulator: Emulator, client: LoopsClient, chance: random.Random
             if end == "active":
                 await fleet.active()
             async for member in fleet:
-                told.append(member)
+                seen.append(member)
                 if end == "leave":
                     break
 
@@ -140,8 +140,8 @@ async def one_run(emulator: Emulator, client: LoopsClient, chance: random.Random
     created = {sampler.id for sampler in emulator.samplers} - before
     alive = emulator.billed & created
     left = fleets[0].teardown_error if fleets else None
-    certain, possible, blind = reported([outcome, left], told)
-    # Nothing is said to be billed that is not, and nothing is that nobody was told of.
+    certain, possible, blind = reported([outcome, left], seen)
+    # What is reported as billed is billed, and what is billed is reported.
     assert certain <= alive
     assert len(alive - certain - possible) <= blind
     for sampler_id in alive:
@@ -159,7 +159,7 @@ async def many_runs(seed: int, count: int) -> int:
         return len(emulator.samplers)
 
 
-async def test_created_less_released_is_reported(nothing_left: None) -> None:
+async def test_what_was_created_is_deactivated_or_reported(nothing_left: None) -> None:
     """Eight accounts at once, forty launches each, most of the time of which is waiting."""
     made = await asyncio.gather(*(many_runs(seed, 40) for seed in range(8)))
     assert sum(made) > 500
@@ -189,7 +189,7 @@ async def test_four_hundred_members_under_faults(emulator: Emulator) -> None:
             emulator.set_status(sampler_id, "INACTIVE")
 
 
-async def test_no_create_is_sent_again_but_after_429(emulator: Emulator) -> None:
+async def test_no_create_is_sent_again_except_after_429(emulator: Emulator) -> None:
     switch_on(emulator, 0.3)
     async with LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY, rate_limit=None) as client:
         specs = [SamplerSpec("good", max_seq_length=index + 1) for index in range(100)]

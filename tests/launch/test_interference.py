@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +29,6 @@ from loops_async import (
 )
 from loops_async._api import creating
 from loops_async._launch import journal_records
-from loops_async._launch.journal_file import JournalFile
 from loops_async.emulator import Emulator, Fault
 
 from ..launching import CREATE, DEACTIVATE, Setting, creates, deactivated, until
@@ -69,9 +70,7 @@ async def test_a_session_that_was_closed_sends_nothing_and_hides_nothing(stage: 
     assert not creates(emulator)
 
 
-async def test_an_exception_that_nothing_can_be_written_into_goes_on(
-    stage: Setting, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_exception_that_takes_no_notes_goes_on(stage: Setting, caplog: pytest.LogCaptureFixture) -> None:
     emulator, _, launch = stage
 
     @dataclasses.dataclass(frozen=True)
@@ -86,7 +85,7 @@ async def test_an_exception_that_nothing_can_be_written_into_goes_on(
     assert next(iter(emulator.billed)) in caplog.text
 
 
-async def test_a_generator_that_is_closed_tells_what_is_left(stage: Setting) -> None:
+async def test_a_generator_that_is_closed_raises_what_is_still_billed(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_run("good", run_id="run1")
 
@@ -139,7 +138,7 @@ async def test_a_second_ctrl_c_in_the_middle_of_the_teardown_cuts_nothing_short(
     assert not emulator.billed
 
 
-async def test_a_create_that_an_interrupt_has_struck_is_unknown(stage: Setting) -> None:
+async def test_a_create_that_an_interrupt_breaks_into_is_unknown(stage: Setting) -> None:
     emulator, _, _ = stage
     program = f"""
 import asyncio
@@ -173,7 +172,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("body", [b"<html>sign in</html>", b'{"id": "another"}', b"[]"])
-async def test_an_answer_that_is_about_something_else_is_no_release(stage: Setting, body: bytes) -> None:
+async def test_a_response_about_something_else_is_no_deactivation(stage: Setting, body: bytes) -> None:
     emulator, _, launch = stage
     with pytest.raises(TeardownError) as caught:
         async with launch(["slow"], teardown_timeout=0.2):
@@ -184,7 +183,7 @@ async def test_an_answer_that_is_about_something_else_is_no_release(stage: Setti
 
 
 @pytest.mark.parametrize("body", [b"{}", b"", b'{"success": true}'])
-async def test_a_response_that_does_not_name_the_sampler_is_looked_into(stage: Setting, body: bytes) -> None:
+async def test_a_response_that_does_not_name_the_sampler_makes_the_client_look(stage: Setting, body: bytes) -> None:
     emulator, _, launch = stage
     # The first answers without having done anything, the second after it has.
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=200, body=body, times=1))
@@ -195,7 +194,7 @@ async def test_a_response_that_does_not_name_the_sampler_is_looked_into(stage: S
     assert not emulator.billed
 
 
-async def test_garbage_after_a_release_that_was_processed_is_looked_into(stage: Setting) -> None:
+async def test_garbage_after_a_deactivation_that_was_processed_makes_the_client_look(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, body=b"<html>", times=None))
     async with launch(["slow"]):
@@ -213,10 +212,10 @@ async def test_a_redirect_after_a_create_leaves_its_outcome_unknown(stage: Setti
     assert creates(emulator) == 1
 
 
-# Pauses, and places that are taken
+# Pauses, and slots that are taken
 
 
-async def test_a_pause_that_outlasts_the_teardown_does_not_keep_it_from_trying(stage: Setting) -> None:
+async def test_one_deactivation_is_sent_in_spite_of_a_pause_that_outlasts_the_teardown(stage: Setting) -> None:
     emulator, _, launch = stage
     async with launch(["slow"] * 3, teardown_timeout=0.5):
         await until(lambda: len(emulator.billed) == 3)
@@ -224,7 +223,7 @@ async def test_a_pause_that_outlasts_the_teardown_does_not_keep_it_from_trying(s
     assert not emulator.billed
 
 
-async def test_what_a_sampler_asks_for_does_not_hold_back_the_control_plane(stage: Setting) -> None:
+async def test_a_pause_of_a_sampler_does_not_pause_the_control_plane(stage: Setting) -> None:
     emulator, _, launch = stage
     route = "/models/{model_id}/deployment/{deployment_id}/wake"
     emulator.add_fault(Fault(method="POST", route=route, status=429, retry_after="60"))
@@ -238,7 +237,7 @@ async def test_what_a_sampler_asks_for_does_not_hold_back_the_control_plane(stag
     assert not emulator.billed
 
 
-async def test_a_refusal_that_is_none_of_haste_holds_nobody_back(stage: Setting) -> None:
+async def test_retry_after_on_a_rejection_pauses_nothing(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=403, retry_after="60"))
     loop = asyncio.get_running_loop()
@@ -251,7 +250,7 @@ async def test_a_refusal_that_is_none_of_haste_holds_nobody_back(stage: Setting)
     assert len(emulator.billed) == 1
 
 
-async def test_a_create_that_hangs_does_not_keep_others_from_being_released(stage: Setting) -> None:
+async def test_a_create_that_hangs_does_not_delay_deactivations(stage: Setting) -> None:
     emulator, _, _ = stage
     emulator.add_fault(Fault(method="POST", route=CREATE))
     emulator.add_fault(Fault(method="POST", route=CREATE, delay=1.5))
@@ -268,7 +267,7 @@ async def test_a_create_that_hangs_does_not_keep_others_from_being_released(stag
 # What changes while it goes on
 
 
-async def test_a_create_under_way_while_a_lost_one_is_looked_for_keeps_its_sampler(
+async def test_the_sampler_of_a_create_in_flight_is_no_candidate_of_an_unknown_one(
     stage: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, _, launch = stage
@@ -291,7 +290,7 @@ async def test_a_create_under_way_while_a_lost_one_is_looked_for_keeps_its_sampl
     assert not emulator.billed
 
 
-async def test_an_end_that_was_good_until_it_was_cancelled_releases_everything(stage: Setting) -> None:
+async def test_a_good_end_that_is_cancelled_deactivates_everything(stage: Setting) -> None:
     emulator, _, launch = stage
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.4), launch(["good", "slow"], teardown="on_error") as fleet:
@@ -303,7 +302,7 @@ async def test_an_end_that_was_good_until_it_was_cancelled_releases_everything(s
     assert not emulator.billed
 
 
-async def test_an_end_that_leaves_something_keeps_nothing_else(stage: Setting) -> None:
+async def test_a_good_end_that_leaves_something_billed_keeps_nothing_else(stage: Setting) -> None:
     emulator, _, launch = stage
     emulator.add_run("sick", run_id="run1")
     with pytest.raises(TeardownError) as caught:
@@ -318,17 +317,16 @@ async def test_a_cancel_while_the_journal_is_completed_is_no_good_end(
     stage: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, _, launch = stage
-    flush = JournalFile.flush
+    fsync = os.fsync
 
-    async def slow(file: JournalFile) -> None:
-        await asyncio.sleep(0.1)
-        await flush(file)
-
-    monkeypatch.setattr(JournalFile, "flush", slow)
+    def slow(fd: int) -> None:
+        time.sleep(0.1)
+        fsync(fd)
 
     async def body(ending: asyncio.Event) -> None:
         async with launch(["good"] * 2, teardown="on_error", journal=tmp_path / "journal") as fleet:
             await fleet.active()
+            monkeypatch.setattr(os, "fsync", slow)
             ending.set()
 
     ending = asyncio.Event()
