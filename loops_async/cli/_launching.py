@@ -66,7 +66,7 @@ class Launching:
         self._began = time.monotonic()
         self._result = Result()
         self._durations = Durations()
-        self._board = Board(expected=len(order.specs), typical=lambda base_model: self._durations.typical(base_model))
+        self._board = Board(expected=len(order.specs), typical=self._typical)
         self._display = Display(self._board, stderr=True, quiet=common.quiet)
         self._took: list[tuple[str, float]] = []
         self._changes: list[tuple[float, StatusChange]] = []
@@ -188,6 +188,9 @@ class Launching:
 
     def _note_deactivated(self, sampler_id: str) -> None:
         self._deactivated[sampler_id] = time.monotonic() - self._began
+
+    def _typical(self, base_model: str) -> float | None:
+        return self._durations.typical(base_model)
 
     def _write(self) -> None:
         if self._common.as_json:
