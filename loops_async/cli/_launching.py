@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +88,7 @@ class Launching:
         try:
             if self._order.check:
                 await self._check(client)
-            with ExitStack() as stack:
-                if self._order.timeline is not None:
-                    stack.enter_context(on_deactivated(self._note_deactivated))
+            with on_deactivated(self._note_deactivated):
                 await self._launch(client)
         except LoopsError as exc:
             result.error = exc
