@@ -72,7 +72,7 @@ async def ours(url: str, ids: list[str], interval: float) -> AsyncIterator[Waiti
     """This library, its policy set to the interval and otherwise on defaults."""
     from loops_async import LoopsClient, PollPolicy, wait_until_active
 
-    async with LoopsClient(KEY, base_url=url) as client:
+    async with LoopsClient(KEY, base_url=url, rate_limit=None) as client:
         # As from samplers.create(): whoever waits for a sampler that it has just made holds its description.
         samplers = {sampler.id: sampler for sampler in await client.samplers.list()}
         policy = PollPolicy(initial=interval, factor=1, maximum=interval)

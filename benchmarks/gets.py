@@ -20,7 +20,7 @@ async def alternate(url: str, blocks: int) -> dict[str, list[float]]:
     (name,) = control(url, "/_reset", {"count": 1})["ids"]
     costs: dict[str, list[float]] = {"loops_async": [], "aiohttp": []}
     async with (
-        LoopsClient(KEY, base_url=url) as client,
+        LoopsClient(KEY, base_url=url, rate_limit=None) as client,
         aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {KEY}"}) as session,
     ):
 

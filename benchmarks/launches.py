@@ -25,7 +25,10 @@ async def with_launch(url: str, count: int, until_active: bool) -> None:
     from loops_async import LoopsClient, PollPolicy, launch
 
     policy = PollPolicy(initial=0.1, factor=1.0, maximum=0.1, multiples={})
-    async with LoopsClient(KEY, base_url=url) as client, launch(client, [MODEL] * count, policy=policy) as fleet:
+    async with (
+        LoopsClient(KEY, base_url=url, rate_limit=None) as client,
+        launch(client, [MODEL] * count, policy=policy) as fleet,
+    ):
         await fleet.active()
         if not until_active:
             await asyncio.sleep(60)
@@ -36,7 +39,7 @@ async def by_hand(url: str, count: int, until_active: bool) -> None:
     from loops_async import LoopsClient, PollPolicy, wait_until_active
 
     policy = PollPolicy(initial=0.1, factor=1.0, maximum=0.1, multiples={})
-    async with LoopsClient(KEY, base_url=url) as client:
+    async with LoopsClient(KEY, base_url=url, rate_limit=None) as client:
         session = await client.sessions.create()
         made = []
         slots = asyncio.Semaphore(32)
