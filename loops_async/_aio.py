@@ -121,8 +121,11 @@ class ResettableTimer:
 TICKS_OF_A_TIMEOUT: Final = 20
 """Parts into which a `ResponsiveTimeout` is divided."""
 
-READ_SOCKET_S: Final = 0.05
-"""Seconds that the event loop gets to read what arrived while it was blocked."""
+LAST_TICKS: Final = 10
+"""Turns of the event loop, at least, that remain at the end to read what arrived while it was blocked."""
+
+LAST_TICK_S: Final = 0.005
+"""Seconds of each of these turns, at least."""
 
 
 class ResponsiveTimeout:
@@ -130,13 +133,13 @@ class ResponsiveTimeout:
 
     Where a training step blocks the loop, a timeout and the response that has long arrived are seen in the same turn of
     the loop, and the timeout would win. So time in which the loop was blocked counts as one twentieth of the timeout at
-    most, and at its end the loop gets a moment to read the socket. `hold()` may be used for several blocks, one after
+    most, and at its end the loop gets some turns to read the socket. `hold()` may be used for several blocks, one after
     the other: they share the time.
     """
 
     def __init__(self, seconds: float) -> None:
         self._tick_s = seconds / TICKS_OF_A_TIMEOUT
-        self._ticks_left = TICKS_OF_A_TIMEOUT
+        self._ticks_left = TICKS_OF_A_TIMEOUT + LAST_TICKS
         self._timer: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
@@ -151,11 +154,12 @@ class ResponsiveTimeout:
                     self._timer.cancel()
 
     def _start_tick(self, scope: asyncio.Timeout) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick, scope)
+        seconds = self._tick_s if self._ticks_left > LAST_TICKS else LAST_TICK_S
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._tick, scope)
 
     def _tick(self, scope: asyncio.Timeout) -> None:
         self._ticks_left -= 1
         if self._ticks_left > 0:
             self._start_tick(scope)
         else:
-            scope.reschedule(asyncio.get_running_loop().time() + READ_SOCKET_S)
+            scope.reschedule(asyncio.get_running_loop().time())

@@ -34,7 +34,7 @@ from .._http.transport import Transport
 from ..errors import LoopsError
 from ..models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS
 from . import codec
-from .registry import SamplerRegistry
+from .registry import SamplerRegistry, loop_time
 
 logger = logging.getLogger("loops_async")
 
@@ -52,8 +52,9 @@ LEAST_BACKOFF_S: Final = 0.01
 
 UNLIMITED_ATTEMPTS: Final = 2**62
 
-MISSING_TWICE: Final = 2
-"""A sampler counts as gone when it was missing so many times: one part of the service may be behind the others."""
+GONE_AFTER_S: Final = 1.0
+"""Seconds after which a sampler that is still missing counts as gone: one part of the service may be behind the others,
+or restarted."""
 
 
 class Deactivator:
@@ -113,7 +114,7 @@ class Deactivator:
             async with asyncio.timeout(seconds - kept):
                 return await self._until_certain(sampler_id, policy, on_error=on_error)
         except LoopsError as exc:
-            if not self._should_retry(sampler_id, exc):
+            if not self._should_retry(sampler_id, exc, is_own=True):
                 raise
         except TimeoutError:
             pass
@@ -129,7 +130,7 @@ class Deactivator:
         errors: list[LoopsError] = []
         retry = self._transport.retry
         policy = evolve(retry, attempts=max(retry.attempts, least_attempts))
-        if not await self._until_certain(sampler_id, policy, on_error=errors.append):
+        if not await self._until_certain(sampler_id, policy, on_error=errors.append, is_own=False):
             raise errors[-1]
 
     async def _until_certain(
@@ -139,13 +140,17 @@ class Deactivator:
         *,
         on_error: Callable[[LoopsError], None],
         priority: Priority = Priority.DEACTIVATION,
+        is_own: bool = True,
     ) -> bool:
-        """Deactivate a sampler, again as *policy* says; return False if the service does not know it."""
+        """Deactivate a sampler, again as *policy* says; return False if the service does not know it.
+
+        *is_own* is whether it certainly exists, since it is a launch's own: then a 404 has to be repeated.
+        """
         request = deactivation(sampler_id)
-        missing = 0
+        missing_since: float | None = None
 
         async def attempt() -> bool:
-            nonlocal missing
+            nonlocal missing_since
             try:
                 codec.check_deactivated(await self._transport.send(request, priority), str(request), sampler_id)
             except LoopsError as exc:
@@ -154,9 +159,16 @@ class Deactivator:
                     status = await self._look(sampler_id, priority)
                     if status in DEACTIVATED:
                         return True
-                    if status is None and classify(exc) is Failure.MISSING and not self._registry.is_fresh(sampler_id):
-                        missing += 1
-                    if missing == MISSING_TWICE:
+                    now = loop_time()
+                    if (
+                        status is not None
+                        or classify(exc) is not Failure.MISSING
+                        or self._registry.is_fresh(sampler_id)
+                    ):
+                        missing_since = None
+                    elif missing_since is None:
+                        missing_since = now
+                    elif now - missing_since >= GONE_AFTER_S:
                         return False
                 raise
             logger.info("sampler %s is deactivated", sampler_id)
@@ -165,7 +177,7 @@ class Deactivator:
         return await with_retries(
             attempt,
             policy,
-            should_retry=lambda error: self._should_retry(sampler_id, error),
+            should_retry=lambda error: self._should_retry(sampler_id, error, is_own=is_own),
             pause_remaining=lambda: self._transport.pause_remaining(request),
         )
 
@@ -178,8 +190,7 @@ class Deactivator:
         except LoopsError as exc:
             return None if classify(exc) is Failure.MISSING else ""
 
-    def _should_retry(self, sampler_id: str, error: BaseException) -> bool:
-        # A sampler that is missing is sent for once more in any case; see MISSING_TWICE.
-        return (
-            action_for(error, DEACTIVATE) in {Action.RETRY, Action.LOOK_OR_RETRY} or classify(error) is Failure.MISSING
-        )
+    def _should_retry(self, sampler_id: str, error: BaseException, *, is_own: bool) -> bool:
+        if classify(error) is Failure.MISSING:
+            return is_own or self._registry.is_fresh(sampler_id)
+        return action_for(error, DEACTIVATE) in {Action.RETRY, Action.LOOK_OR_RETRY}

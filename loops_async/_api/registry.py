@@ -26,7 +26,7 @@ class SamplerRegistry:
         self._clock = clock
         self._seen_at: dict[str, float] = {}
         self._made_at: dict[str, float] = {}
-        self._fresh: set[str] = set()
+        self._not_fresh: set[str] = set()
         self._next_purge = 0.0
 
     def mark_seen(self, *sampler_ids: str) -> None:
@@ -47,13 +47,9 @@ class SamplerRegistry:
         for sampler_id in sampler_ids:
             if sampler_id not in self._made_at:
                 self._made_at[sampler_id] = now
-                if fresh:
-                    self._fresh.add(sampler_id)
+                if not fresh:
+                    self._not_fresh.add(sampler_id)
         self._purge(now)
-
-    def mark_described(self, sampler_id: str) -> None:
-        """Record that the service has described this sampler after its create: from now on a 404 means something."""
-        self._fresh.discard(sampler_id)
 
     def seen_at(self, sampler_id: str) -> float | None:
         """Return when a sampler was first seen; None if it was not."""
@@ -65,7 +61,8 @@ class SamplerRegistry:
 
     def is_fresh(self, sampler_id: str) -> bool:
         """Return True if this client made the sampler so recently that a 404 for it proves nothing."""
-        return sampler_id in self._fresh and self._clock() - self._made_at[sampler_id] < FRESH_S
+        made_at = self._made_at.get(sampler_id)
+        return made_at is not None and sampler_id not in self._not_fresh and self._clock() - made_at < FRESH_S
 
     def _purge(self, now: float) -> None:
         if now < self._next_purge:
@@ -75,4 +72,4 @@ class SamplerRegistry:
         for times in (self._seen_at, self._made_at):
             for sampler_id in [each for each, at in times.items() if now - at > FORGET_AFTER_S]:
                 del times[sampler_id]
-        self._fresh &= self._made_at.keys()
+        self._not_fresh &= self._made_at.keys()

@@ -76,10 +76,6 @@ class SamplerService:
         """Record that the create of these samplers is known. See `SamplerRegistry.mark_made`."""
         self.registry.mark_made(*sampler_ids, fresh=fresh)
 
-    def mark_described(self, sampler_id: str) -> None:
-        """Record that the service has described this sampler after its create."""
-        self.registry.mark_described(sampler_id)
-
     async def find(self, sampler_ids: Collection[str]) -> dict[str, Sampler | None]:
         """Look samplers up by their ids.
 

@@ -89,7 +89,6 @@ class Samplers:
         body = await self._transport.retried(attempt, request, also_retry=is_fresh)
         sampler = codec.decode_sampler(body, str(request), id)
         self._service.registry.mark_seen(id)
-        self._service.registry.mark_described(id)
         return sampler
 
     async def list(self, *, scope: str | None = None) -> tuple[Sampler, ...]:

@@ -97,10 +97,6 @@ class SamplerBackend(Protocol):
         """Record that the create of these samplers is known; *fresh* is whether that was less than 30 s ago."""
         ...
 
-    def mark_described(self, sampler_id: str) -> None:
-        """Record that the service has described this sampler after its create: from now on a 404 means something."""
-        ...
-
     async def find(self, sampler_ids: Collection[str]) -> Mapping[str, Sampler | None]:
         """Look samplers up by their ids; None for one that the service does not know. Deactivated ones are left out."""
         ...

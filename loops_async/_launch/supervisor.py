@@ -114,7 +114,6 @@ class LaunchSupervisor:
                 member._create = self._by_id[sampler_id] = create
                 if isinstance(sampler, Sampler):
                     member._last_seen = sampler
-                    self._backend.mark_described(sampler_id)
                 self._resumed[member] = sampler
                 written = self.journal.append_nowait(journal_records.Resumed(self.id, _now(), sampler_id))
             for sampler_id, spec in resumption.unwanted.items():
@@ -347,7 +346,6 @@ class LaunchSupervisor:
 
         def on_status(change: StatusChange) -> object:
             member._last_seen = change.sampler
-            self._backend.mark_described(change.sampler.id)
             # The wait refuses a result that would have to be awaited.
             return settings.on_status(change) if settings.on_status is not None else None
 

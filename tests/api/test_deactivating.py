@@ -87,10 +87,20 @@ async def test_404_for_a_fresh_sampler_is_retried(client: LoopsClient, emulator:
     assert not emulator.billed
 
 
-async def test_404_for_any_other_is_believed_when_it_is_repeated(client: LoopsClient, emulator: Emulator) -> None:
+async def test_404_for_any_other_is_raised_at_once(client: LoopsClient, emulator: Emulator) -> None:
     with pytest.raises(NotFoundError):
         await client.samplers.deactivate("unknown")
-    assert posts(emulator) == 2
+    assert posts(emulator) == 1
+
+
+async def test_404_is_no_end_for_a_fresh_sampler_that_was_seen(
+    client: LoopsClient, emulator: Emulator, sampler: Sampler
+) -> None:
+    await client.samplers.get(sampler.id)
+    emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=404, times=2))
+    emulator.add_fault(Fault(method="GET", route=ONE, status=404, times=2))
+    await client.samplers.deactivate(sampler.id)
+    assert not emulator.billed
 
 
 async def test_one_that_fails_does_not_cut_off_the_others(
