@@ -109,6 +109,8 @@ class SamplerCreator:
         self._in_flight: dict[asyncio.Future[None], str] = {}
         self._unresolved: list[tuple[UnknownCreate, asyncio.Future[CreateOutcomeUnknown]]] = []
         self._resolver: asyncio.Task[None] | None = None
+        self._resolvers: set[asyncio.Task[None]] = set()
+        self._searches = 0
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -162,12 +164,22 @@ class SamplerCreator:
         self._unresolved.append((create, found))
         if self._resolver is None:
             self._resolver = spawn_shielded(self._resolve_all())
+            self._resolvers.add(self._resolver)
+            self._resolver.add_done_callback(self._resolvers.discard)
+        self._searches += 1
         try:
             return await found
         except asyncio.CancelledError as exc:
+            if self._searches == 1 and self._resolver is not None:
+                # No other caller waits for the lists, and the client must not wait for them when it is closed.
+                self._resolver.cancel()
+                self._resolver = None
+                self._unresolved.clear()
             error = create.error()
             logger.error("cancelled while looking for what a create has made: %s", error)
             raise exc from error
+        finally:
+            self._searches -= 1
 
     async def list_readable(self) -> tuple[Sampler, ...]:
         """List the account's samplers, except for those that cannot be read."""
@@ -177,8 +189,8 @@ class SamplerCreator:
     async def wait_idle(self) -> None:
         """Wait until no create is under way, rollbacks of cancelled ones included."""
         await self._idle.wait()
-        while self._resolver is not None:
-            await asyncio.wait([self._resolver])
+        while self._resolvers:
+            await asyncio.wait(self._resolvers)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -307,15 +319,25 @@ class SamplerCreator:
                 await self._siblings_answered({create.spec.base_model for create, _ in self._unresolved})
                 batch, self._unresolved = self._unresolved, []
                 creates = [create for create, _ in batch]
-                candidates, look_error = await self._look_for(creates)
+                try:
+                    candidates, look_error = await self._look_for(creates)
+                except BaseException:
+                    self._unresolved = [*batch, *self._unresolved]
+                    raise
                 for create, found in batch:
                     if not found.done():
                         found.set_result(create.error(candidates.get(create, ()), look_error))
         finally:
-            self._resolver = None
-            for create, found in self._unresolved:
-                if not found.done():
-                    found.set_result(create.error(look_error=TransportError("the search was broken off")))
+            if self._resolver is asyncio.current_task():
+                self._resolver = None
+                self._break_off()
+
+    def _break_off(self) -> None:
+        """Answer the callers whose creates were not looked for, since a KeyboardInterrupt broke into the search."""
+        for create, found in self._unresolved:
+            if not found.done():
+                found.set_result(create.error(look_error=TransportError("the search was broken off")))
+        self._unresolved.clear()
 
     async def _look_for(
         self, creates: Sequence[UnknownCreate]

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -461,17 +462,22 @@ async def test_a_disk_that_is_full_ends_the_launch_before_it_begins(
         assert fleet.members[0].resumed
 
 
-async def test_kept_samplers_stay_kept_if_the_client_is_closed_while_the_launch_begins(
-    stage: Setting, path: Path
+async def test_kept_samplers_stay_kept_if_the_launch_is_cancelled_when_the_journal_has_it(
+    stage: Setting, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    emulator, client, _ = stage
+    emulator, client, launch = stage
     kept = await crash(stage, path, "good", kept=True)
-    emulator.add_fault(Fault(method="POST", route="/v1/loops/sessions", delay=0.1))
-    async with LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY) as closed:
-        entering = asyncio.create_task(launch(closed, ["good"], journal=path, resume=True).__aenter__())
-        await until(lambda: emulator.requests("POST", "/v1/loops/sessions"))
-        await closed.aclose()
-    with pytest.raises(RuntimeError, match="closed"):
+    fsync = os.fsync
+
+    def slow(fd: int) -> None:
+        time.sleep(0.1)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    entering = asyncio.create_task(launch(["good"], session_id="s", journal=path, resume=True).__aenter__())
+    await until(lambda: events(path)[-1] == "resumed")
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
         await entering
     assert (await orphans(client, path)).kept == tuple(kept)
     assert not deactivated(emulator)

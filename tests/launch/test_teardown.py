@@ -575,7 +575,7 @@ async def test_a_post_that_outlasts_the_teardown_is_unknown_and_its_sampler_is_d
 
 
 async def test_an_unknown_create_whose_search_outlasts_the_teardown_is_raised(stage: Setting) -> None:
-    emulator, _, launch = stage
+    emulator, client, launch = stage
     emulator.add_fault(Fault(method="POST", route=CREATE, cut="after", times=1))
     emulator.add_fault(Fault(method="GET", route=CREATE, delay=60, times=None))
     with pytest.raises(TeardownError) as caught:
@@ -584,6 +584,9 @@ async def test_an_unknown_create_whose_search_outlasts_the_teardown_is_raised(st
     (error,) = caught.value.exceptions
     assert isinstance(error, CreateOutcomeUnknown)
     assert error.look_error is not None
+    # Nobody waits for the search any more.
+    async with asyncio.timeout(5):
+        await client.aclose()
 
 
 async def test_closing_the_client_inside_the_block_deactivates_first(stage: Setting) -> None:

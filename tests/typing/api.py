@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import assert_type
@@ -21,6 +22,7 @@ from loops_async import (
     LoopsClient,
     LoopsError,
     Member,
+    Outcome,
     PollPolicy,
     RetryPolicy,
     Sampler,
@@ -117,11 +119,13 @@ async def launching(client: LoopsClient) -> None:
         session_id=None,
         timeout=3600.0,
         policy=PollPolicy(),
+        probe=answers,
         max_concurrent_creates=32,
         relaunches=0,
         teardown="always",
         teardown_timeout=60.0,
         journal=Path("journal"),
+        resume=True,
         on_status=on_status,
     ) as fleet:
         assert_type(fleet, Fleet)
@@ -134,6 +138,14 @@ async def launching(client: LoopsClient) -> None:
         assert_type(await fleet.active(), tuple[Sampler, ...])
         assert_type(await fleet.active(at_least=1), tuple[Sampler, ...])
         assert_type(fleet.members, tuple[Member, ...])
+        assert_type(fleet.unresolved, tuple[CreateOutcomeUnknown, ...])
+        assert_type(fleet.teardown_error, TeardownError | None)
+        async for outcome in fleet.each(answers, concurrency=2):
+            assert_type(outcome, Outcome[bool])
+            assert_type(outcome.value, bool | None)
+            assert_type(outcome.error, Exception | None)
+        async with aclosing(fleet.each(answers)) as outcomes:
+            assert_type(await anext(outcomes), Outcome[bool])
     try:
         async with launch(client, ["m"], teardown="on_error", journal="journal") as fleet:
             await fleet.active()
