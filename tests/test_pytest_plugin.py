@@ -289,21 +289,18 @@ def test_no_proxy_of_the_environment_comes_between(project: pytest.Pytester, mon
         """
         import asyncio
         import os
-        from training import train, use
+        from training import train
 
         def test_a_client_of_the_code(loops_emulator):
             asyncio.run(train())
             assert os.environ["NO_PROXY"].startswith("intranet.example,")
-
-        def test_the_client_of_the_fixture(loops_client):
-            asyncio.run(use(loops_client))
 
         def test_the_environment_is_as_it_was():
             assert os.environ["NO_PROXY"] == "intranet.example"
             assert "no_proxy" not in os.environ
         """
     )
-    passed(project, 3)
+    passed(project, 2)
 
 
 def test_a_client_that_nobody_closes_is_not_silenced(project: pytest.Pytester) -> None:
