@@ -253,7 +253,7 @@ async def test_a_defect_of_the_poller_reaches_every_wait_and_is_reported_once(
     assert [type(result) for result in results] == [ZeroDivisionError] * count
     gc.collect()
     await asyncio.sleep(0)
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     # The next wait starts from nothing.
     server.set_all(ids, "ACTIVE")
     assert (await start(client, ids[0])).status is S.ACTIVE
