@@ -24,7 +24,6 @@ import asyncio
 import math
 from collections import deque
 from enum import IntEnum
-from types import TracebackType
 from typing import Final
 
 RATE_MARGIN_S: Final = 0.05
@@ -82,7 +81,9 @@ class Endpoint:
         """Return the time from which a further request may start."""
         at = -math.inf if final else self.paused_until
         started = self._started
-        if started and len(started) == started.maxlen:
+        if not started:
+            return at
+        if len(started) == started.maxlen:
             at = max(at, started[0] + self._window)
         if len(started) > self._burst and started[-1] - started[-self._burst] < self._window:
             at = max(at, started[-1] + self._spacing)
@@ -94,33 +95,17 @@ class Endpoint:
 
 
 class Slot:
-    """Permission to send one request: `async with` waits for it and gives it back.
+    """Permission to send one request, which `RequestLimiter.acquire()` gives."""
 
-    `acquire()` and `release()` do the same one by one, for a request that outlives the coroutine which waited.
-    """
+    __slots__ = ("_limiter", "_priority")
 
-    __slots__ = ("_endpoint", "_limiter", "_priority")
-
-    def __init__(self, limiter: RequestLimiter, priority: Priority, endpoint: Endpoint) -> None:
+    def __init__(self, limiter: RequestLimiter, priority: Priority) -> None:
         self._limiter = limiter
         self._priority = priority
-        self._endpoint = endpoint
-
-    async def acquire(self) -> None:
-        """Wait until the request may start. A cancellation here leaves nothing taken."""
-        await self._limiter._acquire(self._priority, self._endpoint)
 
     def release(self) -> None:
         """Give the slot back, once for each `acquire()`."""
         self._limiter._release(self._priority)
-
-    async def __aenter__(self) -> None:
-        await self.acquire()
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
 
 
 _Waiter = asyncio.Future[None]
@@ -141,6 +126,7 @@ class RequestLimiter:
         self._in_use = dict.fromkeys(Priority, 0)
         self._shared_in_use = 0
         """Slots in use of those that are not final."""
+        self._slots = {priority: Slot(self, priority) for priority in Priority}
         self._endpoints: dict[str, Endpoint] = {}
         self._queues: dict[Priority, dict[Endpoint, deque[_Waiter]]] = {priority: {} for priority in Priority}
         self._passed_over = 0
@@ -148,9 +134,19 @@ class RequestLimiter:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
-    def slot(self, priority: Priority, endpoint: str = "") -> Slot:
-        """Return a slot for a request of *endpoint*; the empty name stands for all that nothing limits but slots."""
-        return Slot(self, priority, self._endpoint(endpoint))
+    async def acquire(self, priority: Priority, endpoint: str = "") -> Slot:
+        """Wait until a request of *endpoint* may start, and return its slot. A cancellation leaves nothing taken.
+
+        The empty name stands for all requests that nothing limits but slots.
+        """
+        limits = self._endpoints.get(endpoint) or self._add_endpoint(endpoint)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if any(self._queues.values()) or self._ready_at(priority, limits) > now:
+            await self._queue_up(priority, limits)
+        else:
+            self._take(priority, limits, now)
+        return self._slots[priority]
 
     def lower_limit(self, limit: int) -> None:
         """Have no more than *limit* requests in flight from now on."""
@@ -172,7 +168,7 @@ class RequestLimiter:
         if endpoint is None:
             self._paused_until = max(self._paused_until, until)
         else:
-            paused = self._endpoint(endpoint)
+            paused = self._endpoints.get(endpoint) or self._add_endpoint(endpoint)
             paused.paused_until = max(paused.paused_until, until)
 
     def pause_remaining(self, endpoint: str = "") -> float:
@@ -193,19 +189,12 @@ class RequestLimiter:
                 self._shared_in_use += 1
                 waiter.set_result(None)
 
-    def _endpoint(self, name: str) -> Endpoint:
-        endpoint = self._endpoints.get(name)
-        if endpoint is None:
-            endpoint = self._endpoints[name] = Endpoint(self._rate if name else None)
+    def _add_endpoint(self, name: str) -> Endpoint:
+        endpoint = self._endpoints[name] = Endpoint(self._rate if name else None)
         return endpoint
 
-    async def _acquire(self, priority: Priority, endpoint: Endpoint) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        if not any(self._queues.values()) and self._ready_at(priority, endpoint) <= now:
-            self._take(priority, endpoint, now)
-            return
-        waiter: _Waiter = loop.create_future()
+    async def _queue_up(self, priority: Priority, endpoint: Endpoint) -> None:
+        waiter: _Waiter = asyncio.get_running_loop().create_future()
         self._queues[priority].setdefault(endpoint, deque()).append(waiter)
         self._grant()
         try:
@@ -222,7 +211,8 @@ class RequestLimiter:
         self._in_use[priority] -= 1
         if priority not in _FINAL:
             self._shared_in_use -= 1
-        self._grant()
+        if any(self._queues.values()):
+            self._grant()
 
     def _ready_at(self, priority: Priority, endpoint: Endpoint) -> float:
         """Return the time from which a request may start; infinity while there is no slot for it."""

@@ -120,7 +120,7 @@ class Proxies:
 
     def route(self, url: URL, headers: Mapping[str, str]) -> RoutedRequest:
         """Return the arguments with which aiohttp sends a request with *headers* for *url*."""
-        proxy = self.for_url(url)
+        proxy = self.for_url(url) if self._rules else None
         if proxy is None:
             return {"headers": headers}
         if url.scheme == "https":
@@ -128,6 +128,9 @@ class Proxies:
             return {"headers": headers, "proxy": proxy.url, "proxy_headers": proxy.headers}
         # Without a tunnel the proxy reads the request itself, and aiohttp does not add *proxy_headers* to that.
         return {"headers": {**headers, **proxy.headers}, "proxy": proxy.url}
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
 
     @property
     def secrets(self) -> frozenset[str]:
@@ -154,8 +157,6 @@ class Proxies:
             )
 
     def _rule_for(self, url: URL) -> _Rule | None:
-        if not self._rules:
-            return None
         scheme, host = url.scheme, url.raw_host or ""
         port = None if url.port == _DEFAULT_PORTS.get(scheme) else url.port
         return next((rule for rule in self._rules if rule.matches(scheme, host, port)), None)

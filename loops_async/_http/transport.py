@@ -17,10 +17,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import aiohttp
-from attrs import frozen
 from yarl import URL
 
 from .._aio import ResponsiveTimeout
@@ -33,6 +32,8 @@ from .requests import Request
 from .retry import RetryPolicy, with_retries
 
 T = TypeVar("T")
+
+_NO_LIMIT: Final[AbstractAsyncContextManager[None]] = nullcontext()
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -90,8 +91,7 @@ def _never(_: LoopsError) -> bool:
     return False
 
 
-@frozen
-class Response:
+class Response(NamedTuple):
     """A 2xx response, read to its end or to where it was cut."""
 
     body: bytes
@@ -124,7 +124,8 @@ class Transport:
         self._owns_session = session is None
         self._create_session: aiohttp.ClientSession | None = None
         self._user_agent = user_agent
-        self._read_timeout = _timeout(request_timeout or READ_TIMEOUT)
+        self._read_seconds = request_timeout or READ_TIMEOUT
+        self._read_timeout = _timeout(self._read_seconds)
         self._create_seconds = request_timeout or CREATE_TIMEOUT
         # What bounds a create are ResponsiveTimeouts, here and in the connector.
         self._create_timeout = aiohttp.ClientTimeout()
@@ -205,19 +206,17 @@ class Transport:
 
         Neither these seconds nor *limit*, the seconds that it may take, include the waiting for a slot.
         """
-        slot = self._slot(priority, request if url is None else None)
-        await self._acquire(slot, priority)
-        began = asyncio.get_running_loop().time()
+        slot = await self._acquire(priority, request.endpoint if url is None else "")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        timeout = self._read_timeout if limit is None or limit >= self._read_seconds else _timeout(limit)
         try:
-            async with asyncio.timeout(limit):
-                response = await self._exchange(request, self._read_timeout, url=url, headers=headers)
-        except TimeoutError:
-            raise TransportError(f"no response in {limit:.1f} s", request.method, request.path) from None
+            response = await self._exchange(request, timeout, url=url, headers=headers)
         finally:
             slot.release()
         if response.cut_by is not None:
             raise response.cut_by
-        return response.body, asyncio.get_running_loop().time() - began
+        return response.body, loop.time() - began
 
     async def create_slot(self, request: Request) -> Slot:
         """Wait until the create *request* may be sent; the caller gives the slot back.
@@ -225,9 +224,7 @@ class Transport:
         Raises:
             RuntimeError: The client is closed, or belongs to another event loop.
         """
-        slot = self._slot(Priority.CREATE, request)
-        await self._acquire(slot, Priority.CREATE)
-        return slot
+        return await self._acquire(Priority.CREATE, request.endpoint)
 
     async def send_create(self, request: Request) -> Response:
         """Send a create once, on a connection of its own; the caller must have a slot.
@@ -240,17 +237,16 @@ class Transport:
         """Return the seconds for which *request* would be held back by pauses that the service named."""
         return self.limiter.pause_remaining(request.endpoint)
 
-    def _slot(self, priority: Priority, request: Request | None) -> Slot:
-        return self.limiter.slot(priority, request.endpoint if request is not None else "")
-
-    async def _acquire(self, slot: Slot, priority: Priority) -> None:
+    async def _acquire(self, priority: Priority, endpoint: str) -> Slot:
         self._check_open(priority)
-        await slot.acquire()
-        try:
-            self._check_open(priority)
-        except RuntimeError:
-            slot.release()
-            raise
+        slot = await self.limiter.acquire(priority, endpoint)
+        if self._closing:
+            try:
+                self._check_open(priority)
+            except RuntimeError:
+                slot.release()
+                raise
+        return slot
 
     def _check_open(self, priority: Priority) -> None:
         loop = asyncio.get_running_loop()
@@ -281,12 +277,12 @@ class Transport:
         try:
             # What is sent and received is kept out of this frame's locals, since some tools print those with a
             # traceback: the headers hold the key, and some services repeat it in theirs.
-            async with _within(limit):
+            async with limit.hold() if limit is not None else _NO_LIMIT:
                 response = await session.request(
                     request.method,
                     target,
                     data=request.body,
-                    **self._proxies.route(target, {**headers, **self._headers(request, url is None)}),
+                    **self._proxies.route(target, self._headers(request, url is None, headers)),
                     timeout=timeout,
                     allow_redirects=False,
                     raise_for_status=False,
@@ -309,8 +305,9 @@ class Transport:
         # Outside of the except block, so that the error's __context__ is no aiohttp error that holds our headers.
         raise failure
 
-    def _headers(self, request: Request, is_for_control_plane: bool) -> dict[str, str]:
+    def _headers(self, request: Request, is_for_control_plane: bool, further: Mapping[str, str]) -> dict[str, str]:
         headers = {
+            **further,
             "Authorization": self._key.header("Bearer" if is_for_control_plane else "Api-Key"),
             "Accept": "application/json",
             "User-Agent": self._user_agent,
@@ -333,7 +330,7 @@ class Transport:
         chunks: list[bytes] = []
         size = 0
         try:
-            async with _within(limit):
+            async with limit.hold() if limit is not None else _NO_LIMIT:
                 while chunk := await response.content.readany():
                     chunks.append(chunk)
                     size += len(chunk)
@@ -377,7 +374,10 @@ class Transport:
 
     def _new_session(self, *, force_close: bool, connect_seconds: float | None = None) -> aiohttp.ClientSession:
         # The limiter bounds the requests; a final poll goes beyond its limit, and must not queue up here.
-        connector = ProxyConnector(limit=0, force_close=force_close, connect_seconds=connect_seconds)
+        if connect_seconds is None and not self._proxies:
+            connector = aiohttp.TCPConnector(limit=0, force_close=force_close)
+        else:
+            connector = ProxyConnector(limit=0, force_close=force_close, connect_seconds=connect_seconds)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
     def begin_close(self) -> None:
@@ -394,10 +394,6 @@ class Transport:
             await self._create_session.close()
         if self._session is not None and self._owns_session:
             await self._session.close()
-
-
-def _within(limit: ResponsiveTimeout | None) -> AbstractAsyncContextManager[None]:
-    return nullcontext() if limit is None else limit.hold()
 
 
 def _timeout(seconds: float) -> aiohttp.ClientTimeout:

@@ -15,7 +15,7 @@ async def start(
     limiter: RequestLimiter, priority: Priority, order: list[str], name: str, endpoint: str = ""
 ) -> asyncio.Task[None]:
     async def work() -> None:
-        await limiter.slot(priority, endpoint).acquire()
+        await limiter.acquire(priority, endpoint)
         order.append(name)
 
     task = asyncio.create_task(work())
@@ -31,8 +31,7 @@ async def cancel_all(*tasks: asyncio.Task[None]) -> None:
 
 async def test_the_limit_holds_and_the_urgent_go_first() -> None:
     limiter, order = RequestLimiter(1), list[str]()
-    slot = limiter.slot(Priority.READ)
-    await slot.acquire()
+    slot = await limiter.acquire(Priority.READ)
     tasks = [
         await start(limiter, priority, order, name)
         for priority, name in [
@@ -53,8 +52,7 @@ async def test_the_limit_holds_and_the_urgent_go_first() -> None:
 
 async def test_a_long_queue_of_deactivations_does_not_starve_the_polls() -> None:
     limiter, order = RequestLimiter(1), list[str]()
-    slot = limiter.slot(Priority.DEACTIVATION)
-    await slot.acquire()
+    slot = await limiter.acquire(Priority.DEACTIVATION)
     tasks = [await start(limiter, Priority.DEACTIVATION, order, "deactivation") for _ in range(40)]
     tasks.append(await start(limiter, Priority.READ, order, "poll"))
     for _ in tasks:
@@ -114,8 +112,8 @@ async def test_final_requests_wait_for_no_pause() -> None:
     limiter.pause(60)
     limiter.pause(60, LIST)
     async with asyncio.timeout(1):
-        await limiter.slot(Priority.FINAL_POLL, LIST).acquire()
-        await limiter.slot(Priority.FINAL_DEACTIVATION, LIST).acquire()
+        await limiter.acquire(Priority.FINAL_POLL, LIST)
+        await limiter.acquire(Priority.FINAL_DEACTIVATION, LIST)
 
 
 @pytest.mark.parametrize("priority", [Priority.CREATE, Priority.FINAL_POLL])
@@ -124,8 +122,9 @@ async def test_no_more_requests_of_an_endpoint_start_within_any_second_than_the_
     loop = asyncio.get_running_loop()
 
     async def work() -> None:
-        async with limiter.slot(priority, CREATE):
-            starts.append(loop.time())
+        slot = await limiter.acquire(priority, CREATE)
+        starts.append(loop.time())
+        slot.release()
 
     await asyncio.gather(*(work() for _ in range(12)))
     assert len(starts) == 12
@@ -139,8 +138,9 @@ async def test_what_exceeds_half_of_the_rate_is_spread_over_the_second() -> None
     loop = asyncio.get_running_loop()
 
     async def work() -> None:
-        async with limiter.slot(Priority.CREATE, CREATE):
-            starts.append(loop.time())
+        slot = await limiter.acquire(Priority.CREATE, CREATE)
+        starts.append(loop.time())
+        slot.release()
 
     await asyncio.gather(*(work() for _ in range(30)))
     assert starts[19] - starts[0] < 0.02
@@ -171,8 +171,7 @@ async def test_a_rate_below_one_is_a_rate_too() -> None:
 
 async def test_a_cancelled_slot_is_not_lost() -> None:
     limiter, order = RequestLimiter(1), list[str]()
-    slot = limiter.slot(Priority.READ)
-    await slot.acquire()
+    slot = await limiter.acquire(Priority.READ)
     waiting = await start(limiter, Priority.READ, order, "cancelled while waiting")
     waiting.cancel()
     granted = await start(limiter, Priority.READ, order, "cancelled when granted")
@@ -186,7 +185,7 @@ async def test_a_cancelled_slot_is_not_lost() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     slot.release()
-    await slot.acquire()
+    await limiter.acquire(Priority.READ)
 
 
 async def test_closing_lets_through_what_will_not_be_sent() -> None:
@@ -204,8 +203,7 @@ async def test_the_limit_can_only_fall() -> None:
     limiter, order = RequestLimiter(2), list[str]()
     limiter.lower_limit(5)
     limiter.lower_limit(1)
-    slot = limiter.slot(Priority.READ)
-    await slot.acquire()
+    slot = await limiter.acquire(Priority.READ)
     waiting = await start(limiter, Priority.READ, order, "second")
     assert order == []
     slot.release()
@@ -226,7 +224,6 @@ async def test_no_timer_is_left_when_no_request_waits() -> None:
     waiting = await start(limiter, Priority.READ, order, "read")
     assert limiter._timer is not None
     await cancel_all(waiting)
-    slot = limiter.slot(Priority.FINAL_POLL)
-    await slot.acquire()
+    slot = await limiter.acquire(Priority.FINAL_POLL)
     slot.release()
     assert limiter._timer is None
