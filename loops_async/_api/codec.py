@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, TypeVar, cast, get_origin
 
@@ -370,13 +370,17 @@ _Conversion: TypeAlias = Callable[[Any], Any]
 
 def _plain_struct() -> tuple[type[msgspec.Struct], tuple[tuple[int, _Conversion], ...]]:
     """Return how msgspec reads a sampler, and what turns its values, by their position, into those of a `Sampler`."""
+    read_as: dict[Any, tuple[Any, _Conversion | None]] = {
+        datetime: (str, parse_timestamp),
+        StatusName: (str, status_of),
+        InstanceType | None: (msgspec.Raw, _plain_instance_type),
+    }
     members: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     conversions: list[tuple[int, _Conversion]] = []
     for position, attribute in enumerate(_fields(Sampler)):
         name, *inner = _path_of(attribute)
         default = () if attribute.default is attrs.NOTHING else (attribute.default,)
-        kind: Any = {datetime: str, StatusName: str}.get(attribute.type, attribute.type)
-        convert: _Conversion | None = {datetime: parse_timestamp, StatusName: status_of}.get(attribute.type)
+        kind, convert = read_as.get(attribute.type, (attribute.type, None))
         if inner:
             kind = msgspec.defstruct(name.title(), [(inner[0], kind, *default)], gc=False)
             convert = _then(attrgetter(inner[0]), convert)
@@ -387,6 +391,19 @@ def _plain_struct() -> tuple[type[msgspec.Struct], tuple[tuple[int, _Conversion]
         if convert is not None:
             conversions.append((position, convert))
     return msgspec.defstruct("PlainSampler", members, gc=False), tuple(conversions)
+
+
+_read_instance_type: Callable[[bytes], InstanceType | None] = msgspec.json.Decoder(InstanceType | None).decode
+
+
+@lru_cache(maxsize=256)
+def _instance_type(document: bytes) -> InstanceType | None:
+    return _read_instance_type(document)
+
+
+def _plain_instance_type(document: msgspec.Raw | None) -> InstanceType | None:
+    # Thousands of samplers run on a few types of machines.
+    return None if document is None else _instance_type(bytes(document))
 
 
 def _then(first: _Conversion, second: _Conversion | None) -> _Conversion:
