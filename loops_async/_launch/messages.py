@@ -9,8 +9,15 @@ IDS_IN_A_MESSAGE: Final = 10
 """Number of ids that a log message names; the rest are counted."""
 
 
-def some_ids(ids: Sequence[str], attribute: str) -> str:
-    """Return the first of *ids*, and how many more *attribute* has."""
+def some_ids(ids: Sequence[str], attribute: str = "") -> str:
+    """Return the first of *ids*, and how many more *attribute* has, if there is one."""
     named = ", ".join(ids[:IDS_IN_A_MESSAGE])
     more = len(ids) - IDS_IN_A_MESSAGE
-    return f"{named} and {more} more (all of them are in {attribute})" if more > 0 else named
+    if more <= 0:
+        return named
+    return f"{named} and {more} more" + (f" (all of them are in {attribute})" if attribute else "")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, which takes an s in the plural."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
