@@ -68,6 +68,8 @@ class Create:
     sampler_id: str | None = None
     unknown: UnknownCreate | None = None
     """What is known of the create while it is UNKNOWN."""
+    is_acknowledged: bool = False
+    """Whether the journal says that the caller looks after what the unknown create may have made."""
     last_error: Exception | None = None
     """Why the last attempt to deactivate the sampler failed; None if none has failed."""
     deactivation: asyncio.Lock = Factory(asyncio.Lock)

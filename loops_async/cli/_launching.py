@@ -153,8 +153,8 @@ class Launching:
                 await fleet.created()
                 for member in fleet.members:
                     if member.state is MemberState.UNKNOWN:
-                        # It is reported below; what came up stays in spite of it.
-                        fleet.acknowledge(member)
+                        # It is reported below; what came up stays in spite of it. To look after it is the user's part.
+                        fleet.acknowledge(member, keep_in_journal=True)
                 # If nobody takes the data, nobody will deactivate the samplers either: so they are written while that
                 # still ends in a teardown.
                 await display.aclose()
