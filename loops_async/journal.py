@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -45,16 +45,18 @@ class Orphans:
         samplers: The samplers that the journal names and that are still to be deactivated, newest first.
         unknown: One `CreateOutcomeUnknown` for each create whose response never arrived, with the samplers that it may
             have made.
-        missing: Ids of samplers that the journal names and about which this client knows nothing: the service does not
-            know them, or they were created at another control plane or for another team, which are not asked. They
-            may well be billed: look for them with the right client.
+        missing: Ids of samplers that the journal names and the service does not know, or describes in a way that cannot
+            be read. They may be billed all the same, for another account.
         kept: Ids of samplers that a block kept on purpose; they are not looked up.
+        elsewhere: Samplers that were created at another control plane or for another team, by their ids, and its
+            address. It is not asked, so that they may well be billed: look for them with the right client.
     """
 
     samplers: tuple[Sampler, ...] = field()
     unknown: tuple[CreateOutcomeUnknown, ...] = field()
     missing: tuple[str, ...] = field(default=())
     kept: tuple[str, ...] = field(default=())
+    elsewhere: Mapping[str, str] = field(factory=dict, hash=False)
 
     @property
     def candidates(self) -> tuple[Sampler, ...]:
@@ -76,10 +78,10 @@ class Reclaimed:
         deactivated: Ids of the samplers that are certainly deactivated now, in the order of their creation.
         unknown: One `CreateOutcomeUnknown` for each create whose response never arrived, with the samplers that it may
             have made. These were left alone: look at them, and deactivate what is yours.
-        missing: Ids of samplers about which this client knows nothing, as in `Orphans.missing`; they stay in the
-            journal.
+        missing: Ids of samplers that the service does not know, as in `Orphans.missing`; they stay in the journal.
         kept: Ids of samplers that a block kept on purpose, and that were left alone.
         acknowledged: The unknown creates that *acknowledge_unknown* has ended: the journal does not report them again.
+        elsewhere: Samplers of another control plane or team, as in `Orphans.elsewhere`; they stay in the journal.
     """
 
     deactivated: tuple[str, ...] = field()
@@ -87,6 +89,7 @@ class Reclaimed:
     missing: tuple[str, ...] = field(default=())
     kept: tuple[str, ...] = field(default=())
     acknowledged: tuple[CreateOutcomeUnknown, ...] = field(default=())
+    elsewhere: Mapping[str, str] = field(factory=dict, hash=False)
 
     @property
     def candidates(self) -> tuple[Sampler, ...]:
@@ -118,7 +121,7 @@ async def orphans(client: LoopsClient, path: str | os.PathLike[str], *, include_
     samplers = tuple(sampler for sampler in found.values() if sampler is not None)
     missing = tuple(sampler_id for sampler_id, sampler in found.items() if sampler is None)
     unknown = tuple((await earlier.resolve()).values())
-    return Orphans(samplers, unknown, (*missing, *earlier.elsewhere), kept)
+    return Orphans(samplers, unknown, missing, kept, earlier.elsewhere)
 
 
 async def reclaim(
@@ -217,7 +220,7 @@ async def _reclaim(
             for each in acknowledged:
                 error.add_note(f"acknowledged, and not reported again: {each}")
             raise error
-        return Reclaimed(in_order, unknown, (*missing, *earlier.elsewhere), kept, acknowledged)
+        return Reclaimed(in_order, unknown, tuple(missing), kept, acknowledged, earlier.elsewhere)
     finally:
         await file.close()
 

@@ -53,18 +53,20 @@ class EarlierLaunches:
         self.live = {each: sampler for each, sampler in replayed.live.items() if sampler.scope_url == here}
         """Samplers of this control plane and account or team that were neither deactivated nor detached, by their ids,
         in the order of their creation."""
-        self.elsewhere = tuple(each for each, sampler in replayed.live.items() if sampler.scope_url != here)
-        """Ids of samplers of another control plane or team: an id means nothing elsewhere."""
+        self.elsewhere = {
+            each: _named(sampler.scope_url) for each, sampler in replayed.live.items() if sampler.scope_url != here
+        }
+        """Samplers of another control plane or team, by their ids, and its address: an id means nothing elsewhere."""
         if replayed.unreadable:
             lines = ", ".join(map(str, replayed.unreadable))
             logger.warning("journal %s: skipped what is no record, line %s", path, lines)
         unresolved = [create.scope_url for create in replayed.unresolved.values() if create.scope_url != here]
-        scopes = {replayed.live[each].scope_url for each in self.elsewhere} | {*unresolved}
+        scopes = {*self.elsewhere.values(), *map(_named, unresolved)}
         if scopes:
             logger.warning(
                 "journal %s has samplers at %s, too, which a client of %s leaves alone",
                 path,
-                ", ".join(sorted(scope or "an address that it does not name" for scope in scopes)),
+                ", ".join(sorted(scopes)),
                 here,
             )
 
@@ -92,10 +94,14 @@ class EarlierLaunches:
         if create.scope_url == self._backend.scope_url:
             ended_by = create.at + CREATE_PROCESSED_WITHIN
             return await self._backend.resolve_earlier(create.spec, create.at, ended_by, cause)
-        elsewhere = LoopsError("it was sent to another control plane, or for another team")
+        elsewhere = LoopsError(f"it was sent to {_named(create.scope_url)}, which is not asked")
         error = CreateOutcomeUnknown(create.spec, (), elsewhere)
         error.__cause__ = cause
         return error
+
+
+def _named(scope_url: str) -> str:
+    return scope_url or "an address that the journal does not name"
 
 
 @frozen
@@ -187,7 +193,8 @@ def warn_of_unresolved(path: str, unresolved: Sequence[CreateOutcomeUnknown]) ->
     candidates = list(dict.fromkeys(sampler.id for create in unresolved for sampler in create.candidates))
     logger.warning(
         "journal %s: the outcome of %s of earlier launches is unknown (all of them are in fleet.unresolved); "
-        "samplers that may have been made, and may be billed: %s",
+        "samplers that may have been made, and may be billed: %s. Once you have deactivated yours among them, call "
+        "loops_async.journal.reclaim(acknowledge_unknown=True), so that this is not reported again",
         path,
         counted(len(unresolved), "create"),
         some_ids(candidates, "fleet.unresolved") or "none that is listed",

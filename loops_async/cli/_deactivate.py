@@ -18,13 +18,15 @@ from . import _json
 from ._common import Common, check_ids, common_options, journal_errors
 from ._exits import DONE, FAILED, HELP, INTERRUPTED, code_of_all
 from ._formats import is_alive, table_lines
-from ._words import counted, errors, ids, say, tell_of_unknown
+from ._words import counted, errors, how_to_acknowledge, ids, say, tell_of_unknown
 
 
 @define
 class Account:
     """What was deactivated, and what was not."""
 
+    journal: Path | None = None
+    """The journal that said what to deactivate, if one did."""
     deactivated: list[str] = Factory(list)
     """Ids of the samplers that were deactivated, or had been before."""
     failed: dict[str, Exception] = Factory(dict)
@@ -35,6 +37,10 @@ class Account:
     """Creates of a journal with an unknown outcome."""
     missing: Sequence[str] = ()
     """Ids of a journal that the service does not know."""
+    elsewhere: Mapping[str, str] = Factory(dict)
+    """Samplers of a journal that belong to another control plane or team, by id, and its address."""
+    acknowledged: Sequence[CreateOutcomeUnknown] = ()
+    """Creates of a journal with an unknown outcome that are not reported again."""
     kept: Sequence[str] = ()
     """Ids of samplers of a journal that a launch kept on purpose, and that were left alone."""
 
@@ -44,7 +50,7 @@ class Account:
             return INTERRUPTED
         if self.failed:
             return code_of_all(self.failed.values())
-        return FAILED if self.unknown or self.missing else DONE
+        return FAILED if self.unknown or self.missing or self.elsewhere else DONE
 
     def report(self, common: Common) -> None:
         """Write it as JSON to stdout if the user wants that, and as text to stderr."""
@@ -56,6 +62,8 @@ class Account:
                     "unsure": self.unsure,
                     "unknown": _json.unknown_fields(self.unknown),
                     "missing": list(self.missing),
+                    "elsewhere": _json.elsewhere_fields(self.elsewhere),
+                    "acknowledged": _json.unknown_fields(self.acknowledged),
                     "kept": list(self.kept),
                 }
             )
@@ -66,14 +74,21 @@ class Account:
             say(f"Interrupted. Not known to be deactivated: {ids(self.unsure, most=len(self.unsure))}")
         if self.kept:
             common.say(f"Left alone, since a launch kept them on purpose: {ids(self.kept)} (see --include-kept)")
-        tell_of_unknown(self.unknown, self.missing)
+        if self.acknowledged:
+            candidates = dict.fromkeys(sampler.id for each in self.acknowledged for sampler in each.candidates)
+            number = counted(len(self.acknowledged), "unknown create")
+            common.say(f"Acknowledged {number}; samplers that may be theirs: {ids([*candidates]) or 'none so far'}")
+        tell_of_unknown(self.unknown, self.missing, self.elsewhere)
+        if self.journal is not None and any(each.look_error is None for each in self.unknown):
+            common.say(how_to_acknowledge(common.words(), self.journal))
 
 
 @click.command(
     short_help="Deactivate samplers: by id, of a journal, or all of yours.",
-    epilog=f"{HELP} JSON: deactivated, a list of ids; failed, each with id and error; unsure, a list of ids after "
-    "Ctrl-C; unknown, each with base_model and candidates; missing, a list of ids that the service does not know; "
-    "kept, a list of ids that were left alone.",
+    epilog=f"{HELP} Here, 1 is also for anything of the journal that may still be billed. JSON: deactivated, a list of "
+    "ids; failed, each with id and error; unsure, a list of ids after Ctrl-C; unknown, each with base_model, "
+    "candidates and look_error; missing, a list of ids that the service does not know; elsewhere, each with id and "
+    "address; acknowledged, with the keys of unknown; kept, a list of ids that were left alone.",
 )
 @click.argument("sampler_ids", metavar="[ID]...", nargs=-1, callback=check_ids)
 @click.option(
@@ -85,19 +100,32 @@ class Account:
 @click.option(
     "--include-kept", is_flag=True, help="With --journal: also the samplers that launches kept because they were up."
 )
+@click.option(
+    "--acknowledge-unknown",
+    is_flag=True,
+    help="With --journal: do not report again the creates whose response was lost. Their samplers are left alone: "
+    "look at the candidates that `orphans` names first, and deactivate yours.",
+)
 @click.option("--all-mine", is_flag=True, help="Deactivate each sampler of yours that is billed; asks first.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @common_options
 def deactivate(
-    common: Common, sampler_ids: tuple[str, ...], journal: Path | None, include_kept: bool, all_mine: bool, yes: bool
+    common: Common,
+    sampler_ids: tuple[str, ...],
+    journal: Path | None,
+    include_kept: bool,
+    acknowledge_unknown: bool,
+    all_mine: bool,
+    yes: bool,
 ) -> int:
     """Deactivate samplers, so that they are not billed any more. One that is deactivated already counts as done."""
     if sum((bool(sampler_ids), journal is not None, all_mine)) != 1:
         raise click.UsageError("say what to deactivate: either IDs, or --journal FILE, or --all-mine")
-    if include_kept and journal is None:
-        raise click.UsageError("--include-kept needs --journal FILE")
+    for option, is_given in (("--include-kept", include_kept), ("--acknowledge-unknown", acknowledge_unknown)):
+        if is_given and journal is None:
+            raise click.UsageError(f"{option} needs --journal FILE")
     if journal is not None:
-        return common.run(partial(_of_journal, common, journal, include_kept))
+        return common.run(partial(_of_journal, common, journal, include_kept, acknowledge_unknown))
     if all_mine:
         return common.run(partial(_all_mine, common, yes))
     return common.run(partial(_by_id, common, sampler_ids))
@@ -107,11 +135,13 @@ async def _by_id(common: Common, sampler_ids: Sequence[str], client: LoopsClient
     return await _deactivate_all(common, client, sampler_ids)
 
 
-async def _of_journal(common: Common, journal: Path, include_kept: bool, client: LoopsClient) -> int:
-    account = Account()
+async def _of_journal(
+    common: Common, journal: Path, include_kept: bool, acknowledge_unknown: bool, client: LoopsClient
+) -> int:
+    account = Account(journal)
     with journal_errors(journal):
         try:
-            done = await reclaim(client, journal, include_kept=include_kept)
+            done = await reclaim(client, journal, include_kept=include_kept, acknowledge_unknown=acknowledge_unknown)
         except TeardownError as left:
             account.unknown = left.unknown
             # The errors of the samplers come first, in the order of their ids.
@@ -120,6 +150,7 @@ async def _of_journal(common: Common, journal: Path, include_kept: bool, client:
         else:
             account.deactivated, account.unknown = list(done.deactivated), done.unknown
             account.missing, account.kept = done.missing, done.kept
+            account.elsewhere, account.acknowledged = done.elsewhere, done.acknowledged
     account.report(common)
     return account.code()
 

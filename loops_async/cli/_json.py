@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -50,9 +50,18 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 def unknown_fields(unknown: Sequence[CreateOutcomeUnknown]) -> list[dict[str, Any]]:
     """Describe creates with an unknown outcome."""
     return [
-        {"base_model": each.spec.base_model, "candidates": [sampler_fields(sampler) for sampler in each.candidates]}
+        {
+            "base_model": each.spec.base_model,
+            "candidates": [sampler_fields(sampler) for sampler in each.candidates],
+            "look_error": None if each.look_error is None else error_fields(each.look_error),
+        }
         for each in unknown
     ]
+
+
+def elsewhere_fields(elsewhere: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Describe samplers of other control planes and teams, given with their addresses by id."""
+    return [{"id": each, "address": address} for each, address in elsewhere.items()]
 
 
 def write(document: dict[str, Any]) -> None:

@@ -34,7 +34,18 @@ from ._log import on_deactivated
 from ._progress import Display
 from ._result import KEPT, Result
 from ._timeline import write
-from ._words import command_line, counted, describe, error, errors, ids, say, tell_of_unknown, write_out
+from ._words import (
+    command_line,
+    counted,
+    describe,
+    error,
+    errors,
+    how_to_acknowledge,
+    ids,
+    say,
+    tell_of_unknown,
+    write_out,
+)
 
 
 @frozen
@@ -240,7 +251,10 @@ class Launching:
         if left := result.still_billed:
             say(f"Error: {counted(len(left))} could not be deactivated and may still be billed; try again:")
             say(f"  {self._deactivate_command(left)}")
-        tell_of_unknown([*result.unknown, *result.unresolved])
+        # The unknown creates of earlier launches are no error of this one: the log has named them as a warning.
+        tell_of_unknown(result.unknown)
+        if result.unknown and self._order.journal is not None:
+            common.say(how_to_acknowledge(common.words(), self._order.journal))
         if resumed := sum(member.resumed for member in result.members):
             common.say(f"{counted(resumed)} resumed from {self._order.journal}.")
         if self._order.timeline is not None:

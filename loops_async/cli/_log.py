@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,16 @@ DEACTIVATED: Final = "sampler %s is deactivated"
 """Message of the record that a sampler is deactivated; its argument is the id, as in `_api/deactivating.py`.
 A timeline needs the moment, which nothing else says."""
 
+OPTIONS: Final = {
+    "pass resume=True": "give --resume",
+    "call loops_async.journal.reclaim(acknowledge_unknown=True)": "use deactivate --journal --acknowledge-unknown",
+    "call loops_async.journal.reclaim()": "use deactivate --journal",
+}
+"""What the messages of the library ask for, and what it is called on the command line."""
+
+_ATTRIBUTE: Final = re.compile(r" \(all of them are in fleet\.\w+\)")
+"""Where a program finds more than a message has."""
+
 logger = logging.getLogger("loops_async")
 
 
@@ -31,7 +42,9 @@ def log_lines(level: int) -> Iterator[None]:
         return record.levelno >= level or (level <= logging.WARNING and str(record.msg).startswith(OUTAGE_IS_OVER))
 
     def write(record: logging.LogRecord) -> None:
-        text = " ".join(record.getMessage().split())
+        text = _ATTRIBUTE.sub("", " ".join(record.getMessage().split()))
+        for words, option in OPTIONS.items():
+            text = text.replace(words, option)
         say(f"{time.strftime('%H:%M:%S')}  {record.levelname.capitalize()}: {text}")
 
     with _handled(is_shown, write, min(level, logging.INFO)):

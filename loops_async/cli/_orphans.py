@@ -7,19 +7,22 @@ from pathlib import Path
 import click
 
 from loops_async import LoopsClient
+from loops_async.journal import Orphans
 from loops_async.journal import orphans as find
 
 from . import _json
 from ._common import Common, common_options, journal_errors
-from ._exits import DONE, HELP
+from ._exits import DONE, FAILED, HELP
 from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
-from ._words import command_line, counted, ids, tell_of_unknown, write_out
+from ._words import command_line, counted, how_to_acknowledge, ids, tell_of_unknown, write_out
 
 
 @click.command(
     short_help="Show the samplers of a journal that are still billed.",
-    epilog=f"{HELP} JSON: samplers, those that are certain; unknown, each with base_model and candidates; missing, "
-    "a list of ids that the service does not know; kept, a list of ids that launches kept on purpose.",
+    epilog=f"{HELP} Here, 1 is also for anything that is billed, may be billed, or belongs to a control plane or team "
+    "that was not asked. JSON: samplers, those that are certain; unknown, each with base_model, candidates and "
+    "look_error; missing, a list of ids that the service does not know; elsewhere, each with id and address; kept, a "
+    "list of ids that launches kept on purpose.",
 )
 @click.argument("journal", type=click.Path(dir_okay=False, path_type=Path))
 @format_option
@@ -39,18 +42,34 @@ def orphans(common: Common, journal: Path, form: str) -> int:
                     "samplers": [_json.sampler_fields(sampler) for sampler in found.samplers],
                     "unknown": _json.unknown_fields(found.unknown),
                     "missing": list(found.missing),
+                    "elsewhere": _json.elsewhere_fields(found.elsewhere),
                     "kept": list(found.kept),
                 }
             )
         elif found.samplers or form != "table":
             write_out(text_of(found.samplers, form, columns_of_stdout()))
-        kept = f"; {counted(len(found.kept))} kept on purpose: {ids(found.kept)}" if found.kept else "."
-        common.say(f"{counted(len(found.samplers))} still billed{kept}")
+        common.say(_summary(found))
         if found.samplers:
             common.say(f"  {command_line('deactivate', *common.words(), '--journal', str(journal))}")
-        tell_of_unknown(found.unknown, found.missing)
+        tell_of_unknown(found.unknown, found.missing, found.elsewhere)
+        if found.unknown:
+            common.say(how_to_acknowledge(common.words(), journal))
+        is_left = found.samplers or found.unknown or found.missing or found.elsewhere
         if not common.as_json and form in FORMATS_OF_ADDRESSES:
-            return report_without_address(found.samplers)
-        return DONE
+            return report_without_address(found.samplers) or (FAILED if is_left else DONE)
+        return FAILED if is_left else DONE
 
     return common.run(command)
+
+
+def _summary(found: Orphans) -> str:
+    """Count what is billed, what may be, and what is kept."""
+    uncertain = (
+        (len(found.unknown), "create", "unknown"),
+        (len(found.missing), "sampler", "not known to the service"),
+        (len(found.elsewhere), "sampler", "of another control plane or team"),
+    )
+    parts = [f"{counted(number, noun)} {words}" for number, noun, words in uncertain if number]
+    parts.insert(0, f"{counted(len(found.samplers))} {'certainly' if parts else 'still'} billed")
+    kept = f"; {counted(len(found.kept))} kept on purpose: {ids(found.kept)}" if found.kept else "."
+    return ", ".join(parts) + kept

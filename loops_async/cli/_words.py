@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import click
@@ -79,10 +81,29 @@ def ids(samplers: Sequence[str], most: int = 20) -> str:
     return ", ".join(samplers[:most]) + more
 
 
-def tell_of_unknown(unknown: Iterable[CreateOutcomeUnknown], missing: Sequence[str] = ()) -> None:
-    """Write which creates have an unknown outcome, and which ids of a journal the service does not know."""
+def tell_of_unknown(
+    unknown: Sequence[CreateOutcomeUnknown],
+    missing: Sequence[str] = (),
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write what may be billed although that is not certain.
+
+    These are creates with an unknown outcome, ids of a journal that the service does not know, and its samplers of
+    another control plane or team, with its address.
+    """
     for each in unknown:
         found = ids([sampler.id for sampler in each.candidates]) or "none so far"
-        say(f"Error: the response to a create of {each.spec.base_model} was lost; samplers it may have made: {found}")
+        if each.look_error is not None:
+            found = f"not known, since {describe(each.look_error)}"
+        error(f"the response to a create of {each.spec.base_model} was lost; samplers it may have made: {found}")
     if missing:
-        say(f"Error: the service does not know {ids(missing)}: they may belong to another control plane or team")
+        error(f"the service does not know {ids(missing)}; if another account made them, ask with its key")
+    for address in dict.fromkeys(elsewhere.values()):
+        here = [each for each, other in elsewhere.items() if other == address]
+        error(f"{ids(here)} {'belongs' if len(here) == 1 else 'belong'} to {address}; not asked")
+
+
+def how_to_acknowledge(words: Sequence[str], journal: Path) -> str:
+    """Say how the unknown creates of a journal end; *words* are the options that lead to the same service."""
+    command = command_line("deactivate", *words, "--journal", str(journal), "--acknowledge-unknown")
+    return f"Once you have deactivated what these creates made, do not have them reported again:\n  {command}"

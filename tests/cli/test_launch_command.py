@@ -215,6 +215,35 @@ async def test_with_a_probe_a_sampler_is_up_once_it_answers() -> None:
     assert (ended.code, ended.json["samplers"][0]["state"]) == (0, "ACTIVE")
 
 
+async def test_unknown_creates_of_earlier_launches_are_a_warning_in_words_of_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "launch.jsonl"
+    options = (GOOD, "--journal", str(path), *QUICK)
+    no_second_look = "from loops_async._api import creating; creating.RELIST_DELAY_S = 0.01"
+    async with plane() as emulator:
+        emulator.add_fault(Fault(method="POST", route="/v1/loops/samplers", cut="before"))
+        lost = await run(emulator, "launch", *options, before=no_second_look)
+        plain = await run(emulator, "launch", *options)
+        resumed = await run(emulator, "launch", *options, "--resume", "--json", before=no_second_look)
+        quiet = await run(emulator, "launch", *options, "--resume", "-q", before=no_second_look)
+    assert (lost.code, plain.code, resumed.code, quiet.code) == (5, 0, 0, 0)
+    assert f"--journal {path} --acknowledge-unknown\n" in lost.errors
+    assert "Warning: " in plain.errors
+    assert " left 1 create whose outcome is unknown. " in plain.errors
+    assert ": give --resume to go on with it, or use deactivate --journal to deactivate it\n" in plain.errors
+    assert "Warning: " in resumed.errors
+    assert (
+        "the outcome of 1 create of earlier launches is unknown; samplers that may have been made, " in resumed.errors
+    )
+    assert "use deactivate --journal --acknowledge-unknown, so that" in resumed.errors
+    assert len(resumed.json["unresolved"]) == 1
+    assert quiet.errors == ""
+    for ended in (plain, resumed):
+        assert "Error" not in ended.errors
+        assert "fleet" not in ended.errors
+        assert "loops_async" not in ended.errors
+        assert "resume=" not in ended.errors
+
+
 async def test_an_unknown_create_does_not_cost_those_that_are_enough() -> None:
     async with plane() as emulator:
         emulator.add_fault(Fault(method="POST", route=CREATE, cut="after"))

@@ -8,7 +8,9 @@ import os
 import re
 import signal
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -211,7 +213,8 @@ async def test_a_journal_shows_what_is_billed_and_has_it_deactivated(tmp_path: P
         )
     assert busy.code == 2
     assert "is still running" in busy.errors
-    assert (left.code, left.json.keys()) == (0, {"samplers", "unknown", "missing", "kept"})
+    assert (left.code, left.json.keys()) == (1, {"samplers", "unknown", "missing", "elsewhere", "kept"})
+    assert (kept.code, kept_words.code, words.code) == (0, 0, 1)
     assert (kept.json["samplers"], set(kept.json["kept"])) == ([], ids)
     assert kept_words.errors.startswith("0 samplers still billed; 2 samplers kept on purpose: ")
     assert (alone.code, kept_done.code, kept_done.json["deactivated"], set(kept_done.json["kept"])) == (2, 0, [], ids)
@@ -224,6 +227,99 @@ async def test_a_journal_shows_what_is_billed_and_has_it_deactivated(tmp_path: P
     )
     assert (foreign.code, foreign.json["error"]["exit_code"]) == (2, 2)
     assert "this is not a journal of a launch" in foreign.errors
+
+
+def journal_of(path: Path, *records: dict[str, Any]) -> None:
+    path.write_text("".join(f"{json.dumps(record, separators=(',', ':'))}\n" for record in records))
+
+
+def intent(launch: str, number: int, model: str, at: str) -> dict[str, Any]:
+    return {"event": "intent", "launch": launch, "create": number, "at": at, "spec": {"base_model": model}}
+
+
+# The search for a candidate waits for a list that lags behind, which the tests need not.
+NO_SECOND_LOOK = "from loops_async._api import creating; creating.RELIST_DELAY_S = 0.01"
+
+
+ELSEWHERE = "https://api.example.com/v1/loops"
+
+
+def uncertain(path: Path, emulator: Emulator) -> None:
+    """Write a journal with two unknown creates, and a sampler of another control plane."""
+    at = datetime.now(UTC).isoformat()
+    begin = {"event": "launch", "at": at, "session_id": "s", "pid": 1}
+    journal_of(
+        path,
+        {**begin, "launch": "l", "scope_url": f"{emulator.url}/v1/loops"},
+        *(intent("l", number, SLOW, at) for number in range(2)),
+        {**begin, "launch": "k", "scope_url": ELSEWHERE},
+        intent("k", 0, GOOD, at),
+        {"event": "created", "launch": "k", "create": 0, "at": at, "sampler_id": "x1"},
+    )
+
+
+async def test_what_a_journal_does_not_know_for_certain_is_counted_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "launch.jsonl"
+    async with plane() as emulator:
+        (candidate,) = await made(emulator, SLOW)
+        uncertain(path, emulator)
+        before = path.read_bytes()
+        words, document, brief = await asyncio.gather(
+            run(emulator, "orphans", str(path), before=NO_SECOND_LOOK),
+            run(emulator, "orphans", str(path), "--json", before=NO_SECOND_LOOK),
+            run(emulator, "orphans", str(path), "--format", "urls", "-q", before=NO_SECOND_LOOK),
+        )
+        left = await run(emulator, "deactivate", "--journal", str(path), before=NO_SECOND_LOOK)
+        assert path.read_bytes() == before
+        assert emulator.billed == {candidate.id}
+    assert [each.code for each in (words, document, brief, left)] == [1, 1, 1, 1]
+    lost = f"Error: the response to a create of {SLOW} was lost; samplers it may have made: {candidate.id}\n"
+    foreign = f"Error: x1 belongs to {ELSEWHERE}; not asked\n"
+    summary = "0 samplers certainly billed, 2 creates unknown, 1 sampler of another control plane or team.\n"
+    assert summary in words.errors
+    for each in (words, left):
+        assert each.errors.count(lost) == 2
+        assert foreign in each.errors
+        assert each.errors.endswith(f"  loops-async deactivate --journal {path} --acknowledge-unknown\n")
+        assert "does not know" not in each.errors
+    assert document.json["elsewhere"] == [{"id": "x1", "address": ELSEWHERE}]
+    assert [len(each["candidates"]) for each in document.json["unknown"]] == [1, 1]
+    assert brief.errors == lost * 2 + foreign
+
+
+async def test_unknown_creates_of_a_journal_are_not_reported_once_they_are_acknowledged(tmp_path: Path) -> None:
+    path = tmp_path / "launch.jsonl"
+    async with plane() as emulator:
+        (candidate,) = await made(emulator, SLOW)
+        uncertain(path, emulator)
+        options = ("--journal", str(path), "--acknowledge-unknown", "--json")
+        ended = await run(emulator, "deactivate", *options, before=NO_SECOND_LOOK)
+        left = await run(emulator, "orphans", str(path))
+        path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(True) if b'"k"' not in line))
+        none = await run(emulator, "orphans", str(path))
+        assert emulator.billed == {candidate.id}
+    assert [each.code for each in (ended, left, none)] == [1, 1, 0]
+    assert f"Acknowledged 2 unknown creates; samplers that may be theirs: {candidate.id}\n" in ended.errors
+    assert (ended.json["unknown"], len(ended.json["acknowledged"])) == ([], 2)
+    assert ended.json["elsewhere"] == [{"id": "x1", "address": ELSEWHERE}]
+    assert "0 samplers certainly billed, 1 sampler of another control plane or team.\n" in left.errors
+    assert none.errors == "0 samplers still billed.\n"
+
+
+async def test_a_search_that_failed_is_not_said_to_have_found_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "launch.jsonl"
+    at = datetime.now(UTC).isoformat()
+    async with plane() as emulator:
+        scope = f"{emulator.url}/v1/loops"
+        begin = {"event": "launch", "launch": "l", "at": at, "scope_url": scope, "session_id": "s", "pid": 1}
+        journal_of(path, begin, intent("l", 0, SLOW, at))
+        emulator.add_fault(Fault(method="GET", route="/v1/loops/samplers", status=403, times=None))
+        words = await run(emulator, "orphans", str(path))
+        document = await run(emulator, "deactivate", "--journal", str(path), "--acknowledge-unknown", "--json")
+    assert (words.code, document.code) == (1, 1)
+    assert "samplers it may have made: not known, since GET /v1/loops/samplers was answered with 403" in words.errors
+    assert document.json["acknowledged"] == []
+    assert document.json["unknown"][0]["look_error"]["status"] == 403
 
 
 async def test_watch_until_down_returns_when_all_have_stopped_serving() -> None:
@@ -257,7 +353,15 @@ async def test_a_reader_that_goes_away_ends_watch_quietly() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["deactivate"], ["deactivate", "a", "--all-mine"], ["deactivate", ".."], ["wait"], ["get", " "], ["orphans"]],
+    [
+        ["deactivate"],
+        ["deactivate", "a", "--acknowledge-unknown"],
+        ["deactivate", "a", "--all-mine"],
+        ["deactivate", ".."],
+        ["wait"],
+        ["get", " "],
+        ["orphans"],
+    ],
 )
 def test_wrong_use_is_2(words: list[str]) -> None:
     with pytest.raises(click.UsageError) as caught:

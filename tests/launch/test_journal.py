@@ -618,17 +618,35 @@ async def test_what_cannot_be_reclaimed_is_raised_and_stays_in_the_journal(stage
 
 
 async def test_a_sampler_that_the_service_does_not_know_is_missing_and_stays_in_the_journal(
+    stage: Setting, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client of another account gets such a response."""
+    emulator, client, launch = stage
+    monkeypatch.setattr(earlier, "FRESH", timedelta())
+    async with launch(["good"], journal=path, teardown="never") as fleet:
+        await fleet.active()
+    made = (str(fleet.members[0].sampler_id),)
+    emulator.add_fault(Fault(method="GET", route=CREATE, status=403, times=None))
+    for route in (("GET", ONE), ("POST", DEACTIVATE)):
+        emulator.add_fault(Fault(method=route[0], route=route[1], status=404, times=None))
+    assert await orphans(client, path, include_kept=True) == Orphans((), (), made)
+    assert await reclaim(client, path, include_kept=True) == Reclaimed((), (), made)
+    emulator.clear_faults()
+    assert (await reclaim(client, path, include_kept=True)).deactivated == made
+
+
+async def test_a_sampler_of_another_control_plane_is_not_asked_for_and_stays_in_the_journal(
     stage: Setting, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client of another account, or of another control plane, gets such a response."""
     emulator, client, launch = stage
     monkeypatch.setattr(earlier, "FRESH", timedelta())
     async with launch(["good"], journal=path, teardown="never") as fleet:
         await fleet.active()
     made = (str(fleet.members[0].sampler_id),)
     async with Emulator(api_key=KEY) as elsewhere, LoopsClient(KEY, base_url=elsewhere.url) as stranger:
-        assert await orphans(stranger, path, include_kept=True) == Orphans((), (), made)
-        assert await reclaim(stranger, path, include_kept=True) == Reclaimed((), (), made)
+        there = dict.fromkeys(made, f"{client.base_url}/v1/loops")
+        assert await orphans(stranger, path, include_kept=True) == Orphans((), (), elsewhere=there)
+        assert await reclaim(stranger, path, include_kept=True) == Reclaimed((), (), elsewhere=there)
     assert f"samplers at {emulator.url}" in caplog.text
     assert (await reclaim(client, path, include_kept=True)).deactivated == made
     assert not emulator.billed
@@ -641,8 +659,8 @@ async def test_another_team_is_another_scope(stage: Setting, path: Path) -> None
     made = (str(fleet.members[0].sampler_id),)
     emulator.clear_received()
     async with LoopsClient(KEY, base_url=emulator.url, team_id="t1") as team:
-        assert (await orphans(team, path, include_kept=True)).missing == made
-        assert (await reclaim(team, path, include_kept=True)).missing == made
+        assert tuple((await orphans(team, path, include_kept=True)).elsewhere) == made
+        assert tuple((await reclaim(team, path, include_kept=True)).elsewhere) == made
     # The same id may belong to another account there: nothing is sent.
     assert not emulator.received
     assert (await reclaim(client, path, include_kept=True)).deactivated == made
