@@ -75,7 +75,7 @@ class Launching:
         self._common = common
         self._order = order
         self._began = time.monotonic()
-        self._result = Result()
+        self._result = Result(is_held=order.hold)
         self._durations = Durations()
         self._board = Board(expected=len(order.specs), typical=self._typical)
         self._display = Display(self._board, stderr=True, quiet=common.quiet)

@@ -32,6 +32,8 @@ class Result:
     """The fleet; None before the block was entered."""
     up_after: dict[str, float] = Factory(dict)
     """Seconds from the launch's beginning to ACTIVE, by sampler."""
+    is_held: bool = False
+    """Whether the samplers that are up are deactivated after all, by the Ctrl-C that ends it."""
     error: BaseException | None = None
     """What the launch ended by; None if it went well."""
 
@@ -106,7 +108,7 @@ class Result:
 
     def document(self, code: int, seconds: float, gpu_minutes: float, journal: str | None) -> dict[str, Any]:
         """Return what `launch --json` writes for the exit *code*."""
-        kept, error = set(self.kept), self.error
+        kept, error = set[str]() if self.is_held else {*self.kept}, self.error
         outcome = "active" if code == DONE else "interrupted" if self.is_interrupted else "failed"
         document: dict[str, Any] = {
             "outcome": "timeout" if code == TIMEOUT else outcome,
@@ -136,7 +138,7 @@ class Result:
             "unresolved": unknown_fields(self.unresolved),
         }
         if error is not None and not isinstance(error, (asyncio.CancelledError, LaunchError)):
-            document["error"] = error_fields(error)
+            document["error"] = {**error_fields(error), "exit_code": code}
         return document
 
     def _seconds(self, member: Member) -> float | None:

@@ -115,6 +115,19 @@ async def test_ctrl_c_at_any_moment_leaves_nothing_alive(moment: str) -> None:
     assert "Interrupted.\nDeactivated 3 samplers: " in ended.errors
 
 
+async def test_what_a_launch_holds_is_not_kept() -> None:
+    async with plane() as emulator:
+        async with starting(emulator, "launch", GOOD, "--hold", "--json", *QUICK) as process:
+            assert process.stderr is not None
+            while b"Ctrl-C deactivates" not in await process.stderr.readline():
+                pass
+            process.send_signal(signal.SIGINT)
+            ended = await end_of(process)
+        assert not emulator.billed
+    (sampler,) = ended.json["samplers"]
+    assert (sampler["state"], sampler["kept"], ended.json["deactivated"]) == ("ACTIVE", False, [])
+
+
 async def test_sigterm_and_a_terminal_that_hangs_up_deactivate_too() -> None:
     async with plane() as emulator:
         async with AsyncExitStack() as stack:

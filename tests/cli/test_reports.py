@@ -91,7 +91,9 @@ async def test_no_answer_and_a_journal_in_use_are_objects_too(tmp_path: Path) ->
             run(emulator, "orphans", str(journal), "--json"),
             run(emulator, "launch", GOOD, "--journal", str(journal), "--json", *QUICK),
         )
+    assert launched.json["exit_code"] == 2
     for ended in (busy, launched):
+        assert ended.json["error"]["exit_code"] == ended.code
         assert (ended.code, ended.json["error"]["type"]) == (2, "BlockingIOError")
         assert "is still running" in ended.json["error"]["message"]
         assert "[Errno" not in ended.errors + ended.output
