@@ -31,7 +31,7 @@ class DeploymentStatus(StrEnum):
     DEPLOY_FAILED = "DEPLOY_FAILED"
     """The service found no machine; the sampler will never come up."""
     LOADING_MODEL = "LOADING_MODEL"
-    """A replica is up and loads its weights; from here on the sampler is billed."""
+    """A replica is up and loads its weights; from here on its GPU minutes are metered."""
     ACTIVE = "ACTIVE"
     """The sampler serves requests."""
     UNHEALTHY = "UNHEALTHY"

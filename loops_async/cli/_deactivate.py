@@ -17,7 +17,7 @@ from loops_async.journal import reclaim
 from . import _json
 from ._common import Common, check_ids, common_options, journal_errors
 from ._exits import DONE, FAILED, HELP, INTERRUPTED, code_of_all
-from ._formats import is_alive, table_lines
+from ._formats import is_billed, table_lines
 from ._words import counted, errors, how_to_acknowledge, ids, say, tell_of_unknown
 
 
@@ -156,7 +156,7 @@ async def _of_journal(
 
 
 async def _all_mine(common: Common, yes: bool, client: LoopsClient) -> int:
-    found = [sampler for sampler in await client.samplers.list() if is_alive(sampler)]
+    found = [sampler for sampler in await client.samplers.list() if is_billed(sampler)]
     if found and not yes:
         await _ask(found)
     return await _deactivate_all(common, client, [sampler.id for sampler in found])

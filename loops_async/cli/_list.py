@@ -7,12 +7,11 @@ import difflib
 import click
 
 from loops_async import DeploymentStatus, LoopsClient
-from loops_async.models import TEARDOWN_DONE
 
 from . import _json
 from ._common import Common, common_options
 from ._exits import DONE, HELP
-from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
+from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, is_billed, report_without_address, text_of
 from ._words import counted, write_out
 
 
@@ -40,19 +39,21 @@ def _statuses(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     metavar="STATUS",
     help="Only samplers with this status; may be repeated.",
 )
-@click.option("--all", "everything", is_flag=True, help="Also samplers that are shut down or never came up.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Also samplers that were deactivated or have failed permanently."
+)
 @click.option("--scope", type=click.Choice(["org"]), help="Samplers of the whole organisation, not only your own.")
 @format_option
 @common_options
 def list_(common: Common, statuses: frozenset[str], everything: bool, scope: str | None, form: str) -> int:
-    """List samplers, newest first: those that are billed or coming up, unless --all or --status asks for others."""
+    """List samplers, newest first: those that are billed, unless --all or --status asks for others."""
 
     async def command(client: LoopsClient) -> int:
         samplers = await client.samplers.list(scope=scope)
         if statuses:
             shown = [sampler for sampler in samplers if sampler.status in statuses]
         else:
-            shown = [sampler for sampler in samplers if everything or sampler.status not in TEARDOWN_DONE]
+            shown = [sampler for sampler in samplers if everything or is_billed(sampler)]
         if common.as_json:
             common.write({"samplers": [_json.sampler_fields(sampler) for sampler in shown]})
         else:

@@ -13,7 +13,7 @@ from loops_async import DeploymentStatus, PollPolicy, Sampler, StatusChange
 READY: Final = PollPolicy().ready
 SETTLED: Final = READY | PollPolicy().failed
 
-BILLED: Final = frozenset(
+METERED: Final = frozenset(
     {
         DeploymentStatus.LOADING_MODEL,
         DeploymentStatus.ACTIVE,
@@ -113,7 +113,7 @@ class Board:
         for each in self._tracked.values():
             ends = [*(since for _, since in each.course[1:]), now]
             total += each.gpus * sum(
-                end - since for (status, since), end in zip(each.course, ends, strict=True) if status in BILLED
+                end - since for (status, since), end in zip(each.course, ends, strict=True) if status in METERED
             )
         return total / 60
 

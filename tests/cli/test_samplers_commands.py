@@ -15,7 +15,7 @@ from typing import Any
 import click
 import pytest
 
-from loops_async import LoopsClient, Sampler, launch
+from loops_async import DeploymentStatus, LoopsClient, Sampler, launch
 from loops_async.cli._main import cli
 from loops_async.emulator import Emulator, Fault
 
@@ -38,7 +38,21 @@ def lines(ended: Ended) -> list[list[str]]:
     return [line.split() for line in ended.output.splitlines()]
 
 
-async def test_list_shows_what_is_alive_and_on_request_all() -> None:
+async def test_what_is_billed_is_the_same_for_the_emulator_and_all_commands() -> None:
+    async with plane() as emulator:
+        samplers = await made(emulator, *[SLOW] * len(DeploymentStatus))
+        for sampler, status in zip(samplers, DeploymentStatus, strict=True):
+            emulator.set_status(sampler.id, status)
+        billed = emulator.billed
+        listed = await run(emulator, "list", "--json")
+        ended = await run(emulator, "deactivate", "--all-mine", "--yes", "--json")
+    free = {"INACTIVE", "DEACTIVATING", "FAILED", "BUILD_FAILED", "DEPLOY_FAILED", "BUILD_STOPPED"}
+    costly = {sampler.id for sampler, status in zip(samplers, DeploymentStatus, strict=True) if status not in free}
+    assert {each["id"] for each in listed.json["samplers"]} == billed == costly
+    assert set(ended.json["deactivated"]) == costly
+
+
+async def test_list_shows_what_is_billed_and_on_request_all() -> None:
     async with plane() as emulator:
         slow, bad, good = await made(emulator, SLOW, BAD, GOOD)
         await until(lambda: [each.status for each in emulator.samplers] == ["BUILDING", "BUILD_FAILED", "ACTIVE"])

@@ -13,6 +13,7 @@ from loops_async.emulator._records import Sampler
 from loops_async.emulator._refused import Refused
 from loops_async.emulator._shapes import CreateSampler
 from loops_async.emulator._state import ControlPlane
+from loops_async.models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS
 
 WALL = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -145,6 +146,10 @@ def test_a_forced_deactivating_is_a_shutdown_that_hangs() -> None:
     plane.force(sampler.id, "DEACTIVATING", 1.0)
     plane.deactivate(sampler.id, 2.0)
     assert status_at(plane, sampler, 1e6) == "DEACTIVATING"
+
+
+def test_the_emulator_and_the_client_agree_on_what_is_billed() -> None:
+    assert FREE_STATUSES == TEARDOWN_DONE | TEARDOWN_IN_PROGRESS
 
 
 @pytest.mark.parametrize("status", sorted(FREE_STATUSES))
