@@ -31,11 +31,14 @@ class SamplerRegistry:
 
     def mark_seen(self, *sampler_ids: str) -> None:
         """Record that these samplers exist by now: no create that begins later can have made them."""
-        unseen = [sampler_id for sampler_id in sampler_ids if sampler_id not in self._seen_at]
-        if unseen:
-            now = self._clock()
-            self._seen_at.update(dict.fromkeys(unseen, now))
-            self._purge(now)
+        seen_at = self._seen_at
+        now: float | None = None
+        for sampler_id in sampler_ids:
+            if sampler_id not in seen_at:
+                if now is None:
+                    now = self._clock()
+                    self._purge(now)
+                seen_at[sampler_id] = now
 
     def mark_made(self, *sampler_ids: str, fresh: bool = True) -> None:
         """Record that the create of these samplers is known, so that they are no candidates of unknown creates.
