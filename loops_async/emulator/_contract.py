@@ -1,6 +1,6 @@
 """The contract: `openapi.json`, whose paths are written by hand and whose schemas are generated from the types.
 
-`python -m loops_async.emulator._contract` brings the file up to date; a test sees to it that this is done.
+`python -m loops_async.emulator._contract` brings the file up to date; a test fails when it is not.
 """
 
 import inspect
@@ -26,7 +26,7 @@ def _any_of(*kinds: type[msgspec.Struct], description: str, key: str = "anyOf") 
 
 
 _ADDITIONS: Final[dict[str, dict[str, Any]]] = {
-    # What no type says: that one of three fields is there.
+    # No type can say that at least one of three fields is there.
     "CreateSampler": {"anyOf": [_given("base_model"), _given("run_id"), _given("model_path")]},
     "Error": _any_of(
         *(shapes.CodeError, shapes.ReasonError, shapes.DetailError),
@@ -64,7 +64,7 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 
 def text() -> str:
-    """Return what the file has to be: its paths, and the schemas as they are generated, one a line."""
+    """Return the text that the file should have: its paths as they are, and the generated schemas, one a line."""
     by_hand, _, _ = SPEC_FILE.read_text(encoding="utf-8").partition(_SCHEMAS)
     lines = [f"      {json.dumps(name)}: {json.dumps(schema)}" for name, schema in sorted(schemas().items())]
     return by_hand + _SCHEMAS + ",\n".join(lines) + "\n    }\n  }\n}\n"

@@ -1,4 +1,4 @@
-"""Lifecycles as text."""
+"""Lifecycles as JSON."""
 
 import msgspec
 
@@ -12,11 +12,11 @@ _PAIR = 2
 def parse_lifecycles(text: str | bytes) -> dict[str, tuple[Stage, ...]]:
     """Read lifecycles from JSON: an array of stages for all models, or an object of such arrays by base model.
 
-    A stage is an object with the names of `Stage`, or a pair of status and seconds. In the
-    place of an array may stand a name out of `COURSES`.
+    A stage is an object with the settings of `Stage`, or a pair of status and seconds. An array
+    can be replaced by a name out of `COURSES`.
 
     Raises:
-        ValueError: it is nothing like that, or a lifecycle makes no sense.
+        ValueError: it is none of these, or a lifecycle is not valid.
     """
     try:
         document = parsed(text)

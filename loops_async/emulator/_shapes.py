@@ -1,7 +1,7 @@
-"""The shapes of all documents, those that come in and those that go out, as types.
+"""The shapes of all documents, both of requests and of answers, as types.
 
 Requests are checked by these types, answers are written from them, and the schemas of `openapi.json` are generated
-from them (see `_contract`). What a type cannot say, such as how fields fit together, the readers check.
+from them (see `_contract`). Rules that a type cannot express, such as those between two fields, are in the readers.
 """
 
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -9,17 +9,17 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 LARGEST: Final = 10**18 - 1
-"""What an integer of a request may be at most: more than all that is counted, and less than 64 bits."""
+"""The largest integer of a request: larger than any real count, and less than 64 bits."""
 
 MAX_CHOICES: Final = 1024
 MAX_LOGPROBS: Final = 20
-"""vLLM's limit, as it is set by default."""
+"""The default limit of vLLM."""
 
 STATUSES: Final = (
     *("BUILDING", "DEPLOYING", "DEPLOY_FAILED", "LOADING_MODEL", "ACTIVE", "UNHEALTHY", "BUILD_FAILED"),
     *("BUILD_STOPPED", "DEACTIVATING", "INACTIVE", "FAILED", "UPDATING", "SCALED_TO_ZERO", "WAKING_UP"),
 )
-"""Those that the API lists."""
+"""The statuses that the API lists."""
 
 _AVAILABILITY: Final = ["dedicated", "spot", "serverless"]
 _SAMPLER_WEIGHTS: Final = r"^bt://loops:[^/\s]+/sampler_weights/[^/\s]+/?$"
@@ -36,22 +36,22 @@ Moment: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"
 Url: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
 _Deprecated: TypeAlias = Annotated[Text, Meta(extra_json_schema={"deprecated": True})]
 _Availability: TypeAlias = Annotated[Text, Meta(examples=_AVAILABILITY)]
-# `Fault` checks it, and names both limits.
+# `Fault` checks the limits, and names both in its message.
 _Status: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 200, "maximum": 599})]
-# Anything printable of ASCII.
+# Printable ASCII characters.
 _Header: TypeAlias = Annotated[str, Meta(extra_json_schema={"pattern": "^[ -~]*$"})]
 
 
 class Request(Struct, frozen=True):
-    """Something that comes in; unknown keys are ignored."""
+    """The body of a request; unknown keys are ignored."""
 
 
 class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something that goes out, with all its keys."""
+    """The body of an answer, with all its keys."""
 
 
 class CreateSampler(Request, frozen=True):
-    """At least one of base_model, run_id and model_path; what is given must fit together. Unknown keys are ignored."""
+    """At least one of base_model, run_id and model_path, which must agree with each other. Unknown keys are ignored."""
 
     session_id: Text
     base_model: Text | None = None
@@ -70,7 +70,7 @@ class CreateSampler(Request, frozen=True):
     num_replicas: (
         Annotated[
             Positive,
-            Meta(description="Both the least and the most replicas, so a sampler that has it never scales to zero."),
+            Meta(description="The fixed number of replicas; a sampler that has one never scales to zero."),
         ]
         | None
     ) = None
@@ -110,13 +110,13 @@ class ValidateCheckpoint(Request, frozen=True):
 
 
 class SetStatus(Request, frozen=True):
-    """Any name will do. Unknown keys are ignored."""
+    """Any name is allowed. Unknown keys are ignored."""
 
     status: Text
 
 
 class Sample(Request, frozen=True, kw_only=True):
-    """As vLLM takes completions, with token ids for a prompt. Unknown keys are ignored."""
+    """A completion request of vLLM whose prompt is token ids. Unknown keys are ignored."""
 
     prompt: Annotated[list[TokenId], Meta(min_length=1)]
     model: str | None = None
@@ -136,29 +136,29 @@ class Sample(Request, frozen=True, kw_only=True):
 
 
 class ServerlessSample(Sample, frozen=True, kw_only=True):
-    """A sample as of a dedicated sampler, with the base model."""
+    """The same request as to a dedicated sampler, with the base model."""
 
     model: str
     lora: Annotated[str, Meta(description="The checkpoint that X-Checkpoint-Path names.")] | None = None
 
 
 class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A way to misbehave and the requests it is for; every key is a setting of loops_async.emulator.Fault."""
+    """A way to misbehave, and the requests that meet it; every key is a setting of loops_async.emulator.Fault."""
 
     method: (
         Annotated[
-            str, Meta(description="In upper case or lower; with a route, one that it takes.", examples=["GET", "POST"])
+            str, Meta(description="In upper or lower case; with a route, one that it takes.", examples=["GET", "POST"])
         ]
         | None
     ) = None
     route: (
         Annotated[
             str,
-            Meta(description="The template of a route in this document, but for those of the emulator itself."),
+            Meta(description="The template of a route in this document, except those of the emulator itself."),
         ]
         | None
     ) = None
-    times: Annotated[Count, Meta(description="How many requests meet it; null for ever.")] | None = 1
+    times: Annotated[Count, Meta(description="How many requests meet it; null: all.")] | None = 1
     rate: Annotated[float, Meta(ge=0, le=1)] = 1.0
     delay: Annotated[float, Meta(ge=0)] = 0.0
     delay_after: Annotated[float, Meta(ge=0)] = 0.0
@@ -197,14 +197,14 @@ class Stage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CodeError(Answer, frozen=True):
-    """The usual shape."""
+    """The usual shape of an error."""
 
     code: str
     message: str
 
 
 class ReasonError(Answer, frozen=True):
-    """As the sandbox API writes it."""
+    """The shape of the sandbox API."""
 
     error: str
     message: str
@@ -212,20 +212,20 @@ class ReasonError(Answer, frozen=True):
 
 
 class DetailError(Answer, frozen=True):
-    """As some gateways write it."""
+    """The shape of some gateways."""
 
     detail: str
 
 
 class RateLimitExceeded(Answer, frozen=True):
-    """More requests than the emulator was told to let through; the seconds until the next one may come."""
+    """A request beyond the rate limit; retry_after is in seconds."""
 
     error: str
     retry_after: Count
 
 
 class GoneError(Answer, frozen=True):
-    """As the usual shape, with the message twice, as proxies of the service have it."""
+    """The usual shape with the message twice, as the proxies of the service write it."""
 
     code: str
     message: str
@@ -233,7 +233,7 @@ class GoneError(Answer, frozen=True):
 
 
 class VllmError(Answer, frozen=True):
-    """What is wrong with a request for samples."""
+    """The problem of a request for samples."""
 
     message: str
     type: str
@@ -242,20 +242,20 @@ class VllmError(Answer, frozen=True):
 
 
 class SampleError(Answer, frozen=True):
-    """As vLLM writes errors."""
+    """An error in the shape of vLLM."""
 
     error: VllmError
 
 
 class Rejection(Answer, frozen=True):
-    """Why the gateway turns a request down."""
+    """The reason why the gateway rejects a request."""
 
     error: str
     message: str
 
 
 class Empty(Answer, frozen=True):
-    """Nothing to tell."""
+    """An empty object."""
 
 
 class User(Answer, frozen=True):
@@ -265,7 +265,7 @@ class User(Answer, frozen=True):
 
 
 class Gone(Answer, frozen=True):
-    """What was told to shut down."""
+    """The resource that begins to shut down."""
 
     id: str
     base_model: str
@@ -283,7 +283,7 @@ class SessionAnswer(Answer, frozen=True):
 
 
 class SamplerStatus(Answer, frozen=True):
-    """The status of a sampler; names that are not listed may come."""
+    """The status of a sampler; other names than the listed ones are possible."""
 
     name: Annotated[Text, Meta(examples=list(STATUSES))]
 
@@ -320,7 +320,7 @@ class SamplerAnswer(Answer, frozen=True):
 
 
 class SamplerList(Answer, frozen=True):
-    """All in one array, the newest first, dead ones included."""
+    """All in one array, the newest first, deactivated ones included."""
 
     samplers: list[Sampler]
 
@@ -439,13 +439,13 @@ class RunList(Answer, frozen=True):
 
 
 class TrainerStatus(Answer, frozen=True):
-    """The status of a trainer deployment, which is another one than a sampler's."""
+    """The status of a trainer deployment; its names are not those of a sampler."""
 
     name: Annotated[str, Meta(extra_json_schema={"enum": ["CREATED", "DEPLOYING", "RUNNING", "STOPPED"]})]
 
 
 class TrainerDeployment(Answer, frozen=True):
-    """Where the trainer of a run lives."""
+    """The deployment of the trainer of a run."""
 
     id: str
     active_run_id: str | None
@@ -519,7 +519,7 @@ class ModelDeployment(Answer, frozen=True):
 
 
 class ServedModel(Answer, frozen=True):
-    """A model, as OpenAI writes it."""
+    """A model in the shape of OpenAI."""
 
     id: str
     object: Literal["model"]
@@ -530,14 +530,14 @@ class ServedModel(Answer, frozen=True):
 
 
 class ServedModels(Answer, frozen=True):
-    """What is served, as OpenAI writes it."""
+    """The models that are served, in the shape of OpenAI."""
 
     object: Literal["list"]
     data: list[ServedModel]
 
 
 class Logprobs(Answer, frozen=True):
-    """What is told of each token of a choice."""
+    """The tokens of a choice with their log-probabilities."""
 
     text_offset: list[Number]
     token_logprobs: list[Logprob]
@@ -567,7 +567,7 @@ class Usage(Answer, frozen=True):
 
 
 class SampleAnswer(Answer, frozen=True):
-    """As OpenAI writes completions."""
+    """Completions in the shape of OpenAI."""
 
     id: str
     object: Literal["text_completion"]
@@ -578,14 +578,14 @@ class SampleAnswer(Answer, frozen=True):
 
 
 class OperationAccepted(Answer, frozen=True):
-    """An operation that waits for somebody to ask."""
+    """An accepted operation, whose result can be asked for."""
 
     operation_id: str
     schema_version: Literal[1]
 
 
 class OperationDone(Answer, frozen=True):
-    """What was asked for."""
+    """The result of an operation."""
 
     status: Literal["done"]
     result: SampleAnswer
@@ -630,7 +630,7 @@ class SamplerCounts(Answer, frozen=True):
 
 
 class Counts(Answer, frozen=True):
-    """How things stand."""
+    """How many samplers, received requests and planned faults there are."""
 
     samplers: SamplerCounts
     requests: Number
@@ -640,8 +640,8 @@ class Counts(Answer, frozen=True):
 class ReceivedRequest(Answer, frozen=True):
     """A request without the headers that hold secrets, which are never kept.
 
-    The body may be kept in part. route is null where nothing matched, at a reading of the server's monotonic clock in
-    seconds. scheme is that of the Authorization header, and key says which key came with it.
+    The body may be cut short. route is null if no route matched; at is a time of the server's monotonic clock, in
+    seconds; scheme is that of the Authorization header; key says which key came with it.
     """
 
     method: str

@@ -1,6 +1,6 @@
-"""What the emulator tells and lets do about itself, over HTTP: `/_emulator`, and its contract at `/v1/spec`.
+"""The emulator's own routes: `/_emulator`, to observe and change it, and its contract at `/v1/spec`.
 
-None of these requests is among those received, and none meets a fault.
+Requests to them are not recorded, and meet no faults.
 """
 
 import json
@@ -26,14 +26,14 @@ SPEC_FILE: Final = Path(__file__).parents[1] / "openapi.json"
 
 @frozen(eq=False)
 class Desk:
-    """What the administration works on beside the control plane."""
+    """The parts of an emulator that these routes use beside the control plane."""
 
     faults: FaultPlan
     received: Record
 
 
 def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
-    """Counts, requests received, faults, statuses, and the contract."""
+    """Return the routes for counts, received requests, faults, statuses, and the contract."""
 
     async def counts(_request: web.Request) -> web.Response:
         views = site.plane.views(site.now())
@@ -55,7 +55,7 @@ def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
         return answer(shapes.Empty())
 
     def planned() -> web.Response:
-        # As they were switched on, without the settings that were left out.
+        # Only the settings that were given.
         faults = [
             {"id": each.id, "left": each.left, "script": [fault_document(fault) for fault in each.faults]}
             for each in desk.faults.planned
