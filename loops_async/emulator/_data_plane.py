@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from . import _shapes as shapes
+from . import _sample_shapes as shapes
 from ._answers import answer, cut, text_answer
 from ._completions import Completions, Gone
 from ._lifecycle import ACTIVE
@@ -16,6 +16,7 @@ from ._records import Sampler
 from ._refused import Refused
 from ._requests import json_object
 from ._sample_request import BadSample, sample_request
+from ._shapes import LARGEST
 from ._site import Site
 from ._state import ControlPlane
 
@@ -150,7 +151,7 @@ def _minimum_version(request: web.Request) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise BadSample("X-Min-Policy-Version", "must be an integer of at least 0.")
     # A number with so many digits is ahead in any case, and int() raises for thousands of digits.
-    return int(text) if len(text) < 19 else shapes.LARGEST
+    return int(text) if len(text) < 19 else LARGEST
 
 
 def sample_error(status: int, kind: str, message: str, param: str | None) -> web.Response:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from attrs import fields
 
-from . import _shapes
+from . import _admin_shapes as shapes
 from ._faults import METHODS, Fault, no_route
 from ._reading import Misfit, parsed, read
 
@@ -23,7 +23,7 @@ def _fault(document: object, routes: Collection[str] = (), *, strict: bool = Tru
     if not isinstance(document, dict):
         raise ValueError("a fault must be an object")
     try:
-        fault = read(document, _shapes.Fault, strict=strict)
+        fault = read(document, shapes.Fault, strict=strict)
     except Misfit as misfit:
         raise ValueError(misfit.of("a fault")) from None
     if routes and fault.route not in {None, *routes}:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from . import _shapes
+from . import _admin_shapes as shapes
 from ._lifecycle import ANY_MODEL, Stage, lifecycle
 from ._reading import Misfit, parsed, read
 
@@ -40,6 +40,6 @@ def _stage(document: object) -> Stage:
     if not isinstance(document, dict):
         raise ValueError("a stage must be an object, or a pair of status and seconds")
     try:
-        return Stage(**msgspec.structs.asdict(read(document, _shapes.Stage)))
+        return Stage(**msgspec.structs.asdict(read(document, shapes.Stage)))
     except Misfit as misfit:
         raise ValueError(misfit.of("a stage")) from None

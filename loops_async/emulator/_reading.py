@@ -1,4 +1,4 @@
-"""Reads JSON into the types of `_shapes`, and describes what does not fit."""
+"""Reads JSON into the types of the shapes, and describes what does not fit."""
 
 import json
 import re

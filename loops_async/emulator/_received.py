@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from attrs import define, field, frozen
 from multidict import CIMultiDictProxy
 
-from . import _shapes as shapes
+from . import _admin_shapes as shapes
 
 _SECRET_HEADERS: Final = ("authorization", "proxy-authorization", "cookie", "api-key", "x-api-key", "x-auth-token")
 

@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ._admin_shapes import SetStatus
 from ._reading import Misfit, parsed, read
 from ._refused import invalid, unacceptable
-from ._shapes import LARGEST, CreateRun, CreateSampler, SetStatus, ValidateCheckpoint
+from ._shapes import LARGEST, CreateRun, CreateSampler, ValidateCheckpoint
 
 _CHECKPOINT_PATH = re.compile(r"bt://loops:([^/\s]+)/(weights|sampler_weights)/([^/\s]+)/?")
 

@@ -7,7 +7,7 @@ from attrs import frozen
 
 from ._language_model import VOCABULARY_SIZE, Sampling, Stops
 from ._reading import Misfit, read
-from ._shapes import Sample
+from ._sample_shapes import Sample
 
 DEFAULT_MAX_TOKENS: Final = 16
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from . import _shapes as shapes
+from . import _sample_shapes as shapes
 from ._answers import answer, cut, text_answer
 from ._completions import Completions, Gone
 from ._data_plane import checkpoint_weights, sample_document, sample_error

@@ -1,7 +1,8 @@
-"""The shapes of all documents, both of requests and of answers, as types.
+"""The shapes of the documents of the management API, both of requests and of answers, as types.
 
 Requests are checked by these types, answers are written from them, and the schemas of `openapi.json` are generated
 from them (see `_contract`). Rules that a type cannot express, such as those between two fields, are in the readers.
+The shapes of the data plane are in `_sample_shapes`, those of the emulator's own routes in `_admin_shapes`.
 """
 
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -10,10 +11,6 @@ from msgspec import Meta, Struct
 
 LARGEST: Final = 10**18 - 1
 """The largest integer of a request: larger than any real count, and less than 64 bits."""
-
-MAX_CHOICES: Final = 1024
-MAX_LOGPROBS: Final = 20
-"""The default limit of vLLM."""
 
 STATUSES: Final = (
     *("BUILDING", "DEPLOYING", "DEPLOY_FAILED", "LOADING_MODEL", "ACTIVE", "UNHEALTHY", "BUILD_FAILED"),
@@ -30,16 +27,10 @@ Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1, le=LARGEST)]
 Number: TypeAlias = Annotated[int, Meta(ge=0)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
-TokenId: TypeAlias = Annotated[int, Meta(ge=0)]
-Logprob: TypeAlias = Annotated[float, Meta(le=0)]
 Moment: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Url: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
 _Deprecated: TypeAlias = Annotated[Text, Meta(extra_json_schema={"deprecated": True})]
 _Availability: TypeAlias = Annotated[Text, Meta(examples=_AVAILABILITY)]
-# `Fault` checks the limits, and names both in its message.
-_Status: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 200, "maximum": 599})]
-# Printable ASCII characters.
-_Header: TypeAlias = Annotated[str, Meta(extra_json_schema={"pattern": "^[ -~]*$"})]
 
 
 class Request(Struct, frozen=True):
@@ -109,93 +100,6 @@ class ValidateCheckpoint(Request, frozen=True):
     run_id: Text | None = None
 
 
-class SetStatus(Request, frozen=True):
-    """Any name is allowed. Unknown keys are ignored."""
-
-    status: Text
-
-
-class Sample(Request, frozen=True, kw_only=True):
-    """A completion request of vLLM whose prompt is token ids. Unknown keys are ignored."""
-
-    prompt: Annotated[list[TokenId], Meta(min_length=1)]
-    model: str | None = None
-    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
-    max_tokens: Count | None = None
-    temperature: Annotated[float, Meta(ge=0, le=100)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=-1)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: Text | list[Text] | None = None
-    stop_token_ids: list[TokenId] | None = None
-    ignore_eos: bool | None = None
-    logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
-    prompt_logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
-    return_tokens_as_token_ids: bool | None = None
-    return_token_ids: bool | None = None
-
-
-class ServerlessSample(Sample, frozen=True, kw_only=True):
-    """The same request as to a dedicated sampler, with the base model."""
-
-    model: str
-    lora: Annotated[str, Meta(description="The checkpoint that X-Checkpoint-Path names.")] | None = None
-
-
-class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A way to misbehave, and the requests that meet it; every key is a setting of loops_async.emulator.Fault."""
-
-    method: (
-        Annotated[
-            str, Meta(description="In upper or lower case; with a route, one that it takes.", examples=["GET", "POST"])
-        ]
-        | None
-    ) = None
-    route: (
-        Annotated[
-            str,
-            Meta(description="The template of a route in this document, except those of the emulator itself."),
-        ]
-        | None
-    ) = None
-    times: Annotated[Count, Meta(description="How many requests meet it; null: all.")] | None = 1
-    rate: Annotated[float, Meta(ge=0, le=1)] = 1.0
-    delay: Annotated[float, Meta(ge=0)] = 0.0
-    delay_after: Annotated[float, Meta(ge=0)] = 0.0
-    cut: Literal["before", "after"] | None = None
-    partial: Number | None = None
-    status: _Status | None = None
-    status_after: _Status | None = None
-    retry_after: _Header | None = None
-    body: str | None = None
-    list_lag: Annotated[float, Meta(ge=0)] | None = None
-    clock_skew: Annotated[float, Meta(ge=-1e9, le=1e9)] | None = None
-    headers: Annotated[
-        dict[str, _Header],
-        Meta(
-            extra_json_schema={
-                "propertyNames": {
-                    "pattern": "^[A-Za-z0-9-]+$",
-                    "not": {"enum": ["Content-Length", "content-length", "Transfer-Encoding", "transfer-encoding"]},
-                }
-            }
-        ),
-    ] = {}
-
-
-class Stage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A stage of a lifecycle; every key is a setting of loops_async.emulator.Stage."""
-
-    status: str
-    seconds: float | None = None
-    then: str | None = None
-    idle: float | None = None
-    failure: float = 0.0
-    fails_as: str | None = None
-    preemption: float | None = None
-    preempted: str = "DEPLOYING"
-
-
 class CodeError(Answer, frozen=True):
     """The usual shape of an error."""
 
@@ -222,36 +126,6 @@ class RateLimitExceeded(Answer, frozen=True):
 
     error: str
     retry_after: Count
-
-
-class GoneError(Answer, frozen=True):
-    """The usual shape with the message twice, as the proxies of the service write it."""
-
-    code: str
-    message: str
-    error: str
-
-
-class VllmError(Answer, frozen=True):
-    """The problem of a request for samples."""
-
-    message: str
-    type: str
-    param: str | None
-    code: int
-
-
-class SampleError(Answer, frozen=True):
-    """An error in the shape of vLLM."""
-
-    error: VllmError
-
-
-class Rejection(Answer, frozen=True):
-    """The reason why the gateway rejects a request."""
-
-    error: str
-    message: str
 
 
 class Empty(Answer, frozen=True):
@@ -516,149 +390,3 @@ class ModelDeployment(Answer, frozen=True):
     instance_type_name: str | None
     environment: str | None
     request_backpressure_settings: Backpressure
-
-
-class ServedModel(Answer, frozen=True):
-    """A model in the shape of OpenAI."""
-
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-    parent: str | None
-    max_model_len: Count
-
-
-class ServedModels(Answer, frozen=True):
-    """The models that are served, in the shape of OpenAI."""
-
-    object: Literal["list"]
-    data: list[ServedModel]
-
-
-class Logprobs(Answer, frozen=True):
-    """The tokens of a choice with their log-probabilities."""
-
-    text_offset: list[Number]
-    token_logprobs: list[Logprob]
-    tokens: list[str]
-    top_logprobs: list[dict[str, Logprob]]
-
-
-class Choice(Answer, frozen=True):
-    """One text."""
-
-    index: Number
-    text: str
-    logprobs: Logprobs | None
-    finish_reason: Literal["stop", "length"]
-    stop_reason: str | int | None
-    prompt_logprobs: list[dict[str, Any] | None] | None
-    token_ids: list[TokenId] | None
-    prompt_token_ids: list[TokenId] | None
-
-
-class Usage(Answer, frozen=True):
-    """How many tokens a request took."""
-
-    prompt_tokens: Number
-    completion_tokens: Number
-    total_tokens: Number
-
-
-class SampleAnswer(Answer, frozen=True):
-    """Completions in the shape of OpenAI."""
-
-    id: str
-    object: Literal["text_completion"]
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: Usage
-
-
-class OperationAccepted(Answer, frozen=True):
-    """An accepted operation, whose result can be asked for."""
-
-    operation_id: str
-    schema_version: Literal[1]
-
-
-class OperationDone(Answer, frozen=True):
-    """The result of an operation."""
-
-    status: Literal["done"]
-    result: SampleAnswer
-
-
-class OperationFailed(Answer, frozen=True):
-    """Why there is no result."""
-
-    status: Literal["error"]
-    error: str
-    error_class: str
-
-
-class OperationCancelled(Answer, frozen=True):
-    """An operation that was cancelled."""
-
-    operation_id: str
-
-
-class FaultAdded(Answer, frozen=True):
-    id: Count
-
-
-class PlannedFaults(Answer, frozen=True):
-    """left counts the requests that still meet the first of the script; null: all."""
-
-    id: Count
-    left: Count | None
-    script: list[Fault]
-
-
-class FaultList(Answer, frozen=True):
-    faults: list[PlannedFaults]
-
-
-class SamplerCounts(Answer, frozen=True):
-    """How many samplers there are."""
-
-    total: Number
-    billed: Number
-    by_status: dict[str, Count]
-
-
-class Counts(Answer, frozen=True):
-    """How many samplers, received requests and planned faults there are."""
-
-    samplers: SamplerCounts
-    requests: Number
-    faults: Number
-
-
-class ReceivedRequest(Answer, frozen=True):
-    """A request without the headers that hold secrets, which are never kept.
-
-    The body may be cut short. route is null if no route matched; at is a time of the server's monotonic clock, in
-    seconds; scheme is that of the Authorization header; key says which key came with it.
-    """
-
-    method: str
-    path: str
-    route: str | None
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: str
-    at: float
-    scheme: str | None
-    key: Literal["right", "inference", "wrong"] | None
-
-
-class ReceivedRequests(Answer, frozen=True):
-    requests: list[ReceivedRequest]
-
-
-class StatusSet(Answer, frozen=True):
-    id: str
-    status: str

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 from attrs import frozen
 
-from .. import _shapes as shapes
+from .. import _admin_shapes as shapes
 from .._answers import answer, text_answer
 from .._fault_text import fault_document, parse_faults
 from .._faults import FaultPlan
@@ -19,6 +19,7 @@ from .._gate import emulated_routes
 from .._received import Record, document
 from .._refused import invalid, not_found
 from .._requests import status_request, whole_number
+from .._shapes import Empty
 from .._site import Site
 
 SPEC_FILE: Final = Path(__file__).parents[1] / "openapi.json"
@@ -52,7 +53,7 @@ def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
 
     async def forget_requests(_request: web.Request) -> web.Response:
         desk.received.clear()
-        return answer(shapes.Empty())
+        return answer(Empty())
 
     def planned() -> web.Response:
         # Only the settings that were given.
