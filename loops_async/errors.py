@@ -243,7 +243,7 @@ class CreateOutcomeUnknown(LoopsError):
             and owner, are alive, were created at the time of this create, were made by no other create of this client
             and were not known to it before. The times are compared by the service's own clock, as its `Date` header
             shows it, and may differ by two minutes; by five minutes if the service sends no date. A candidate can still
-            belong to somebody else, and an empty tuple does not prove that no sampler was made.
+            belong to another user, and an empty tuple does not prove that no sampler was made.
         look_error: The failure of the search for candidates; None if the search succeeded.
     """
 

@@ -1,4 +1,4 @@
-"""`loops-async demo`: the main job from end to end, without an account."""
+"""`loops-async demo`: a complete launch, without an account."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIFECYCLES: Final[Mapping[str, Sequence[Stage]]] = {
         Stage("LOADING_MODEL", 1.6),
         Stage("ACTIVE"),
     ),
-    # It comes up without a replica, and goes on only when the client wakes it.
+    # It has no replica at first, and goes on only when the client wakes it.
     "Qwen/Qwen3-8B": (
         Stage("BUILDING", 1.0),
         Stage("DEPLOYING", 1.4),
@@ -48,7 +48,7 @@ LIFECYCLES: Final[Mapping[str, Sequence[Stage]]] = {
         Stage("ACTIVE"),
     ),
 }
-"""Base models of the demo and what their samplers go through; some hundred times faster than real ones."""
+"""Base models of the demo and the lifecycles of their samplers, some hundred times faster than real ones."""
 
 API_KEY: Final = "demo-key"
 
@@ -99,15 +99,15 @@ async def _demo(count: int, speed: float) -> int:
 
 
 def _policy(speed: float) -> PollPolicy:
-    """Poll as much faster than usual as the samplers are."""
+    """Return a policy whose polls are as fast as the samplers."""
     interval = max(0.02, 0.2 / speed)
-    # A wake takes effect at once here; a longer pause lets the user see the status that needed it.
+    # The emulator wakes a sampler at once; with a longer interval the user can see SCALED_TO_ZERO.
     multiples: dict[str, float] = {DeploymentStatus.SCALED_TO_ZERO: 4.0}
     return PollPolicy(initial=interval, factor=1.0, maximum=5 * interval, multiples=multiples)
 
 
 def _account(emulator: Emulator) -> str:
-    """Return what the control plane itself says about samplers that are still billed."""
+    """Return the number of samplers that are billed, as the emulator itself counts them."""
     total = len(emulator.samplers)
     if emulator.billed:
         return f"{len(emulator.billed)} of {_samplers(total)} still billed: {', '.join(sorted(emulator.billed))}"

@@ -1,4 +1,4 @@
-"""Samplers on stdout, in forms for people and for scripts."""
+"""Writes samplers in forms for people and for scripts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS: Final = ("id", "base_model", "status", "base_url", "created_at", "model
 """Columns of `--format csv`."""
 
 FORMATS_OF_ADDRESSES: Final = frozenset({"urls", "env"})
-"""Forms that have the ACTIVE samplers alone, and are of no use without their addresses."""
+"""Forms with only the ACTIVE samplers, which need the addresses of these."""
 
 format_option = click.option(
     "--format",
@@ -42,7 +42,7 @@ def is_alive(sampler: Sampler) -> bool:
 
 
 def text_of(samplers: Sequence[Sampler], form: str, width: int | None = None) -> str:
-    """Return samplers in one of the `FORMATS`, each line with its end; *width* is that of a terminal, for tables."""
+    """Return samplers in one of the `FORMATS`; *width* is the width of the terminal, for tables."""
     active = [each for each in samplers if each.status == DeploymentStatus.ACTIVE and each.base_url]
     match form:
         case "urls":
@@ -64,7 +64,7 @@ def report_without_address(samplers: Sequence[Sampler]) -> int:
 
 
 def columns_of_stdout() -> int | None:
-    """Return the width that lines on stdout should keep to, None for any."""
+    """Return the width of the terminal that stdout is; None if it is no terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
@@ -91,7 +91,7 @@ def table_lines(samplers: Sequence[Sampler], width: int | None = None) -> list[s
 def url_lines(samplers: Iterable[Sampler], width: int | None = None) -> list[str]:
     """List samplers with their base URLs, one line each if they all fit into *width* columns (None: no limit).
 
-    Otherwise each URL has a line of its own: a terminal may fold it, but copies it as a whole.
+    Otherwise each URL has a line of its own, so that it can be copied even if the terminal breaks it.
     """
     samplers = tuple(samplers)
     models = max((len(sampler.base_model) for sampler in samplers), default=0)

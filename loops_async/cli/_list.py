@@ -17,7 +17,7 @@ from ._words import counted, write_out
 
 
 def _statuses(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> frozenset[str]:
-    """Check the names, in whatever case they are; click's own Choice would write them in lower case."""
+    """Check the names, in upper or lower case; click's own Choice would show them in lower case."""
     known = [status.value for status in DeploymentStatus]
     for value in values:
         if value.upper() not in known:

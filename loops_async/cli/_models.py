@@ -69,7 +69,7 @@ def check(wanted: Iterable[str], known: Sequence[SupportedModel]) -> None:
 
 
 def _hint(name: str, known: list[str]) -> str:
-    # Most mistakes are in capitals and in the part before the slash.
+    # Most mistakes are about upper case, and about the part before the slash.
     keys = {key: each for each in known for key in (each.rpartition("/")[2].lower(), each.lower())}
     if same := keys.get(name.lower()):
         return f"did you mean {same}?"

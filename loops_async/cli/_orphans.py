@@ -13,7 +13,7 @@ from . import _json
 from ._common import Common, common_options, journal_errors
 from ._exits import DONE, HELP
 from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
-from ._words import command_line, counted, ids, tell_of_unknown, write_out
+from ._words import command_line, counted, ids, report_unknown, write_out
 
 
 @click.command(
@@ -27,7 +27,7 @@ from ._words import command_line, counted, ids, tell_of_unknown, write_out
 def orphans(common: Common, journal: Path, form: str) -> int:
     """Show the samplers that the launches of JOURNAL made and did not deactivate. Nothing is changed.
 
-    Those that a launch kept on purpose, because it ended well, are only named.
+    For samplers that a launch kept on purpose, because it ended well, only the ids are shown.
     """
 
     async def command(client: LoopsClient) -> int:
@@ -48,7 +48,7 @@ def orphans(common: Common, journal: Path, form: str) -> int:
         common.say(f"{counted(len(found.samplers))} still billed{kept}")
         if found.samplers:
             common.say(f"  {command_line('deactivate', *common.words(), '--journal', str(journal))}")
-        tell_of_unknown(found.unknown, found.missing)
+        report_unknown(found.unknown, found.missing)
         if not common.as_json and form in FORMATS_OF_ADDRESSES:
             return report_without_address(found.samplers)
         return DONE

@@ -65,7 +65,7 @@ class Waits:
     """The results of waits for several samplers."""
 
     outcomes: dict[str, Sampler | Exception]
-    """The sampler that is up, or the error of its wait, by id, in the order of the arguments."""
+    """The sampler that is up, or the error of the wait, by id, in the order of the arguments."""
 
     @property
     def up(self) -> list[Sampler]:
@@ -74,12 +74,12 @@ class Waits:
 
     @property
     def failures(self) -> dict[str, Exception]:
-        """The errors of the others, by id."""
+        """The errors of the waits that failed, by id."""
         return {each: outcome for each, outcome in self.outcomes.items() if isinstance(outcome, Exception)}
 
     @property
     def errors(self) -> list[Exception]:
-        """The errors of the others."""
+        """The errors of the waits that failed."""
         return list(self.failures.values())
 
     @property
@@ -88,7 +88,7 @@ class Waits:
         return code_of_all(self.errors) if self.errors else DONE
 
     def document(self) -> dict[str, Any]:
-        """Return what `--json` writes."""
+        """Return the document of `--json`."""
         samplers = []
         for sampler_id, outcome in self.outcomes.items():
             sampler = outcome if isinstance(outcome, Sampler) else getattr(outcome, "sampler", None)
@@ -101,7 +101,7 @@ class Waits:
 async def wait_for_each(
     samplers: Iterable[Sampler | str], wait: Callable[[Sampler | str], Awaitable[Sampler]]
 ) -> Waits:
-    """Carry out *wait* for all *samplers* at once; an exception that is no `LoopsError` ends all of them."""
+    """Run *wait* for all *samplers* at the same time; an exception that is no `LoopsError` ends all waits."""
 
     async def outcome(sampler: Sampler | str) -> Sampler | Exception:
         try:
@@ -114,6 +114,6 @@ async def wait_for_each(
         async with asyncio.TaskGroup() as group:
             tasks = {each: group.create_task(outcome(sampler)) for each, sampler in by_id.items()}
     except ExceptionGroup as failures:
-        # An exception from `on_status`, such as one for a reader that has gone away, is the same for all.
+        # An exception from `on_status`, such as one for a closed pipe, is the same for all waits.
         raise failures.exceptions[0] from None
     return Waits({each: task.result() for each, task in tasks.items()})

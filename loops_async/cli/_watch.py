@@ -28,7 +28,7 @@ from ._words import errors
 @click.option(
     "--until-down",
     is_flag=True,
-    help="Wait until all of them have stopped serving, and show only that. Being scaled to zero is no such end.",
+    help="Wait until all of them have stopped serving, and show only that. One that is scaled to zero has not.",
 )
 @poll_option
 @common_options
