@@ -263,7 +263,7 @@ class CreateOutcomeUnknown(LoopsError):
         if self.look_error is not None:
             return f"{head}, and the search for it failed: {_quoted(self.look_error)}"
         if not self.candidates:
-            return f"{head}; no sampler that could be it is listed so far"
+            return f"{head}; no candidate for it is listed so far"
         return f"{head}; it could be: {_ids(self._candidate_ids, 'candidates')}"
 
     @property

@@ -177,7 +177,7 @@ class SamplerCreator:
                 self._resolver = None
                 self._unresolved.clear()
             error = create.error()
-            logger.error("cancelled while looking for what a create has made: %s", error)
+            logger.error("cancelled while searching for the sampler of a create: %s", error)
             raise exc from error
         finally:
             self._searches -= 1
