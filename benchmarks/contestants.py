@@ -26,9 +26,9 @@ Waiting = Callable[[dict[str, float]], Awaitable[None]]
 async def run_waits(
     contestant: str, url: str, plan: dict[str, Any], interval: float, stalls: bool = False
 ) -> dict[str, Any]:
-    """Let one contestant wait for the samplers of a plan; tell what it cost.
+    """Let one contestant wait for the samplers of a plan; return what it cost.
 
-    Looking for stalls costs CPU itself: do it in a run of its own.
+    Checking for stalls costs CPU itself, so it needs a run of its own.
     """
     ids = control(url, "/_reset", plan)["ids"]
     async with CONTESTANTS[contestant](url, ids, interval) as wait:

@@ -1,8 +1,15 @@
-"""Text from outside, made fit for messages: one line, of characters that can be printed and encoded."""
+"""Text for messages: one line, of characters that can be printed and encoded."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
+from typing import Final
+
+IDS_SHOWN: Final = 10
+"""The most ids that a message names; it counts the rest."""
+
+_ID_LIMIT_CHARACTERS: Final = 100
 
 
 def one_line(text: str, limit: int | None = None) -> str:
@@ -23,6 +30,17 @@ def one_line(text: str, limit: int | None = None) -> str:
     if limit is not None and (is_cut or len(text) > limit):
         return text[: limit - 3].rstrip() + "..."
     return text
+
+
+def some_ids(ids: Sequence[str], attribute: str) -> str:
+    """Return the first of *ids*, and how many more *attribute* has."""
+    named = ", ".join(one_line(each, _ID_LIMIT_CHARACTERS) for each in ids[:IDS_SHOWN])
+    return named + and_more(len(ids) - IDS_SHOWN, attribute)
+
+
+def and_more(number: int, attribute: str) -> str:
+    """Return the end of a list that leaves out *number* items of *attribute*; empty if it leaves out none."""
+    return f", and {number:,} more (all of them are in `{attribute}`)" if number > 0 else ""
 
 
 def without_surrogates(text: str) -> str:

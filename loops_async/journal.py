@@ -21,7 +21,7 @@ from . import _validate
 from ._aio import spawn_shielded, wait_through_cancellation
 from ._launch import journal_records
 from ._launch.earlier import EarlierLaunches
-from ._launch.journal_file import JournalFile, read_locked
+from ._launch.journal_file import JournalFile, check_path, read_locked
 from ._launch.teardown import run_until, teardown_error
 from .errors import CreateOutcomeUnknown, TransportError
 from .models import Sampler
@@ -209,6 +209,4 @@ def _divided(earlier: EarlierLaunches, include_kept: bool) -> tuple[tuple[str, .
 def _checked(client: object, path: object) -> str:
     if not hasattr(client, "_launches"):
         raise TypeError(f"the first argument must be a LoopsClient, not {type(client).__name__}")
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"the journal must be a str or a path, not {type(path).__name__}")
-    return _validate.require_str("journal", os.fspath(path))
+    return check_path(path)

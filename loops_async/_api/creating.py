@@ -177,7 +177,7 @@ class SamplerCreator:
                 self._resolver = None
                 self._unresolved.clear()
             error = create.error()
-            logger.error("cancelled while looking for what a create has made: %s", error)
+            logger.error("cancelled while searching for the sampler of a create: %s", error)
             raise exc from error
         finally:
             self._searches -= 1
@@ -379,7 +379,7 @@ class SamplerCreator:
         return candidates_for_each(creates, own, self._registry, self._transport.service_time)
 
     async def _read_list(self, body: bytes) -> tuple[Sampler, ...]:
-        listed = await sampler_list.decode_readable_samplers(body, str(self._list_request))
+        listed = await sampler_list.decode_samplers(body, str(self._list_request), only_readable=True)
         self._registry.mark_seen(*(sampler.id for sampler in listed))
         return listed
 

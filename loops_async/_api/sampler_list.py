@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 import msgspec
@@ -23,8 +23,8 @@ SLICE_S: Final = 0.002
 """Seconds of work on a list after which the event loop gets its turn."""
 
 
-async def decode_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
-    """Read `{samplers}`; one item that cannot be read is an error of the whole list.
+async def decode_samplers(body: bytes, request: str, *, only_readable: bool = False) -> tuple[Sampler, ...]:
+    """Read `{samplers}`; with *only_readable*, leave out the items that cannot be read.
 
     Raises:
         DecodeError: The document is no such list, or one of its items cannot be read.
@@ -34,22 +34,7 @@ async def decode_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
     samplers = []
     for index in range(len(listed.rows)):
         await slices.next()
-        samplers.append(listed.sampler(index))
-    return tuple(samplers)
-
-
-async def decode_readable_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
-    """Read `{samplers}`, leaving out the items that cannot be read.
-
-    Raises:
-        DecodeError: The document is no such list.
-    """
-    listed = await SamplerList.scan(body, request)
-    slices = _Slices()
-    samplers = []
-    for index in range(len(listed.rows)):
-        await slices.next()
-        with suppress(DecodeError):
+        with suppress(DecodeError) if only_readable else nullcontext():
             samplers.append(listed.sampler(index))
     return tuple(samplers)
 

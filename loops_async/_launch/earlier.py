@@ -26,13 +26,13 @@ from typing import Final
 
 from attrs import frozen
 
+from .._text import some_ids
 from .._wait.policy import PollPolicy
 from ..errors import CreateOutcomeUnknown, LoopsError, TransportError
 from ..models import DeploymentStatus, Sampler, SamplerSpec
 from .interfaces import SamplerBackend
 from .journal_records import Replay, UnresolvedCreate
 from .member import Member
-from .messages import some_ids
 
 logger = logging.getLogger("loops_async")
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Self, TypeVar
 
+from .. import _validate
 from .._aio import spawn_shielded, wait_through_cancellation
 from . import journal_records
 
@@ -98,11 +99,7 @@ class JournalFile:
 
     def written(self) -> asyncio.Future[None]:
         """Return a future that is done when all records so far are on the disk."""
-        if self._last is not None:
-            return self._last
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        return done
+        return self._last if self._last is not None else _done()
 
     async def flush(self) -> None:
         """Wait until each record so far is on the disk, or could not be written."""
@@ -183,9 +180,7 @@ class NoJournal:
 
     def written(self) -> asyncio.Future[None]:
         """Return a future that is done."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        return done
+        return _done()
 
     async def flush(self) -> None:
         """Do nothing."""
@@ -195,6 +190,13 @@ class NoJournal:
 
     async def close(self) -> None:
         """Do nothing."""
+
+
+def check_path(path: object) -> str:
+    """Return the *path* of a journal as a plain string."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"journal must be a str or a path, not {type(path).__name__}")
+    return _validate.require_str("journal", os.fspath(path))
 
 
 async def read_locked(path: str) -> journal_records.Replay:
@@ -209,6 +211,12 @@ async def read_locked(path: str) -> journal_records.Replay:
             os.close(fd)
 
     return await asyncio.to_thread(read)
+
+
+def _done() -> asyncio.Future[None]:
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+    return done
 
 
 async def _in_thread(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:

@@ -22,7 +22,7 @@ from ..errors import CreateOutcomeUnknown, TeardownError
 from ..models import SamplerSpec, StatusChange
 from .earlier import Resumption, plan_resumption, warn_of_unresolved
 from .fleet import Fleet
-from .journal_file import JournalFile, NoJournal
+from .journal_file import JournalFile, NoJournal, check_path
 from .journal_records import Kept
 from .member import CreateState, Member
 from .supervisor import LaunchSupervisor, Settings, TeardownMode
@@ -113,7 +113,7 @@ def launch(
     check_probe(probe)
     if timeout == 0:
         raise ValueError("timeout must be above 0: nothing comes up in no time")
-    max_concurrent_creates = _positive_int("max_concurrent_creates", max_concurrent_creates)
+    max_concurrent_creates = _validate.require_positive_int("max_concurrent_creates", max_concurrent_creates)
     if isinstance(relaunches, bool) or not isinstance(relaunches, int):
         raise TypeError(f"relaunches must be an int, not {type(relaunches).__name__}")
     if relaunches < 0:
@@ -138,17 +138,8 @@ def launch(
         teardown_timeout=_validate.require_number("teardown_timeout", teardown_timeout, exclusive=True),
         on_status=on_status,
     )
-    if journal is not None and not isinstance(journal, (str, os.PathLike)):
-        raise TypeError(f"journal must be a str or a path, not {type(journal).__name__}")
-    path = None if journal is None else _validate.require_str("journal", os.fspath(journal))
+    path = None if journal is None else check_path(journal)
     return _LaunchBlock(client, members, settings, _validate.optional_str("session_id", session_id), path, resume)
-
-
-def _positive_int(name: str, value: int) -> int:
-    checked = _validate.optional_positive_int(name, value)
-    if checked is None:
-        raise TypeError(f"{name} must be an int, not None")
-    return checked
 
 
 def _specs(specs: Iterable[SamplerSpec | str]) -> list[SamplerSpec]:

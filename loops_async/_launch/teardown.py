@@ -20,10 +20,10 @@ from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from .._aio import spawn_shielded
+from .._text import some_ids
 from ..errors import CreateOutcomeUnknown, TeardownError, TransportError
 from . import journal_records
 from .member import Create, CreateState, Member
-from .messages import some_ids
 from .supervisor import LaunchSupervisor
 
 logger = logging.getLogger("loops_async")

@@ -117,14 +117,10 @@ class Common:
             return decided[0]
         if self.as_json and not self.has_written:
             fields = {"type": "Interrupted", "message": "interrupted", "exit_code": code}
-            try:
-                if interrupted is not None:
-                    deliver(lambda: _json.write(interrupted(code)))
-                else:
-                    deliver(lambda: _json.write_line({"error": fields}))
-            except OSError as exc:
-                error(f"stdout cannot be written: {describe(exc)}")
-                forget_stdout()
+            if interrupted is not None:
+                deliver_or_report(lambda: _json.write(interrupted(code)))
+            else:
+                deliver_or_report(lambda: _json.write_line({"error": fields}))
         return code
 
 
@@ -253,6 +249,15 @@ def deliver(write: Callable[[], None]) -> None:
     """Write data to stdout and flush it. Without an OSError, all of the data can be read."""
     write()
     sys.stdout.flush()
+
+
+def deliver_or_report(write: Callable[[], None]) -> None:
+    """Write data to stdout as `deliver()` does; report an OSError on stderr instead of raising it."""
+    try:
+        deliver(write)
+    except OSError as exc:
+        error(f"stdout cannot be written: {describe(exc)}")
+        forget_stdout()
 
 
 def forget_stdout() -> None:

@@ -17,7 +17,7 @@ from loops_async.journal import reclaim
 from . import _json
 from ._common import Common, check_ids, common_options, journal_errors
 from ._exits import DONE, FAILED, HELP, INTERRUPTED, code_of_all
-from ._formats import is_alive, table_lines
+from ._formats import own_samplers, table_lines
 from ._words import counted, errors, ids, report_unknown, say
 
 
@@ -125,7 +125,7 @@ async def _of_journal(common: Common, journal: Path, include_kept: bool, client:
 
 
 async def _all_mine(common: Common, yes: bool, client: LoopsClient) -> int:
-    found = [sampler for sampler in await client.samplers.list() if is_alive(sampler)]
+    found = await own_samplers(client)
     if found and not yes:
         await _ask(found)
     return await _deactivate_all(common, client, [sampler.id for sampler in found])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
@@ -16,7 +14,7 @@ from loops_async import DeploymentStatus, LoopsClient, LoopsError, PollPolicy, l
 from loops_async.emulator import Emulator, Stage
 
 from ._exits import run_to_end
-from ._formats import url_lines
+from ._formats import columns_of_stdout, url_lines
 from ._live import Board
 from ._options import speed_option
 from ._progress import Display
@@ -85,7 +83,7 @@ async def _demo(count: int, speed: float) -> int:
                         # What follows goes below the table.
                         await display.aclose()
                     took = time.monotonic() - began
-                    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+                    width = columns_of_stdout()
                     write_out("\n".join(["Base URLs of the ACTIVE samplers:", *url_lines(active, width), ""]))
         except (asyncio.CancelledError, LoopsError) as error:
             end = "Failed" if isinstance(error, LoopsError) else "Interrupted"

@@ -12,11 +12,11 @@ from typing import Final
 
 import click
 
-from loops_async import DeploymentStatus, Sampler
+from loops_async import DeploymentStatus, LoopsClient, Sampler
 from loops_async.models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS
 
 from ._exits import DONE, FAILED
-from ._words import clean, error, ids
+from ._words import clean, error, ids, write_out
 
 FORMATS: Final = ("table", "urls", "env", "csv")
 
@@ -36,9 +36,10 @@ format_option = click.option(
 )
 
 
-def is_alive(sampler: Sampler) -> bool:
-    """Return True if a sampler has a GPU or can still get one."""
-    return sampler.status not in TEARDOWN_DONE | TEARDOWN_IN_PROGRESS
+async def own_samplers(client: LoopsClient) -> list[Sampler]:
+    """Return the caller's samplers that have a GPU or can still get one, newest first."""
+    listed = await client.samplers.list()
+    return [sampler for sampler in listed if sampler.status not in TEARDOWN_DONE | TEARDOWN_IN_PROGRESS]
 
 
 def text_of(samplers: Sequence[Sampler], form: str, width: int | None = None) -> str:
@@ -55,8 +56,15 @@ def text_of(samplers: Sequence[Sampler], form: str, width: int | None = None) ->
             return "".join(f"{line}\n" for line in table_lines(samplers, width))
 
 
-def report_without_address(samplers: Sequence[Sampler]) -> int:
-    """Report the samplers that `urls` and `env` leave out although they are ACTIVE; return the exit code."""
+def write_samplers(samplers: Sequence[Sampler], form: str) -> int:
+    """Write samplers to stdout in one of the `FORMATS`, but no table without rows; return the exit code.
+
+    It is FAILED if `urls` or `env` leave out samplers that are ACTIVE, but have no address; they are reported.
+    """
+    if samplers or form != "table":
+        write_out(text_of(samplers, form, columns_of_stdout()))
+    if form not in FORMATS_OF_ADDRESSES:
+        return DONE
     left_out = [each.id for each in samplers if each.status == DeploymentStatus.ACTIVE and not each.base_url]
     if left_out:
         error(f"ACTIVE, but without an address so far: {ids(left_out)}")

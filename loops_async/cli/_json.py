@@ -15,13 +15,8 @@ from ._exits import code_of
 from ._words import describe, write_out
 
 
-def sampler_fields(sampler: Sampler) -> dict[str, Any]:
-    """Describe a sampler; the keys are the attributes of `loops_async.Sampler`."""
-    return asdict(sampler)
-
-
-def model_fields(model: SupportedModel) -> dict[str, Any]:
-    """Describe a base model; the keys are the attributes of `loops_async.SupportedModel`."""
+def fields_of(model: Sampler | SupportedModel) -> dict[str, Any]:
+    """Describe a sampler or a base model; the keys are the attributes of its class."""
     return asdict(model)
 
 
@@ -50,7 +45,7 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 def unknown_fields(unknown: Sequence[CreateOutcomeUnknown]) -> list[dict[str, Any]]:
     """Describe unknown creates."""
     return [
-        {"base_model": each.spec.base_model, "candidates": [sampler_fields(sampler) for sampler in each.candidates]}
+        {"base_model": each.spec.base_model, "candidates": [fields_of(sampler) for sampler in each.candidates]}
         for each in unknown
     ]
 

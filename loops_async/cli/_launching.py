@@ -24,7 +24,7 @@ from loops_async import (
 )
 
 from . import _models
-from ._common import Common, deliver, failure_of, forget_stdout
+from ._common import Common, deliver, deliver_or_report, failure_of, forget_stdout
 from ._durations import Durations
 from ._exits import FAILED, USAGE, Failure
 from ._formats import columns_of_stdout, text_of
@@ -104,7 +104,8 @@ class Launching:
         self._report()
         code = result.code if self._code is None else self._code
         if self._common.as_json and not self._is_delivered:
-            self._deliver_document(code)
+            # The samplers that are billed were reported on stderr before.
+            deliver_or_report(lambda: self._common.write(self._document(code)))
         return code
 
     def _take(self, exc: OSError | ValueError) -> None:
@@ -202,14 +203,6 @@ class Launching:
         journal = None if self._order.journal is None else str(self._order.journal)
         seconds = time.monotonic() - self._began
         return self._result.document(code, seconds, self._board.gpu_minutes, journal)
-
-    def _deliver_document(self, code: int) -> None:
-        try:
-            deliver(lambda: self._common.write(self._document(code)))
-        except OSError as exc:
-            # The samplers that are billed were reported on stderr before.
-            error(f"stdout cannot be written: {describe(exc)}")
-            forget_stdout()
 
     def _say_that_it_deactivates(self, fleet: Fleet, exc: BaseException) -> None:
         words = "Interrupted" if isinstance(exc, asyncio.CancelledError) else "Failed"

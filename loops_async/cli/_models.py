@@ -27,7 +27,7 @@ def models(common: Common, use_case: str | None, max_seq_length: int | None) -> 
     async def command(client: LoopsClient) -> int:
         known = await client.capabilities(use_case=use_case, max_seq_len=max_seq_length)
         if common.as_json:
-            common.write({"models": [_json.model_fields(model) for model in known]})
+            common.write({"models": [_json.fields_of(model) for model in known]})
         else:
             write_out("".join(f"{line}\n" for line in table_lines(known)))
         return DONE

@@ -70,8 +70,8 @@ class Result:
     @property
     def still_billed(self) -> list[str]:
         """Ids of the samplers that could not be deactivated."""
-        left = self._teardown_error
-        return [] if left is None else list(left.sampler_ids)
+        error = None if self.fleet is None else self.fleet.teardown_error
+        return [] if error is None else list(error.sampler_ids)
 
     @property
     def deactivated(self) -> list[str]:
@@ -142,7 +142,3 @@ class Result:
     def _seconds(self, member: Member) -> float | None:
         after = self.up_after.get(member.sampler_id or "")
         return None if after is None else round(after, 3)
-
-    @property
-    def _teardown_error(self) -> TeardownError | None:
-        return None if self.fleet is None else self.fleet.teardown_error

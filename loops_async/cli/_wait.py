@@ -13,10 +13,10 @@ from loops_async import LoopsClient, LoopsError, Sampler, wait_until_active
 
 from ._common import Common, check_ids, common_options, policy_of, poll_option, timeout_option
 from ._exits import DONE, HELP, code_of_all
-from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
-from ._json import error_fields, sampler_fields
+from ._formats import format_option, write_samplers
+from ._json import error_fields, fields_of
 from ._progress import Display
-from ._words import errors, say, write_out
+from ._words import errors, say
 
 
 @click.command(
@@ -51,11 +51,9 @@ def wait(common: Common, sampler_ids: tuple[str, ...], timeout: float | None, po
         errors(waits.errors)
         if common.as_json:
             common.write(waits.document())
-        elif waits.up or form != "table":
-            write_out(text_of(waits.up, form, columns_of_stdout()))
-            if form in FORMATS_OF_ADDRESSES:
-                return waits.code or report_without_address(waits.up)
-        return waits.code
+            return waits.code
+        code = write_samplers(waits.up, form)
+        return waits.code or code
 
     return common.run(command)
 
@@ -93,7 +91,7 @@ class Waits:
         for sampler_id, outcome in self.outcomes.items():
             sampler = outcome if isinstance(outcome, Sampler) else getattr(outcome, "sampler", None)
             error = error_fields(outcome) if isinstance(outcome, Exception) else None
-            known = sampler_fields(sampler) if isinstance(sampler, Sampler) else {"id": sampler_id}
+            known = fields_of(sampler) if isinstance(sampler, Sampler) else {"id": sampler_id}
             samplers.append({**known, "error": error})
         return {"exit_code": self.code, "samplers": samplers}
 

@@ -19,7 +19,7 @@ from math import exp, log
 from random import Random
 from typing import Final
 
-from attrs import field, frozen
+from attrs import frozen
 
 DEFAULT_END: Final = 0
 """The id of the token that ends a text, for a model whose tokenizer is not known."""
@@ -157,16 +157,6 @@ class Ending:
     """The string or the token of `Stops` that ended the text; `None` for the end token."""
 
 
-@frozen(kw_only=True)
-class Completion(Ending):
-    """A complete text with its tokens and their distributions."""
-
-    tokens: tuple[int, ...]
-    """The tokens that were drawn, including the one that ended the text."""
-    distributions: tuple[Distribution, ...] = field(repr=False)
-    """The distribution of each token, before temperature, `top_k` and `top_p`."""
-
-
 @frozen
 class LanguageModel:
     """The model of one name; another name gives another model."""
@@ -183,24 +173,6 @@ class LanguageModel:
     def after(self, tokens: Sequence[int], length: int) -> Distribution:
         """Return the distribution of the token at index *length*, given those before it."""
         return _distribution(self.name, self.end, length // _BLOCK, *tokens[max(0, length - 2) : length])
-
-    def complete(self, prompt: Sequence[int], sampling: Sampling, stops: Stops, random: Random) -> Completion:
-        """Continue *prompt* to the end of the text."""
-        steps = self.steps(prompt, sampling, stops, random)
-        drawn: list[tuple[int, Distribution]] = []
-        while True:
-            try:
-                drawn.append(next(steps))
-            except StopIteration as over:
-                ending: Ending = over.value
-                break
-        return Completion(
-            tokens=tuple(token for token, _ in drawn),
-            distributions=tuple(distribution for _, distribution in drawn),
-            text=ending.text,
-            finish_reason=ending.finish_reason,
-            stop_reason=ending.stop_reason,
-        )
 
     def steps(
         self, prompt: Sequence[int], sampling: Sampling, stops: Stops, random: Random

@@ -5,28 +5,24 @@ also returns the state of the past. `wall` is the aware UTC time that a new samp
 as its creation time.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from math import inf
-from random import Random
 from typing import TypeVar
 
 from msgspec.structs import replace
 
 from ._catalog import RUNS, CatalogRun
 from ._checkpoints import Checkpoints
+from ._ids import Ids
 from ._lifecycle import INACTIVE, SERVERLESS_LIFECYCLE, Lifecycles
 from ._models import Catalog
 from ._progress import Progress
 from ._records import Run, Sampler, SamplerView
-from ._refused import Refused, conflict, not_found, unacceptable
+from ._refused import conflict, not_found, unacceptable
+from ._sessions import Sessions
 from ._shapes import CreateRun, CreateSampler
 from ._timeline import Timeline
-
-# No vowels and no similar characters: ids resemble Baseten's and form no words.
-_ID_ALPHABET = "13456789bcdfghjkmnpqrstvwxyz"
-
 
 SERVERLESS = "serverless"
 """The availability model of samplers on shared capacity."""
@@ -34,7 +30,7 @@ SERVERLESS = "serverless"
 _Record = TypeVar("_Record", Sampler, Run)
 
 
-class ControlPlane(Checkpoints):
+class ControlPlane(Checkpoints, Sessions):
     """Sessions, samplers, runs and checkpoints of one organisation with one user."""
 
     def __init__(
@@ -46,30 +42,26 @@ class ControlPlane(Checkpoints):
         catalog: Catalog | None = None,
         serverless: bool = False,
     ) -> None:
-        super().__init__()
+        Checkpoints.__init__(self)
+        Sessions.__init__(self, Ids(seed), teams)
         self._serverless = serverless
         self.catalog = Catalog() if catalog is None else catalog
         self._lifecycles = Lifecycles.of() if lifecycles is None else lifecycles
-        self._random = Random(seed)  # noqa: S311 -- ids that a seed repeats, no secrets
         self._seed = seed
-        self._teams = None if teams is None else dict(teams)
-        self._seen_teams: dict[str, str] = {}
-        self._taken: set[str] = set()
-        self._sessions: dict[str, str | None] = {}
         self._samplers: dict[str, Sampler] = {}
         self._by_deployment: dict[tuple[str, str], Sampler] = {}
         self._by_run: dict[str, Sampler] = {}
         self._runs: dict[str, Run] = {}
         for run in RUNS:
-            self._taken.update((run.session_id, run.deployment_id))
-            self._sessions[run.session_id] = None
+            self.add_session(run.session_id)
+            self._ids.take(run.deployment_id)
             self._add_run(run)
 
     def _add_run(self, run: CatalogRun) -> None:
-        self._taken.add(run.id)
+        self._ids.take(run.id)
         self._runs[run.id] = Run(
             id=run.id,
-            model_id=self._new_id(8),
+            model_id=self._ids.new(8),
             deployment_id=run.deployment_id,
             session_id=run.session_id,
             name=run.id,
@@ -86,70 +78,13 @@ class ControlPlane(Checkpoints):
         Raises:
             ValueError: the id exists.
         """
-        if run_id in self._taken:
+        if run_id in self._ids:
             raise ValueError(f"{run_id!r} exists already")
         run = CatalogRun(
-            run_id or self._new_id(7), self.create_session(), self._new_id(7), base_model, wall.isoformat()
+            run_id or self._ids.new(7), self.create_session(), self._ids.new(7), base_model, wall.isoformat()
         )
         self._add_run(run)
         return run.id
-
-    @property
-    def teams(self) -> Mapping[str, str]:
-        """The names of the teams by id; if none were given, those that requests have named."""
-        return self._seen_teams if self._teams is None else self._teams
-
-    def add_team(self, name: str) -> None:
-        """Add a team by its name, unless the teams were given."""
-        if self._teams is None and name not in self._seen_teams.values():
-            self._seen_teams[hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:7]] = name
-
-    def team(self, team_id: str | None) -> str | None:
-        """Return the id of a team, or `None` for no team.
-
-        Raises:
-            Refused: with 404 if the teams were given and it is none of them.
-        """
-        if team_id is not None:
-            if self._teams is None:
-                self._seen_teams.setdefault(team_id, team_id)
-            elif team_id not in self._teams:
-                raise not_found("Team", team_id)
-        return team_id
-
-    def create_session(self, team_id: str | None = None) -> str:
-        """Open a session and return its id.
-
-        Raises:
-            Refused: with 404 if the team is unknown.
-        """
-        self.team(team_id)
-        session_id = self._new_id(7)
-        self._sessions[session_id] = team_id
-        return session_id
-
-    def session(self, session_id: str) -> str:
-        """Return the id of an existing session.
-
-        Raises:
-            Refused: with 404 if there is none.
-        """
-        if session_id not in self._sessions:
-            raise not_found("Loops session", session_id)
-        return session_id
-
-    def _check_session(self, session_id: str, team_id: str | None) -> None:
-        """Check that something of a team (`None`: of no team) can be created in a session.
-
-        A session that belongs to no team can be used for every team.
-
-        Raises:
-            Refused: with 404 if there is no such session, 403 if it belongs to another team.
-        """
-        self.team(team_id)
-        team_of_session = self._sessions[self.session(session_id)]
-        if team_of_session not in {None, team_id}:
-            raise Refused(403, "FORBIDDEN", f"Loops session {session_id!r} belongs to another team.")
 
     def create_sampler(self, request: CreateSampler, now: float, wall: datetime, team_id: str | None = None) -> Sampler:
         """Start a sampler; if the request names a run with a live sampler, return that sampler.
@@ -159,7 +94,7 @@ class ControlPlane(Checkpoints):
                 team; 409 if the run is deactivated; 400 if the run has another base model or availability model, if
                 the weights do not exist, or if the base model cannot run.
         """
-        self._check_session(request.session_id, team_id)
+        self.check_session(request.session_id, team_id)
         run = None if request.run_id is None else self.run(request.run_id)
         if run is not None and not run.active(now):
             raise conflict(f"Run {run.id} is deactivated.")
@@ -185,9 +120,9 @@ class ControlPlane(Checkpoints):
             fixed=request.num_replicas is not None,
         )
         sampler = Sampler(
-            id=self._new_id(7),
-            model_id=self._new_id(8),
-            deployment_id=self._new_id(7),
+            id=self._ids.new(7),
+            model_id=self._ids.new(8),
+            deployment_id=self._ids.new(7),
             base_model=base_model,
             session_id=request.session_id,
             run_id=request.run_id,
@@ -323,7 +258,7 @@ class ControlPlane(Checkpoints):
             Refused: with 404 if the session or the team is unknown; 403 if the session belongs to another team; 400
                 if the model cannot run, or takes fewer tokens than `max_seq_len`.
         """
-        self._check_session(request.session_id, team_id)
+        self.check_session(request.session_id, team_id)
         paired = CreateSampler(
             session_id=request.session_id,
             base_model=request.base_model,
@@ -333,11 +268,11 @@ class ControlPlane(Checkpoints):
         )
         # Checked first, so that no run is left without a sampler.
         self._weights(paired, None)
-        run_id = self._new_id(7)
+        run_id = self._ids.new(7)
         run = Run(
             id=run_id,
-            model_id=self._new_id(8),
-            deployment_id=self._new_id(7),
+            model_id=self._ids.new(8),
+            deployment_id=self._ids.new(7),
             session_id=request.session_id,
             name=request.name or f"run-{run_id}",
             base_model=request.base_model,
@@ -436,7 +371,7 @@ class ControlPlane(Checkpoints):
             raise unacceptable(f"Checkpoint {path!r} cannot be loaded by run {run_id!r}.")
 
     def _of(self, records: dict[str, _Record], team_id: str | None, everyone: bool) -> Iterator[_Record]:
-        self.team(team_id)
+        self.check_team(team_id)
         for record in reversed(records.values()):
             if everyone or record.team_id == team_id:
                 yield record
@@ -444,10 +379,3 @@ class ControlPlane(Checkpoints):
     def _advance(self, sampler: Sampler, now: float) -> Sampler:
         sampler.timeline.advance(now)
         return sampler
-
-    def _new_id(self, length: int) -> str:
-        while True:
-            candidate = "".join(self._random.choices(_ID_ALPHABET, k=length))
-            if candidate not in self._taken:
-                self._taken.add(candidate)
-                return candidate
