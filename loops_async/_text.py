@@ -32,15 +32,17 @@ def one_line(text: str, limit: int | None = None) -> str:
     return text
 
 
-def some_ids(ids: Sequence[str], attribute: str) -> str:
-    """Return the first of *ids*, and how many more *attribute* has."""
+def some_ids(ids: Sequence[str], attribute: str = "") -> str:
+    """Return the first of *ids*, and how many more there are; *attribute* is where they can be found."""
     named = ", ".join(one_line(each, _ID_LIMIT_CHARACTERS) for each in ids[:IDS_SHOWN])
     return named + and_more(len(ids) - IDS_SHOWN, attribute)
 
 
-def and_more(number: int, attribute: str) -> str:
+def and_more(number: int, attribute: str = "") -> str:
     """Return the end of a list that leaves out *number* items of *attribute*; empty if it leaves out none."""
-    return f", and {number:,} more (all of them are in `{attribute}`)" if number > 0 else ""
+    if number <= 0:
+        return ""
+    return f", and {number:,} more" + (f" (all of them are in `{attribute}`)" if attribute else "")
 
 
 def without_surrogates(text: str) -> str:
@@ -62,3 +64,8 @@ def _printable(character: str) -> str:
     if category == "Cf":
         return ""
     return " " if category[0] == "Z" or category == "Cc" else "\ufffd"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, which takes an s in the plural."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -279,16 +279,22 @@ class SamplerFailed(LoopsError):
         sampler: The sampler as it was last seen.
         history: Every status that the wait saw, oldest first.
         permanent: True for BUILD_FAILED, DEPLOY_FAILED and BUILD_STOPPED, from which no sampler comes up again.
+        relaunches: How many samplers of the same member of a launch had failed before, and were replaced.
     """
 
-    def __init__(self, sampler: Sampler, history: Sequence[StatusChange] = (), permanent: bool = False) -> None:
-        super().__init__(sampler, tuple(history), permanent)
+    def __init__(
+        self, sampler: Sampler, history: Sequence[StatusChange] = (), permanent: bool = False, relaunches: int = 0
+    ) -> None:
+        super().__init__(sampler, tuple(history), permanent, relaunches)
         self.sampler = sampler
         self.history = tuple(history)
         self.permanent = permanent
+        self.relaunches = relaunches
 
     def _sentence(self) -> str:
         kind = "failed permanently" if self.permanent else "failed"
+        if self.relaunches:
+            kind += f" (relaunched {'once' if self.relaunches == 1 else f'{self.relaunches:,} times'})"
         return f"sampler {self.sampler.id} of {self.sampler.base_model} {kind}: {_course(self.history, self.sampler)}"
 
     def _facts(self) -> list[str]:
@@ -304,7 +310,7 @@ class WaitTimeout(LoopsError, TimeoutError):
         sampler: The sampler as it was last seen; None if the wait was given an id and never got a response.
         history: Every status that the wait saw, oldest first.
         sampler_id: Id of the sampler; None for a member of a launch that no sampler was created for in time.
-        timeout: Seconds that the wait was given; None if that is not known.
+        timeout: Seconds that the wait was given, or the launch for a member of one; None if that is not known.
         last_error: The failure of the last poll; None if it succeeded. For a member that no sampler was created for in
             time, what the last attempt came to; for one that was to be replaced, the `SamplerFailed`.
     """
@@ -329,7 +335,7 @@ class WaitTimeout(LoopsError, TimeoutError):
         self.last_error = last_error
 
     def _sentence(self) -> str:
-        after = f" after {self.timeout:g} s" if self.timeout is not None else ""
+        after = f" after {_seconds(self.timeout)} s" if self.timeout is not None else ""
         trouble = f" (last error: {_quoted(self.last_error)})" if self.last_error is not None else ""
         if isinstance(self.last_error, SamplerFailed):
             return f"no replacement was created{after}: {_quoted(self.last_error)}"
@@ -343,7 +349,7 @@ class WaitTimeout(LoopsError, TimeoutError):
         if self.sampler is not None:
             facts += [_shown(self.sampler.base_model), f"status={_status(self.sampler)}"]
         if self.timeout is not None:
-            facts.append(f"timeout={self.timeout:g}")
+            facts.append(f"timeout={_seconds(self.timeout)}")
         return facts + ([f"last_error={type(self.last_error).__name__}"] if self.last_error is not None else [])
 
 
@@ -487,6 +493,11 @@ def _course(history: Sequence[StatusChange], sampler: Sampler | None) -> str:
     if steps:
         return ", ".join(steps)
     return f"last seen {sampler.status}" if sampler is not None else "no status was ever read"
+
+
+def _seconds(seconds: float) -> str:
+    """Return *seconds* without the digits that a difference of two times has."""
+    return f"{seconds if seconds < 1 else round(seconds, 2):g}"
 
 
 def _request(method: str, path: str) -> list[str]:

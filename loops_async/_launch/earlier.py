@@ -26,7 +26,7 @@ from typing import Final
 
 from attrs import frozen
 
-from .._text import some_ids
+from .._text import counted, some_ids
 from .._wait.policy import PollPolicy
 from ..errors import CreateOutcomeUnknown, LoopsError, TransportError
 from ..models import DeploymentStatus, Sampler, SamplerSpec
@@ -157,15 +157,33 @@ def _may_come_up(sampler: Sampler, policy: PollPolicy) -> bool:
     return sampler.status not in policy.failed or is_in_grace
 
 
+def warn_of_left(path: str, scope_url: str, replayed: Replay) -> None:
+    """Log what earlier launches left at *scope_url*, for a launch that does not resume: it would stay billed unseen."""
+    ids = [each for each, live in replayed.live.items() if live.scope_url == scope_url and not live.is_kept]
+    unknown = sum(create.scope_url == scope_url for create in replayed.unresolved.values())
+    parts = []
+    if ids:
+        parts.append(f"{counted(len(ids), 'sampler')} that may be billed: {some_ids(ids)}")
+    if unknown:
+        parts.append(f"{counted(unknown, 'create')} whose outcome is unknown")
+    if parts:
+        logger.warning(
+            "journal %s: earlier launches left %s. This launch takes up nothing of that: pass resume=True to go on "
+            "with it, or call loops_async.journal.reclaim() to deactivate it",
+            path,
+            "; and ".join(parts),
+        )
+
+
 def warn_of_unresolved(path: str, unresolved: Sequence[CreateOutcomeUnknown]) -> None:
     """Log the unknown creates of earlier launches, with the samplers that they may have made."""
     if not unresolved:
         return
     candidates = list(dict.fromkeys(sampler.id for create in unresolved for sampler in create.candidates))
     logger.warning(
-        "journal %s: the outcome of %d creates of earlier launches is unknown (all of them are in fleet.unresolved); "
-        "samplers that they may have made, and that may be billed: %s",
+        "journal %s: the outcome of %s of earlier launches is unknown (all of them are in fleet.unresolved); "
+        "samplers that may have been made, and may be billed: %s",
         path,
-        len(unresolved),
+        counted(len(unresolved), "create"),
         some_ids(candidates, "fleet.unresolved") or "none that is listed",
     )

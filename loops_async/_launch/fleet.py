@@ -123,7 +123,8 @@ class Fleet:
         If the deactivation takes longer than two seconds, the outcome is yielded meanwhile. The sampler of a member
         that is detached by then stays; `fleet.detach(sampler)` may be called in the work.
 
-        The works start with the first iteration. Leaving the loop early, by `break`, an exception, a cancellation or
+        The works start with the first iteration, in the order of the specs among the members that are up at the same
+        time. Leaving the loop early, by `break`, an exception, a cancellation or
         `aclose()`, cancels the works that run. Their samplers are deactivated once they have ended, or after ten
         seconds. `aclose()` and a cancellation wait for that. After `break` or an exception it goes on beside the block,
         whose end waits for it; `contextlib.aclosing()` makes the loop wait:

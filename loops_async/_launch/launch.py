@@ -20,7 +20,7 @@ from .._wait.probing import Probe, check_probe
 from .._wait.waiter import DEFAULT_TIMEOUT, check_wait
 from ..errors import CreateOutcomeUnknown, TeardownError
 from ..models import SamplerSpec, StatusChange
-from .earlier import Resumption, plan_resumption, warn_of_unresolved
+from .earlier import Resumption, plan_resumption, warn_of_left, warn_of_unresolved
 from .fleet import Fleet
 from .journal_file import JournalFile, NoJournal, check_path
 from .journal_records import Kept
@@ -215,6 +215,10 @@ class _LaunchBlock:
         journal = await JournalFile.open(self._path, create=True) if self._path is not None else NoJournal()
         resumption: Resumption | None = None
         try:
+            if not self._resume and isinstance(journal, JournalFile):
+                # It is read for the warning only: a journal that cannot be read does not stop this launch.
+                with suppress(OSError, ValueError):
+                    warn_of_left(journal.path, backend.scope_url, await journal.read())
             if self._resume and isinstance(journal, JournalFile):
                 resumption = await plan_resumption(
                     backend, journal.path, await journal.read(), self._members, self._settings.policy

@@ -212,6 +212,8 @@ class LaunchSupervisor:
             if isinstance(outcome, LoopsError):
                 # The traceback through this package is the same for all of them, and helps no reader.
                 outcome.with_traceback(None)
+            if isinstance(outcome, SamplerFailed):
+                outcome.relaunches = len(member.failures)
             _add_note(outcome, f"member {member.index} of the launch, {member.spec.base_model}")
             member._error = outcome
         self._on_done(member)
@@ -349,14 +351,22 @@ class LaunchSupervisor:
             # The wait refuses a result that would have to be awaited.
             return settings.on_status(change) if settings.on_status is not None else None
 
-        return await wait_until_active(
-            self._client,
-            made,
-            timeout=self._remaining(),
-            policy=settings.policy,
-            on_status=on_status,
-            probe=settings.probe,
-        )
+        remaining = self._remaining()
+        try:
+            return await wait_until_active(
+                self._client,
+                made,
+                timeout=remaining,
+                policy=settings.policy,
+                on_status=on_status,
+                probe=settings.probe,
+            )
+        except WaitTimeout as exc:
+            # The user knows the time that the launch was given, and not what was left of it when the wait began. If it
+            # is another time, this is the error of a wait in the caller's own callback or probe.
+            if exc.timeout == remaining:
+                exc.timeout = settings.timeout
+            raise
 
     async def _make_room(self, member: Member, create: Create, failed: SamplerFailed | NotFoundError) -> None:
         """Deactivate the sampler whose wait ended with *failed*: two samplers of one member must never be billed."""

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from .._aio import spawn_shielded
-from .._text import some_ids
+from .._text import counted, some_ids
 from ..errors import CreateOutcomeUnknown, TeardownError, TransportError
 from . import journal_records
 from .member import Create, CreateState, Member
@@ -195,7 +195,7 @@ class Teardown:
             "billed: %s%s",
             self._end_at - asyncio.get_running_loop().time(),
             some_ids(ids, "fleet.members") or "none whose id is known",
-            f", and those of {unanswered} creates without a response" if unanswered else "",
+            f", and what {counted(unanswered, 'create')} without a response made" if unanswered else "",
         )
 
 
@@ -231,11 +231,10 @@ def teardown_error(
         return None
     parts = []
     if billed:
-        words = "1 sampler" if len(billed) == 1 else f"{len(billed)} samplers"
+        words = counted(len(billed), "sampler")
         parts.append(f"{words} could not be deactivated and {'is' if len(billed) == 1 else 'are'} still billed")
     if unknown:
-        words = "1 create" if len(unknown) == 1 else f"{len(unknown)} creates"
-        parts.append(f"the outcome of {words} is unknown")
+        parts.append(f"the outcome of {counted(len(unknown), 'create')} is unknown")
     error = TeardownError(", and ".join(parts), [*billed.values(), *unknown], tuple(billed), deactivated, unknown)
     if billed:
         error.add_note("to deactivate them by hand: samplers.deactivate(id)")

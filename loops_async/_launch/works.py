@@ -10,6 +10,8 @@ member 2   creating ............ failed → outcome (its error)
 
 - **Works start once.** All loops of a fleet share its members: a member that is up goes to the first loop that has
   room for one more work, and to no other loop. Every loop reports the members that failed.
+- **Works start in the order of the specs**, among the members that are up at the same time. So what one poll shows is
+  collected before the works start.
 - **Works belong to the launch, not to the loop.** Each work has a task that waits for its end and then deactivates the
   sampler; the end of the block waits for these tasks. So a user may leave the loop by a plain `break`: Python deletes
   the iterator with its last reference, and the iterator then cancels its works.
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -71,7 +74,8 @@ class Works:
         self._count = count
         self._deactivate = deactivate
         self._cancelled_work_s = min(CANCELLED_WORK_S, teardown_timeout / 2)
-        self._ready: deque[Member] = deque()
+        self._ready: list[tuple[int, Member]] = []
+        """Heap of the members that are up and whose work has not started, by their indices."""
         self._without_work: list[Outcome[Any]] = []
         """Outcomes of members whose work never starts; every loop yields them."""
         self._loops: list[_Loop[Any]] = []
@@ -80,11 +84,13 @@ class Works:
 
     def on_done(self, member: Member) -> None:
         """Start the work of a member that has come up, in the first loop that has room for it."""
-        if member.sampler is not None:
-            self._ready.append(member)
-        else:
+        if member.sampler is None:
             self._add_without_work(Outcome(member, None, member.error))
-        self._dispatch()
+            self._dispatch()
+            return
+        heapq.heappush(self._ready, (member.index, member))
+        # The tasks of other members that the same poll has shown to be up run before this.
+        asyncio.get_running_loop().call_soon(self._dispatch)
 
     def task_of(self, member: Member) -> asyncio.Task[None] | None:
         """Return the task that waits for the work of *member* and then deactivates its sampler, if there is one."""
@@ -126,10 +132,10 @@ class Works:
         if self._is_ended:
             while self._ready:
                 error = RuntimeError("the block of the launch ended before the work of this member began")
-                self._add_without_work(Outcome(self._ready.popleft(), None, error))
+                self._add_without_work(Outcome(heapq.heappop(self._ready)[1], None, error))
         for loop in self._loops:
             while self._ready and loop.has_room:
-                member = self._ready.popleft()
+                member = heapq.heappop(self._ready)[1]
                 loop.running.add(member)
                 loop.unfinished.add(member)
                 task = self._tasks[member] = spawn_shielded(self._run(loop, member))
