@@ -38,6 +38,18 @@ class Stage:
     The next stage of the list follows, unless one of the settings says otherwise. All
     durations are of speed 1, and chances are drawn from the seed of the emulator.
 
+    Attributes:
+        status: Name of the status. Names that the API does not know are allowed, to try a client on them.
+        seconds: How long the stage lasts; None stays until something moves the sampler on.
+        then: Status of the stage that follows, to go back to an earlier one; None is the next stage of the list.
+        idle: Seconds without a request to the sampler after which the stage ends; None never. It has no effect on
+            samplers with *num_replicas*.
+        failure: Probability that the stage ends in *fails_as*, from 0 to 1.
+        fails_as: Status after a failure. The sampler stays there, unless it is the status of a stage. None is
+            BUILD_FAILED in BUILDING, DEPLOY_FAILED in DEPLOYING, and FAILED in all others.
+        preemption: Mean seconds, exponentially distributed, after which a spot sampler loses its GPU; None never.
+        preempted: Status of the stage at which a preempted sampler begins again.
+
     Raises:
         TypeError: a number is none, or a name is no string.
         ValueError: the status is empty, a duration is not a positive finite number, *failure*
@@ -45,28 +57,13 @@ class Stage:
     """
 
     status: str
-    """Any name; those that the API does not know are allowed, to try a client on them."""
-
     seconds: float | None = None
-    """Duration; `None` stays until something moves the sampler on."""
-
     then: str | None = None
-    """The status of the stage that follows, if it is not the next one: the way back of a circle."""
-
     idle: float | None = None
-    """Seconds without a request to the data plane after which the stage is over; not for fixed *num_replicas*."""
-
     failure: float = 0.0
-    """The probability that the stage ends in *fails_as*."""
-
     fails_as: str | None = None
-    """What a failure leads to: for good, unless it is the status of a stage. `None`: by `FAILS_AS`."""
-
     preemption: float | None = None
-    """Mean seconds after which a spot sampler is taken its GPU away, exponentially distributed."""
-
     preempted: str = "DEPLOYING"
-    """The status of the stage at which a preempted sampler begins anew."""
 
     def __attrs_post_init__(self) -> None:
         for name in (self.status, self.preempted, self.then or "", self.fails_as or ""):

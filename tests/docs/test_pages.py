@@ -108,7 +108,9 @@ def test_every_test_that_a_page_names_exists() -> None:
     assert [name for name in named if not (DOCS.parent / name).exists()] == []
 
 
-@pytest.mark.parametrize("name", [*loops_async.__all__, "journal.Orphans", "journal.Reclaimed"])
+@pytest.mark.parametrize(
+    "name", [*loops_async.__all__, "journal.Orphans", "journal.Reclaimed", "emulator.Fault", "emulator.Stage"]
+)
 def test_help_tells_the_fields_of_what_is_public(name: str) -> None:
     public = attrgetter(name)(loops_async)
     if not (isinstance(public, type) and attrs.has(public)):
