@@ -101,8 +101,8 @@ def launch(
         LoopsError: On entering: no session could be created, or the requests for the samplers to resume failed.
         OSError: On entering: the journal cannot be written, or is in use by another launch (BlockingIOError). On
             leaving: it could not be written to its end.
-        TeardownError: On leaving: samplers are still billed, or creates are unknown that neither the block's own
-            exception holds nor `fleet.acknowledge()` was called for.
+        TeardownError: On leaving: samplers are still billed, or creates are unknown. Creates that the exception of the
+            block itself holds do not count, nor do those for which `fleet.acknowledge()` was called.
 
     Source: `POST /v1/loops/samplers`, `GET /v1/loops/samplers/{sampler_id}`,
     `POST /v1/loops/samplers/{sampler_id}/deactivate`.

@@ -40,41 +40,44 @@ class Fault:
 
     Two faults with the same settings are still two: each has its own count.
 
+    Attributes:
+        method: Only requests with this method, in upper or lower case; None for all.
+        route: Only requests of this route, such as `/v1/loops/samplers/{sampler_id}`; None for all.
+        times: How many requests meet the fault; None for all.
+        rate: Probability that a matching request meets it, from 0 to 1.
+        delay: Real seconds before the request is processed.
+        delay_after: Real seconds between the processing and the answer.
+        cut: Drop the connection instead of answering, `before` or `after` the processing; None does not.
+        partial: Process, answer 200 with the full Content-Length, and drop the connection after so many bytes.
+        status: Answer with this status instead of processing.
+        status_after: Process, then answer with this status.
+        retry_after: `Retry-After` header of the answer.
+        body: Body of the answer, as `application/json`. Without a status: process, then answer 200 with it.
+        list_lag: Seconds by which a list lags behind: it shows what there was then, and nothing younger.
+        clock_skew: Seconds by which the clock of the service runs ahead, in `created_at` and `Date`.
+        headers: More headers of the answer, in place of the usual ones. Those that say where the body ends cannot be
+            set.
+
     Raises:
         ValueError: a number is out of range, or more than one of *cut*, *partial*, *status* and *status_after*
             is given.
     """
 
     method: str | None = field(default=None, converter=_upper)
-    """The method of the requests that meet the fault, in upper or lower case; `None`: any method."""
     route: str | None = None
-    """The route template of the requests that meet it, such as `/v1/loops/samplers/{sampler_id}`; `None`: any."""
     times: int | None = 1
-    """How many requests meet the fault; `None`: all."""
     rate: float = 1.0
-    """The probability that a matching request meets the fault."""
     delay: float = 0.0
-    """Real seconds before the request is processed."""
     delay_after: float = 0.0
-    """Real seconds between the processing and the answer."""
     cut: Literal["before", "after"] | None = None
-    """Whether the connection is dropped before or after the processing, instead of an answer."""
     partial: int | None = None
-    """Bytes of the body after which the connection is dropped; the answer is a processed 200 with its full length."""
     status: int | None = None
-    """The status of an answer that is given instead of processing the request."""
     status_after: int | None = None
-    """The status of an answer that is given after the request was processed."""
     retry_after: str | None = None
-    """The `Retry-After` header of the answer."""
     body: bytes | None = None
-    """The body of the answer, as `application/json`; without a status, the request is processed and answered 200."""
     list_lag: float | None = None
-    """Seconds by which a list lags behind: it shows what existed then, in the status of that time."""
     clock_skew: float | None = None
-    """Seconds by which the clock of the service runs ahead, in `created_at` and `Date`."""
     headers: Mapping[str, str] = field(factory=dict, converter=_read_only)
-    """Headers that replace or extend those of the answer; `Content-Length` and `Transfer-Encoding` are refused."""
 
     def __attrs_post_init__(self) -> None:
         if self.method is not None and self.method not in METHODS:

@@ -38,6 +38,18 @@ class Stage:
     The next stage of the list follows, unless one of the settings says otherwise. All
     durations are at speed 1. The seed of the emulator decides what happens by chance.
 
+    Attributes:
+        status: Name of the status. Names that the API does not know are allowed, to try a client on them.
+        seconds: How long the stage lasts; None stays until something moves the sampler on.
+        then: Status of the stage that follows, to go back to an earlier one; None is the next stage of the list.
+        idle: Seconds without a request to the sampler after which the stage ends; None never. It has no effect on
+            samplers with *num_replicas*.
+        failure: Probability that the stage ends in *fails_as*, from 0 to 1.
+        fails_as: Status after a failure. The sampler stays there, unless it is the status of a stage. None is
+            BUILD_FAILED in BUILDING, DEPLOY_FAILED in DEPLOYING, and FAILED in all others.
+        preemption: Mean seconds, exponentially distributed, after which a spot sampler loses its GPU; None never.
+        preempted: Status of the stage at which a preempted sampler begins again.
+
     Raises:
         TypeError: a setting has the wrong type.
         ValueError: the status is empty, a duration is not a positive finite number, *failure*
@@ -45,28 +57,13 @@ class Stage:
     """
 
     status: str
-    """The name of the status; any name is allowed, also one that the API does not have."""
-
     seconds: float | None = None
-    """How long the stage lasts; `None`: until an event moves the sampler on."""
-
     then: str | None = None
-    """The status of the stage that follows, if it is not the next one of the list; it allows circles."""
-
     idle: float | None = None
-    """Seconds without a request to the data plane that end the stage; ignored for a fixed *num_replicas*."""
-
     failure: float = 0.0
-    """The probability that the stage ends in *fails_as*."""
-
     fails_as: str | None = None
-    """The status after a failure: permanent, unless a stage has this status. `None`: the one of `FAILS_AS`."""
-
     preemption: float | None = None
-    """The mean of the seconds until a spot sampler loses its GPU; they are exponentially distributed."""
-
     preempted: str = "DEPLOYING"
-    """The status of the stage in which a preempted sampler starts again."""
 
     def __attrs_post_init__(self) -> None:
         for name in (self.status, self.preempted, self.then or "", self.fails_as or ""):
