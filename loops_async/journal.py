@@ -1,9 +1,9 @@
 """Clean up after a launch whose process died: read its journal, find its samplers, deactivate them.
 
 The journal is the file of `launch(..., journal=path)`: JSON objects, one a line, whose `event` is `launch`, `intent`,
-`rejected`, `created`, `resumed`, `deactivated`, `detached` or `kept`. Samplers that a block has kept on purpose (it
-ended well, with another `teardown` than `always`) and those that were detached are left alone. To go on with the
-samplers instead, pass the journal to `launch(..., journal=path, resume=True)`.
+`rejected`, `created`, `acknowledged`, `resumed`, `deactivated`, `detached` or `kept`. Samplers that a block has kept on
+purpose (it ended well, with another `teardown` than `always`) and those that were detached are left alone. To go on with
+the samplers instead, pass the journal to `launch(..., journal=path, resume=True)`.
 """
 
 from __future__ import annotations
@@ -78,12 +78,14 @@ class Reclaimed:
             have made. These were left alone: check them, and deactivate those that are yours.
         missing: Ids of samplers that this client cannot find, as in `Orphans.missing`; they stay in the journal.
         kept: Ids of samplers that a block kept on purpose, and that were left alone.
+        acknowledged: The unknown creates that *acknowledge_unknown* has ended: the journal does not report them again.
     """
 
     deactivated: tuple[str, ...] = field()
     unknown: tuple[CreateOutcomeUnknown, ...] = field()
     missing: tuple[str, ...] = field(default=())
     kept: tuple[str, ...] = field(default=())
+    acknowledged: tuple[CreateOutcomeUnknown, ...] = field(default=())
 
     @property
     def candidates(self) -> tuple[Sampler, ...]:
@@ -114,11 +116,17 @@ async def orphans(client: LoopsClient, path: str | os.PathLike[str], *, include_
     found = await backend.find(billed)
     samplers = tuple(sampler for sampler in found.values() if sampler is not None)
     missing = tuple(sampler_id for sampler_id, sampler in found.items() if sampler is None)
-    return Orphans(samplers, await earlier.resolve(), (*missing, *earlier.elsewhere), kept)
+    unknown = tuple((await earlier.resolve()).values())
+    return Orphans(samplers, unknown, (*missing, *earlier.elsewhere), kept)
 
 
 async def reclaim(
-    client: LoopsClient, path: str | os.PathLike[str], *, timeout: float = 60.0, include_kept: bool = False
+    client: LoopsClient,
+    path: str | os.PathLike[str],
+    *,
+    timeout: float = 60.0,
+    include_kept: bool = False,
+    acknowledge_unknown: bool = False,
 ) -> Reclaimed:
     """Deactivate the samplers that the launches of a journal certainly left billed, and record that in the journal.
 
@@ -130,6 +138,10 @@ async def reclaim(
         path: The journal.
         timeout: Seconds that the deactivations may take, above 0.
         include_kept: Whether samplers that a block kept on purpose are deactivated, too.
+        acknowledge_unknown: Whether the caller confirms to have looked at the unknown creates, and deactivates what
+            they made: the journal then has an end for each of them, and nothing reports them again. Their candidates
+            are left alone as ever. Creates that this client cannot look for, since the search failed or they belong to
+            another control plane or team, stay unknown.
 
     Raises:
         OSError: The journal cannot be read or written, or its launch still runs (BlockingIOError).
@@ -141,8 +153,10 @@ async def reclaim(
     """
     path = _checked(client, path)
     timeout = _validate.require_number("timeout", timeout, exclusive=True)
+    if not isinstance(acknowledge_unknown, bool):
+        raise TypeError(f"acknowledge_unknown must be a bool, not {type(acknowledge_unknown).__name__}")
     file = await JournalFile.open(path, create=False)
-    work = spawn_shielded(_reclaim(client._service, file, timeout, include_kept))
+    work = spawn_shielded(_reclaim(client._service, file, timeout, include_kept, acknowledge_unknown))
     cancelled = await wait_through_cancellation(work)
     if cancelled is not None:
         raise cancelled from work.exception()
@@ -152,7 +166,9 @@ async def reclaim(
     return result
 
 
-async def _reclaim(backend: SamplerBackend, file: JournalFile, timeout: float, include_kept: bool) -> Reclaimed:
+async def _reclaim(
+    backend: SamplerBackend, file: JournalFile, timeout: float, include_kept: bool, acknowledge_unknown: bool
+) -> Reclaimed:
     try:
         earlier = EarlierLaunches(backend, file.path, await file.read())
         earlier.mark_known()
@@ -180,7 +196,13 @@ async def _reclaim(backend: SamplerBackend, file: JournalFile, timeout: float, i
 
         end_at = asyncio.get_running_loop().time() + timeout
         await run_until({sampler_id: partial(deactivate, sampler_id) for sampler_id in owned}, end_at)
-        unknown = await earlier.resolve()
+        resolved = await earlier.resolve()
+        # What could not be looked for was not looked at either.
+        ended = {key: each for key, each in resolved.items() if acknowledge_unknown and each.look_error is None}
+        for launch, create in ended:
+            file.append_nowait(journal_records.Acknowledged(launch, create, datetime.now(UTC)))
+        unknown = tuple(each for key, each in resolved.items() if key not in ended)
+        acknowledged = tuple(ended.values())
         in_order = tuple(sampler_id for sampler_id in owned if sampler_id in deactivated)
         no_longer_billed = {*deactivated, *missing}
         billed = {
@@ -191,8 +213,10 @@ async def _reclaim(backend: SamplerBackend, file: JournalFile, timeout: float, i
         if billed:
             error = teardown_error(billed, unknown, in_order)
             assert error is not None  # noqa: S101 -- something is billed
+            for each in acknowledged:
+                error.add_note(f"acknowledged, and not reported again: {each}")
             raise error
-        return Reclaimed(in_order, unknown, (*missing, *earlier.elsewhere), kept)
+        return Reclaimed(in_order, unknown, (*missing, *earlier.elsewhere), kept, acknowledged)
     finally:
         await file.close()
 

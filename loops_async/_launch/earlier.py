@@ -77,9 +77,14 @@ class EarlierLaunches:
         self._backend.mark_made(*filter(self.is_fresh, self.live), fresh=True)
         self._backend.mark_made(*self._replayed.known, fresh=False)
 
-    async def resolve(self) -> tuple[CreateOutcomeUnknown, ...]:
-        """Search for the samplers that the unresolved creates may have made; call `mark_known()` before."""
-        return tuple(await asyncio.gather(*map(self._resolve_one, self._replayed.unresolved.values())))
+    async def resolve(self) -> dict[tuple[str, int], CreateOutcomeUnknown]:
+        """Search for the samplers that the unresolved creates may have made; call `mark_known()` before.
+
+        The keys are their launches and numbers, as in `Replay.unresolved`.
+        """
+        creates = self._replayed.unresolved
+        errors = await asyncio.gather(*map(self._resolve_one, creates.values()))
+        return dict(zip(creates, errors, strict=True))
 
     async def _resolve_one(self, create: UnresolvedCreate) -> CreateOutcomeUnknown:
         words = f"the process ended before the create of {create.at:%Y-%m-%d %H:%M:%S} UTC was answered"
@@ -149,7 +154,7 @@ async def plan_resumption(
         if sampler_id not in taken and (not live.is_kept or (live.spec in specs and sampler_id not in usable_ids))
     }
     kept = tuple(each for each in taken if earlier.live[each].is_kept)
-    return Resumption(samplers, kept, unwanted, await earlier.resolve())
+    return Resumption(samplers, kept, unwanted, tuple((await earlier.resolve()).values()))
 
 
 def _may_come_up(sampler: Sampler, policy: PollPolicy) -> bool:

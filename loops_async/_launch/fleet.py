@@ -171,10 +171,16 @@ class Fleet:
         """
         return self._supervisor.detach(self._own(member))
 
-    def acknowledge(self, member: Member) -> None:
+    def acknowledge(self, member: Member, *, keep_in_journal: bool = False) -> None:
         """Confirm that the caller handles the unknown create of *member*; the end of the block then does not raise it.
 
-        The caller must find out whether it made a sampler: see the `candidates` of `member.error`.
+        The caller must find out whether it made a sampler: see the `candidates` of `member.error`. The journal records
+        that, too, so that `orphans()`, `reclaim()` and `resume` leave the create out. After the block, the journal does
+        not change any more.
+
+        Args:
+            member: The member.
+            keep_in_journal: Whether the journal goes on reporting the create as unknown.
 
         Raises:
             TypeError: *member* is no member.
@@ -183,7 +189,7 @@ class Fleet:
         member = self._own(member)
         if not isinstance(member.error, CreateOutcomeUnknown):
             raise ValueError(f"member {member.index} has no unknown create to acknowledge: {member!r}")
-        member._is_acknowledged = True
+        self._supervisor.acknowledge(member, keep_in_journal=keep_in_journal)
 
     def _own(self, member: object) -> Member:
         """Return *member*, or the member of that sampler, if it is one of this fleet."""

@@ -6,6 +6,7 @@ One JSON object a line; its `event` is one of these:
 - `intent`: a create is about to be sent; it may be sent again under the same number, but never twice at the same time;
 - `rejected`: the create made no sampler;
 - `created`: the create made this sampler;
+- `acknowledged`: the caller handles the create, whose outcome is unknown;
 - `resumed`: a later launch owns this sampler now;
 - `deactivated`: this sampler was deactivated;
 - `detached`: this sampler belongs to the caller, who deactivates it;
@@ -72,6 +73,14 @@ class Created(msgspec.Struct, tag_field="event", tag="created", frozen=True):
     sampler_id: str
 
 
+class Acknowledged(msgspec.Struct, tag_field="event", tag="acknowledged", frozen=True):
+    """The caller looks after what an unknown create may have made."""
+
+    launch: str
+    create: int
+    at: datetime
+
+
 class Resumed(msgspec.Struct, tag_field="event", tag="resumed", frozen=True):
     """A later launch owns a sampler from now on."""
 
@@ -102,7 +111,7 @@ class Kept(msgspec.Struct, tag_field="event", tag="kept", frozen=True):
     at: datetime
 
 
-Record: TypeAlias = Launch | Intent | Rejected | Created | Resumed | Deactivated | Detached | Kept
+Record: TypeAlias = Launch | Intent | Rejected | Created | Acknowledged | Resumed | Deactivated | Detached | Kept
 
 
 def _encode_subclass(value: object) -> object:
@@ -183,7 +192,7 @@ class Replay:
                     self.scope_urls.get(record.launch, ""),
                     _spec_fields(spec) == record.spec,
                 )
-            case Rejected():
+            case Rejected() | Acknowledged():
                 self.unresolved.pop((record.launch, record.create), None)
             case Created():
                 create = self.unresolved.pop((record.launch, record.create), None)

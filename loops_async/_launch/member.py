@@ -68,6 +68,8 @@ class Create:
     sampler_id: str | None = None
     unknown: UnknownCreate | None = None
     """The unknown create while the state is UNKNOWN."""
+    is_acknowledged: bool = False
+    """Whether the journal says that the caller handles the unknown create."""
     last_error: Exception | None = None
     """Why the last attempt to deactivate the sampler failed; None if none has failed."""
     deactivation: asyncio.Lock = Factory(asyncio.Lock)

@@ -170,6 +170,17 @@ class LaunchSupervisor:
         create.state = CreateState.DETACHED
         return self.journal.append_nowait(journal_records.Detached(create.sampler_id, _now()))
 
+    def acknowledge(self, member: Member, *, keep_in_journal: bool) -> None:
+        """Record that the caller looks after what the unknown create of *member* may have made."""
+        member._is_acknowledged = True
+        create = member._create
+        # The journal may be closed once the block has ended.
+        if keep_in_journal or self.is_ending or create is None or create.number is None:
+            return
+        if create.state is CreateState.UNKNOWN and not create.is_acknowledged:
+            create.is_acknowledged = True
+            self.journal.append_nowait(journal_records.Acknowledged(self.id, create.number, _now()))
+
     async def deactivate(self, create: Create, seconds: float) -> None:
         """Deactivate the sampler of *create* within *seconds*, unless it is deactivated or detached.
 

@@ -131,6 +131,8 @@ def of_journal(path: Path, now: Callable[[], datetime] = lambda: datetime.now(UT
             create["rejected"] = seconds
         elif event == "created" and create is not None:
             create |= {"id": str(record.get("sampler_id")), "made": seconds}
+        elif event == "acknowledged" and create is not None:
+            create["acknowledged"] = seconds
         elif event == "resumed":
             # A later launch has resumed a sampler that an earlier one kept.
             ends.pop(str(record.get("sampler_id")), None)
@@ -139,7 +141,7 @@ def of_journal(path: Path, now: Callable[[], datetime] = lambda: datetime.now(UT
             # A kept sampler may have been deactivated later.
             if event == "deactivated" or sampler_id not in ends:
                 ends[sampler_id] = event, seconds
-    if not all("rejected" in each or each.get("id") in ends for each in creates.values()):
+    if not all("rejected" in each or "acknowledged" in each or each.get("id") in ends for each in creates.values()):
         last = max(last, now())
     length = (last - first).total_seconds()
     return Chart(_sorted(_journal_lane(each, ends, length) for each in creates.values()), length, NOTE)
@@ -154,6 +156,8 @@ def _journal_lane(create: dict[str, Any], ends: dict[str, tuple[str, float]], le
         return Lane(create["model"], create["id"], spans, outcome)
     if "rejected" in create:
         return Lane(create["model"], "", (Span(CREATING, begin, create["rejected"]),), "rejected")
+    if "acknowledged" in create:
+        return Lane(create["model"], "", (Span(UNANSWERED, begin, create["acknowledged"]),), "acknowledged")
     return Lane(create["model"], "", (Span(UNANSWERED, begin, length),))
 
 

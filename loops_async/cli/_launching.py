@@ -155,7 +155,7 @@ class Launching:
                 for member in fleet.members:
                     if member.state is MemberState.UNKNOWN:
                         # It is reported below, and does not prevent the other samplers from staying.
-                        fleet.acknowledge(member)
+                        fleet.acknowledge(member, keep_in_journal=True)
                 # If the data cannot be written, the user does not learn the ids: so they are written here, where an
                 # error still deactivates the samplers.
                 await display.aclose()

@@ -101,6 +101,8 @@ def test_a_journal_in_which_everything_has_an_end_is_drawn_up_to_its_last_record
         {"event": "kept", "sampler_id": "s3", "at": at(5)},
         {"event": "resumed", "launch": "k", "sampler_id": "s3", "at": at(6)},
         {"event": "kept", "sampler_id": "s3", "at": at(7)},
+        {"event": "intent", "launch": "l", "create": 4, "at": at(0), "spec": spec},
+        {"event": "acknowledged", "launch": "l", "create": 4, "at": at(8)},
         {"event": "deactivated", "sampler_id": "s3", "at": at(9)},
     )
     chart = of_journal(path)
@@ -111,6 +113,7 @@ def test_a_journal_in_which_everything_has_an_end_is_drawn_up_to_its_last_record
         "s1": ("detached", 5.0),
         "s2": ("deactivated", 5.0),
         "s3": ("deactivated", 9.0),
+        "": ("acknowledged", 8.0),
     }
 
 

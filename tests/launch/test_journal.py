@@ -87,6 +87,19 @@ def test_creates_are_unresolved_and_samplers_live_until_their_end() -> None:
     assert not account.unreadable
 
 
+def test_an_acknowledged_create_has_its_end() -> None:
+    acknowledged = journal_records.Acknowledged("l", 0, AT)
+    assert json.loads(journal_records.encode_record(acknowledged)) == {
+        "event": "acknowledged",
+        "launch": "l",
+        "create": 0,
+        "at": "2026-11-24T00:00:00Z",
+    }
+    account = journal_records.replay(written(BEGIN, intent(0), intent(1), acknowledged, acknowledged))
+    assert list(account.unresolved) == [("l", 1)]
+    assert not account.unreadable
+
+
 def test_a_create_that_is_sent_again_is_one_create() -> None:
     account = journal_records.replay(written(BEGIN, intent(0), journal_records.Rejected("l", 0, AT), intent(0)))
     assert list(account.unresolved) == [("l", 0)]
@@ -471,7 +484,7 @@ async def test_unknown_creates_are_reported_with_their_candidates(
     async with launch(["slow"] * 2, journal=path, max_concurrent_creates=1) as fleet:
         await until(lambda: fleet.members[0].done)
         assert isinstance(fleet.members[0].error, CreateOutcomeUnknown)
-        fleet.acknowledge(fleet.members[0])
+        fleet.acknowledge(fleet.members[0], keep_in_journal=True)
     (made,) = emulator.billed
     other = await client.samplers.create(session_id=session.id, base_model="good")
     async with LoopsClient(KEY, base_url=emulator.url) as later:
@@ -488,6 +501,82 @@ async def test_unknown_creates_are_reported_with_their_candidates(
         for sampler in (*done.candidates, other):
             await later.samplers.deactivate(sampler.id)
         assert (await orphans(later, path, include_kept=True)).candidates == ()
+
+
+@pytest.mark.parametrize("keep_in_journal", [False, True])
+async def test_an_unknown_create_that_the_fleet_acknowledged_has_its_end_in_the_journal(
+    stage: Setting, path: Path, no_second_look: None, keep_in_journal: bool
+) -> None:
+    emulator, client, launch = stage
+    emulator.add_fault(Fault(method="POST", route=CREATE, cut="before", times=2))
+    with pytest.raises(TeardownError) as caught:
+        async with launch(["good"] * 2, journal=path) as fleet:
+            await fleet.created()
+            fleet.acknowledge(fleet.members[1], keep_in_journal=keep_in_journal)
+            if not keep_in_journal:
+                fleet.acknowledge(fleet.members[1])
+    # The file is closed.
+    fleet.acknowledge(fleet.members[0])
+    assert caught.value.unknown == (fleet.members[0].error,)
+    assert events(path).count("acknowledged") == (0 if keep_in_journal else 1)
+    number = 2 if keep_in_journal else 1
+    assert len((await orphans(client, path)).unknown) == number
+    assert len((await reclaim(client, path)).unknown) == number
+    async with launch([], journal=path, resume=True) as later:
+        assert len(later.unresolved) == number
+
+
+async def test_unknown_creates_end_when_the_caller_of_reclaim_acknowledges_them(
+    stage: Setting, path: Path, no_second_look: None
+) -> None:
+    emulator, client, _ = stage
+    session = await client.sessions.create()
+    now = datetime.now(UTC)
+    elsewhere = journal_records.Launch("k", now, "https://api.example.com/v1/loops", "s", 1)
+    path.write_bytes(
+        written(
+            journal_records.Launch("l", now, f"{client.base_url}/v1/loops", session.id, 1),
+            journal_records.Intent.of("l", 0, now, SamplerSpec("slow")),
+            elsewhere,
+            journal_records.Intent.of("k", 0, now, SamplerSpec("slow")),
+        )
+    )
+    async with LoopsClient(KEY, base_url=emulator.url) as dead:
+        made = await dead.samplers.create(session_id=session.id, base_model="slow")
+    before = await reclaim(client, path)
+    assert (len(before.unknown), before.acknowledged) == (2, ())
+    # A search that failed has shown nothing to look at.
+    emulator.add_fault(Fault(method="GET", route=CREATE, status=403, times=None))
+    failed = await reclaim(client, path, acknowledge_unknown=True)
+    emulator.clear_faults()
+    assert (len(failed.unknown), failed.acknowledged) == (2, ())
+    done = await reclaim(client, path, acknowledge_unknown=True)
+    (acknowledged,) = done.acknowledged
+    assert [sampler.id for sampler in acknowledged.candidates] == [made.id]
+    # That of another control plane was not looked for either.
+    assert [unknown.look_error is None for unknown in done.unknown] == [False]
+    assert len((await orphans(client, path)).unknown) == 1
+    assert (await reclaim(client, path, acknowledge_unknown=True)).acknowledged == ()
+    assert emulator.billed == {made.id}
+    await client.samplers.deactivate(made.id)
+    with pytest.raises(TypeError, match="acknowledge_unknown"):
+        await reclaim(client, path, acknowledge_unknown="yes")  # type: ignore[arg-type]
+
+
+async def test_what_cannot_be_deactivated_keeps_no_unknown_create_from_its_end(
+    stage: Setting, path: Path, no_second_look: None
+) -> None:
+    emulator, client, launch = stage
+    emulator.add_run("good", run_id="run1")
+    async with launch([SamplerSpec("good", run_id="run1")], journal=path, teardown="never") as fleet:
+        await fleet.active()
+    with path.open("ab") as file:
+        file.write(written(journal_records.Intent.of(fleet._supervisor.id, 7, datetime.now(UTC), SamplerSpec("slow"))))
+    with pytest.raises(TeardownError) as caught:
+        await reclaim(client, path, include_kept=True, acknowledge_unknown=True)
+    assert caught.value.unknown == ()
+    assert any("acknowledged" in note and "slow" in note for note in caught.value.__notes__)
+    assert (await orphans(client, path)).unknown == ()
 
 
 async def test_candidates_were_created_near_the_time_of_the_create(
