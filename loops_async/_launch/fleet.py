@@ -57,8 +57,7 @@ class Fleet:
     def teardown_error(self) -> TeardownError | None:
         """The error for samplers that are still billed and unknown creates; None if there are none.
 
-        It is set when the block has ended. If the block raised an exception of its own, that is what you catch, and
-        this attribute is the only place that has the TeardownError.
+        It is set when the block has ended. If another exception leaves the block, no other place has it as an object.
         """
         return self._teardown_error
 

@@ -35,7 +35,7 @@ def _read_only(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 @frozen(eq=False, kw_only=True)
 class Fault:
-    """One way to misbehave, and the requests it is for.
+    """One way to misbehave, and the requests that meet it.
 
     Two faults with the same settings are still two: each has its own count.
 
@@ -58,8 +58,8 @@ class Fault:
             set.
 
     Raises:
-        ValueError: a number is out of range, or two settings exclude each other:
-            of *cut*, *partial*, *status* and *status_after* one at most.
+        ValueError: a number is out of range, or more than one of *cut*, *partial*, *status* and *status_after*
+            is given.
     """
 
     method: str | None = field(default=None, converter=_upper)

@@ -36,10 +36,10 @@ class Stage:
     """One status of a lifecycle, how long it lasts, and what comes after it.
 
     The next stage of the list follows, unless one of the settings says otherwise. All
-    durations are of speed 1, and chances are drawn from the seed of the emulator.
+    durations are at speed 1. The seed of the emulator decides what happens by chance.
 
     Attributes:
-        status: Name of the status. Names that the API does not know are allowed, to try a client on them.
+        status: Name of the status; any name is allowed, also one that the API does not have.
         seconds: How long the stage lasts; None stays until something moves the sampler on.
         then: Status of the stage that follows, to go back to an earlier one; None is the next stage of the list.
         idle: Seconds without a request to the sampler after which the stage ends; None never. It has no effect on
@@ -51,9 +51,9 @@ class Stage:
         preempted: Status of the stage at which a preempted sampler begins again.
 
     Raises:
-        TypeError: a number is none, or a name is no string.
+        TypeError: a setting has the wrong type.
         ValueError: the status is empty, a duration is not a positive finite number, *failure*
-            is no probability, or a stage without *seconds* is to fail at its end.
+            is no probability, or a stage with *failure* has no *seconds*.
     """
 
     status: str
