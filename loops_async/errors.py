@@ -39,13 +39,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ._text import one_line
+from ._text import IDS_SHOWN, and_more, one_line, some_ids
 
 if TYPE_CHECKING:
     from .models import Sampler, SamplerSpec, StatusChange
-
-IDS_SHOWN: Final = 10
-"""Ids, or steps of a wait, that `str()` names at most; it counts the rest."""
 
 ERRORS_SHOWN: Final = 3
 """Errors of a `LaunchError` that `str()` quotes at most; it counts the rest."""
@@ -243,7 +240,7 @@ class CreateOutcomeUnknown(LoopsError):
             and owner, are alive, were created at the time of this create, were made by no other create of this client
             and were not known to it before. The times are compared by the service's own clock, as its `Date` header
             shows it, and may differ by two minutes; by five minutes if the service sends no date. A candidate can still
-            belong to somebody else, and an empty tuple does not prove that no sampler was made.
+            belong to another user, and an empty tuple does not prove that no sampler was made.
         look_error: The failure of the search for candidates; None if the search succeeded.
     """
 
@@ -263,15 +260,15 @@ class CreateOutcomeUnknown(LoopsError):
         if self.look_error is not None:
             return f"{head}, and the search for it failed: {_quoted(self.look_error)}"
         if not self.candidates:
-            return f"{head}; no sampler that could be it is listed so far"
-        return f"{head}; it could be: {_ids(self._candidate_ids, 'candidates')}"
+            return f"{head}; no candidate for it is listed so far"
+        return f"{head}; it could be: {some_ids(self._candidate_ids, 'candidates')}"
 
     @property
     def _candidate_ids(self) -> list[str]:
         return [sampler.id for sampler in self.candidates]
 
     def _facts(self) -> list[str]:
-        facts = [_shown(self.spec.base_model), f"candidates=[{_ids(self._candidate_ids, 'candidates')}]"]
+        facts = [_shown(self.spec.base_model), f"candidates=[{some_ids(self._candidate_ids, 'candidates')}]"]
         return facts + ([f"look_error={type(self.look_error).__name__}"] if self.look_error is not None else [])
 
 
@@ -282,16 +279,22 @@ class SamplerFailed(LoopsError):
         sampler: The sampler as it was last seen.
         history: Every status that the wait saw, oldest first.
         permanent: True for BUILD_FAILED, DEPLOY_FAILED and BUILD_STOPPED, from which no sampler comes up again.
+        relaunches: How many samplers of the same member of a launch had failed before, and were replaced.
     """
 
-    def __init__(self, sampler: Sampler, history: Sequence[StatusChange] = (), permanent: bool = False) -> None:
-        super().__init__(sampler, tuple(history), permanent)
+    def __init__(
+        self, sampler: Sampler, history: Sequence[StatusChange] = (), permanent: bool = False, relaunches: int = 0
+    ) -> None:
+        super().__init__(sampler, tuple(history), permanent, relaunches)
         self.sampler = sampler
         self.history = tuple(history)
         self.permanent = permanent
+        self.relaunches = relaunches
 
     def _sentence(self) -> str:
         kind = "failed permanently" if self.permanent else "failed"
+        if self.relaunches:
+            kind += f" (relaunched {'once' if self.relaunches == 1 else f'{self.relaunches:,} times'})"
         return f"sampler {self.sampler.id} of {self.sampler.base_model} {kind}: {_course(self.history, self.sampler)}"
 
     def _facts(self) -> list[str]:
@@ -307,7 +310,7 @@ class WaitTimeout(LoopsError, TimeoutError):
         sampler: The sampler as it was last seen; None if the wait was given an id and never got a response.
         history: Every status that the wait saw, oldest first.
         sampler_id: Id of the sampler; None for a member of a launch that no sampler was created for in time.
-        timeout: Seconds that the wait was given; None if that is not known.
+        timeout: Seconds that the wait was given, or the launch for a member of one; None if that is not known.
         last_error: The failure of the last poll; None if it succeeded. For a member that no sampler was created for in
             time, what the last attempt came to; for one that was to be replaced, the `SamplerFailed`.
     """
@@ -332,7 +335,7 @@ class WaitTimeout(LoopsError, TimeoutError):
         self.last_error = last_error
 
     def _sentence(self) -> str:
-        after = f" after {self.timeout:g} s" if self.timeout is not None else ""
+        after = f" after {_seconds(self.timeout)} s" if self.timeout is not None else ""
         trouble = f" (last error: {_quoted(self.last_error)})" if self.last_error is not None else ""
         if isinstance(self.last_error, SamplerFailed):
             return f"no replacement was created{after}: {_quoted(self.last_error)}"
@@ -346,7 +349,7 @@ class WaitTimeout(LoopsError, TimeoutError):
         if self.sampler is not None:
             facts += [_shown(self.sampler.base_model), f"status={_status(self.sampler)}"]
         if self.timeout is not None:
-            facts.append(f"timeout={self.timeout:g}")
+            facts.append(f"timeout={_seconds(self.timeout)}")
         return facts + ([f"last_error={type(self.last_error).__name__}"] if self.last_error is not None else [])
 
 
@@ -364,7 +367,7 @@ class LaunchError(LoopsError, ExceptionGroup[Exception]):
 
     def _sentence(self) -> str:
         quoted = "; ".join(map(_quoted, self.exceptions[:ERRORS_SHOWN]))
-        return f"{self.message}: {quoted}{_rest(len(self.exceptions) - ERRORS_SHOWN, 'exceptions')}"
+        return f"{self.message}: {quoted}{and_more(len(self.exceptions) - ERRORS_SHOWN, 'exceptions')}"
 
     def _facts(self) -> list[str]:
         return [_shown(self.message), _kinds(self.exceptions)]
@@ -413,15 +416,15 @@ class TeardownError(LoopsError, ExceptionGroup[Exception]):
     def _sentence(self) -> str:
         parts = []
         if self.sampler_ids:
-            parts.append(f"still billed: {_ids(self.sampler_ids, 'sampler_ids')}")
+            parts.append(f"still billed: {some_ids(self.sampler_ids, 'sampler_ids')}")
         if candidates := list(dict.fromkeys(each for error in self.unknown for each in error._candidate_ids)):
-            parts.append(f"candidates of unknown creates: {_ids(candidates, 'unknown')}")
+            parts.append(f"candidates of unknown creates: {some_ids(candidates, 'unknown')}")
         return f"{self.message} ({'; '.join(parts)})" if parts else self.message
 
     def _facts(self) -> list[str]:
         facts = [_shown(self.message), _kinds(self.exceptions)]
         if self.sampler_ids:
-            facts.append(f"sampler_ids=[{_ids(self.sampler_ids, 'sampler_ids')}]")
+            facts.append(f"sampler_ids=[{some_ids(self.sampler_ids, 'sampler_ids')}]")
         return facts
 
     def derive(self, excs: Sequence[Exception], /) -> TeardownError:  # type: ignore[override]  # as above
@@ -483,15 +486,6 @@ def _quoted(error: BaseException) -> str:
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
-def _ids(ids: Sequence[str], attribute: str) -> str:
-    """Return the first ones of *ids*, and how many more *attribute* holds."""
-    return ", ".join(one_line(each, 100) for each in ids[:IDS_SHOWN]) + _rest(len(ids) - IDS_SHOWN, attribute)
-
-
-def _rest(number: int, attribute: str) -> str:
-    return f", and {number:,} more (all of them are in `{attribute}`)" if number > 0 else ""
-
-
 def _course(history: Sequence[StatusChange], sampler: Sampler | None) -> str:
     steps = [f"{change.status} at {change.elapsed:.1f} s" for change in history]
     if len(steps) > IDS_SHOWN:
@@ -499,6 +493,11 @@ def _course(history: Sequence[StatusChange], sampler: Sampler | None) -> str:
     if steps:
         return ", ".join(steps)
     return f"last seen {sampler.status}" if sampler is not None else "no status was ever read"
+
+
+def _seconds(seconds: float) -> str:
+    """Return *seconds* without the digits that a difference of two times has."""
+    return f"{seconds if seconds < 1 else round(seconds, 2):g}"
 
 
 def _request(method: str, path: str) -> list[str]:

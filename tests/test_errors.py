@@ -326,6 +326,14 @@ def test_a_wait_timeout_is_a_timeout_error_and_knows_the_id_without_a_sampler() 
     assert "smp9" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("timeout", "words"),
+    [(8, "8 s"), (7.98882, "7.99 s"), (0.0421, "0.0421 s"), (3599.99999, "3600 s")],
+)
+def test_a_wait_timeout_shows_no_digits_that_mean_nothing(timeout: float, words: str) -> None:
+    assert str(WaitTimeout(None, (), "smp9", timeout)).startswith(f"the wait for sampler smp9 timed out after {words}:")
+
+
 def test_a_wait_timeout_is_no_system_error() -> None:
     error = WaitTimeout(*EXAMPLES[WaitTimeout])
     assert (error.errno, error.strerror, error.filename) == (None, None, None)
@@ -333,7 +341,9 @@ def test_a_wait_timeout_is_no_system_error() -> None:
 
 
 def test_a_sampler_failure_tells_the_course() -> None:
+    assert "failed permanently: BUILD" in str(SamplerFailed(SAMPLER, HISTORY, True))
     assert "BUILD_FAILED at 1.2 s" in str(SamplerFailed(SAMPLER, HISTORY, True))
+    assert "failed permanently (relaunched 2 times): BUILD" in str(SamplerFailed(SAMPLER, HISTORY, True, 2))
 
 
 @pytest.mark.parametrize("kind", [LaunchError, TeardownError])

@@ -1,4 +1,4 @@
-"""What `client.samplers` and `launch()` share: creates, deactivations and look-ups of one client."""
+"""The parts that `client.samplers` and `launch()` share: the creates, deactivations and searches of one client."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ class SamplerService:
         return Request("POST", self.collection, body=codec.encode(body))
 
     async def create(self, session_id: str, spec: SamplerSpec, observer: CreateObserver) -> CreateOutcome:
-        """Create a sampler; return what that came to. See `SamplerCreator.send`."""
+        """Create a sampler; return the outcome. See `SamplerCreator.send`."""
         return await self.creator.send(self.create_request(session_id, spec), spec, observer)
 
     async def resolve(self, create: UnknownCreate) -> CreateOutcomeUnknown:
-        """Look for what an unknown create may have made. See `SamplerCreator.resolve`."""
+        """Search for the sampler that an unknown create may have made. See `SamplerCreator.resolve`."""
         return await self.creator.resolve(create)
 
     async def resolve_earlier(
         self, spec: SamplerSpec, sent_at: datetime, ended_by: datetime, cause: LoopsError
     ) -> CreateOutcomeUnknown:
-        """Look for what an unknown create of another process may have made. The times are those of its clock."""
+        """Search for the sampler that an unknown create of another process may have made, at times by its clock."""
         create = UnknownCreate(spec, cause, Moment(sent_at, None), Moment(ended_by, None))
         return await self.creator.resolve(create)
 
@@ -77,21 +77,21 @@ class SamplerService:
         self.registry.mark_made(*sampler_ids, fresh=fresh)
 
     async def find(self, sampler_ids: Collection[str]) -> dict[str, Sampler | None]:
-        """Look samplers up by their ids.
+        """Get samplers by their ids.
 
-        Return None for one that the service does not know, or describes in a way that cannot be read. Those that are
-        deactivated are left out.
+        The value is None for a sampler that the service does not know, or whose description cannot be read.
+        Deactivated samplers are left out.
 
         Raises:
             LoopsError: As every call.
         """
         found: dict[str, Sampler | None] = {}
         if sampler_ids:
-            # To list needs another right than to get, so that a refused list is no reason to give up.
+            # A key may have the right to get samplers but not to list them.
             with suppress(APIError):
                 listed = await self.creator.list_readable()
                 found.update((sampler.id, sampler) for sampler in listed if sampler.id in sampler_ids)
-        # Missing from the list means nothing: lists lag, and show the caller's own.
+        # A sampler that is missing from the list may exist: lists lag, and show only the caller's own.
         unlisted = [sampler_id for sampler_id in sampler_ids if sampler_id not in found]
         found.update(zip(unlisted, await asyncio.gather(*map(self._get_or_none, unlisted)), strict=True))
         return {

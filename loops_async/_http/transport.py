@@ -429,7 +429,8 @@ def transport_error(request: Request, exc: BaseException, scrub: Callable[[str],
     if isinstance(exc, TimeoutError):
         words = "no answer in time" if sent else "no connection in time"
     else:
-        words = str(exc) or type(exc).__name__
+        # aiohttp says so for plain http, too.
+        words = str(exc).replace(" ssl:default", "") or type(exc).__name__
     error = TransportError(words, request.method, request.path, sent)
     # The frames of aiohttp have our headers among their locals.
     error.__cause__ = exc.with_traceback(None)

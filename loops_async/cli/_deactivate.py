@@ -17,26 +17,26 @@ from loops_async.journal import reclaim
 from . import _json
 from ._common import Common, check_ids, common_options, journal_errors
 from ._exits import DONE, FAILED, HELP, INTERRUPTED, code_of_all
-from ._formats import is_alive, table_lines
-from ._words import counted, errors, ids, say, tell_of_unknown
+from ._formats import own_samplers, table_lines
+from ._words import counted, errors, ids, report_unknown, say
 
 
 @define
 class Account:
-    """What was deactivated, and what was not."""
+    """The samplers that were deactivated, and those that were not."""
 
     deactivated: list[str] = Factory(list)
     """Ids of the samplers that were deactivated, or had been before."""
     failed: dict[str, Exception] = Factory(dict)
-    """Why samplers could not be deactivated, by id."""
+    """The errors of the samplers that could not be deactivated, by id."""
     unsure: list[str] = Factory(list)
-    """Ids of the samplers of which a Ctrl-C has left open whether they were deactivated."""
+    """Ids of the samplers that may or may not be deactivated, since Ctrl-C came before the response."""
     unknown: Sequence[CreateOutcomeUnknown] = ()
-    """Creates of a journal with an unknown outcome."""
+    """The unknown creates of a journal."""
     missing: Sequence[str] = ()
-    """Ids of a journal that the service does not know."""
+    """Ids in a journal that the service does not know."""
     kept: Sequence[str] = ()
-    """Ids of samplers of a journal that a launch kept on purpose, and that were left alone."""
+    """Ids in a journal of samplers that a launch kept on purpose, and that were left alone."""
 
     def code(self) -> int:
         """Return the exit code."""
@@ -47,7 +47,7 @@ class Account:
         return FAILED if self.unknown or self.missing else DONE
 
     def report(self, common: Common) -> None:
-        """Write it as JSON to stdout if the user wants that, and as text to stderr."""
+        """Write this as text to stderr and, with `--json`, as JSON to stdout."""
         if common.as_json:
             common.write(
                 {
@@ -66,7 +66,7 @@ class Account:
             say(f"Interrupted. Not known to be deactivated: {ids(self.unsure, most=len(self.unsure))}")
         if self.kept:
             common.say(f"Left alone, since a launch kept them on purpose: {ids(self.kept)} (see --include-kept)")
-        tell_of_unknown(self.unknown, self.missing)
+        report_unknown(self.unknown, self.missing)
 
 
 @click.command(
@@ -125,7 +125,7 @@ async def _of_journal(common: Common, journal: Path, include_kept: bool, client:
 
 
 async def _all_mine(common: Common, yes: bool, client: LoopsClient) -> int:
-    found = [sampler for sampler in await client.samplers.list() if is_alive(sampler)]
+    found = await own_samplers(client)
     if found and not yes:
         await _ask(found)
     return await _deactivate_all(common, client, [sampler.id for sampler in found])
@@ -150,7 +150,7 @@ async def _ask(found: Sequence[Sampler]) -> None:
 
 
 async def _line_of_stdin() -> str:
-    """Read a line in such a way that a Ctrl-C ends it: a read in a thread would go on."""
+    """Read a line so that Ctrl-C ends the wait for it; a read in a thread would go on."""
     loop, can_be_read = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), can_be_read.set)
     try:

@@ -12,8 +12,8 @@ from loops_async.journal import orphans as find
 from . import _json
 from ._common import Common, common_options, journal_errors
 from ._exits import DONE, HELP
-from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
-from ._words import command_line, counted, ids, tell_of_unknown, write_out
+from ._formats import format_option, write_samplers
+from ._words import command_line, counted, ids, report_unknown
 
 
 @click.command(
@@ -27,30 +27,29 @@ from ._words import command_line, counted, ids, tell_of_unknown, write_out
 def orphans(common: Common, journal: Path, form: str) -> int:
     """Show the samplers that the launches of JOURNAL made and did not deactivate. Nothing is changed.
 
-    Those that a launch kept on purpose, because it ended well, are only named.
+    For samplers that a launch kept on purpose, because it ended well, only the ids are shown.
     """
 
     async def command(client: LoopsClient) -> int:
         with journal_errors(journal):
             found = await find(client, journal)
+        code = DONE
         if common.as_json:
             common.write(
                 {
-                    "samplers": [_json.sampler_fields(sampler) for sampler in found.samplers],
+                    "samplers": [_json.fields_of(sampler) for sampler in found.samplers],
                     "unknown": _json.unknown_fields(found.unknown),
                     "missing": list(found.missing),
                     "kept": list(found.kept),
                 }
             )
-        elif found.samplers or form != "table":
-            write_out(text_of(found.samplers, form, columns_of_stdout()))
+        else:
+            code = write_samplers(found.samplers, form)
         kept = f"; {counted(len(found.kept))} kept on purpose: {ids(found.kept)}" if found.kept else "."
         common.say(f"{counted(len(found.samplers))} still billed{kept}")
         if found.samplers:
             common.say(f"  {command_line('deactivate', *common.words(), '--journal', str(journal))}")
-        tell_of_unknown(found.unknown, found.missing)
-        if not common.as_json and form in FORMATS_OF_ADDRESSES:
-            return report_without_address(found.samplers)
-        return DONE
+        report_unknown(found.unknown, found.missing)
+        return code
 
     return common.run(command)

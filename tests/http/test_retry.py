@@ -233,6 +233,8 @@ async def test_nobody_listening_is_a_transport_error_that_was_not_sent(
         await client.samplers.list()
     assert caught.value.sent is False
     assert caught.value.__cause__ is not None
+    # aiohttp names its default for TLS, which an address of plain http does not use.
+    assert f"Cannot connect to host 127.0.0.1:{unused_tcp_port} [" in str(caught.value)
 
 
 async def test_a_refusal_carries_what_is_needed_to_act(client: LoopsClient, emulator: Emulator) -> None:

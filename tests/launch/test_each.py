@@ -8,6 +8,7 @@ import contextvars
 import gc
 import random
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from loops_async import (
     Fleet,
     LaunchError,
+    Member,
     MemberState,
     Outcome,
     Sampler,
@@ -150,6 +152,46 @@ async def test_every_teardown_deactivates_samplers_whose_work_has_ended(stage: S
     kept = str(fleet.members[1].sampler_id)
     assert emulator.billed == {kept}
     await client.samplers.deactivate(kept)
+
+
+async def test_works_of_members_that_are_up_start_in_the_order_of_the_specs(stage: Setting) -> None:
+    _, _, launch = stage
+    started: list[str] = []
+
+    async def work(sampler: Sampler) -> None:
+        started.append(sampler.id)
+
+    async with launch(["good"] * 8) as fleet:
+        samplers = await fleet.active()
+        await all_of(fleet, work, concurrency=1)
+    assert started == [sampler.id for sampler in samplers]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, None])
+async def test_works_of_members_that_come_up_together_start_in_the_order_of_the_specs(concurrency: int | None) -> None:
+    """One answer shows several members to be up, and their tasks run in any order."""
+    started: list[str] = []
+
+    async def work(sampler: Sampler) -> None:
+        started.append(sampler.id)
+
+    async def deactivate(_: Member) -> None:
+        pass
+
+    of_launch = works.Works(5, deactivate, 60.0)
+    outcomes = works.WorkOutcomes(of_launch, work, concurrency)
+    iteration = asyncio.create_task(collected(outcomes))
+    await asyncio.sleep(0)
+    for index in (3, 1, 4, 0, 2):
+        member = Member(index, SamplerSpec("m"))
+        member._sampler = Sampler(f"s{index}", "", "m", datetime.now(UTC), "ACTIVE")
+        of_launch.on_done(member)
+    await iteration
+    assert started == ["s0", "s1", "s2", "s3", "s4"]
+
+
+async def collected(outcomes: works.WorkOutcomes[None]) -> list[Outcome[None]]:
+    return [outcome async for outcome in outcomes]
 
 
 async def test_concurrency_bounds_the_works_that_run_at_once(stage: Setting) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +14,7 @@ from loops_async import (
     LaunchError,
     LoopsClient,
     PollPolicy,
+    Sampler,
     SamplerFailed,
     StatusChange,
     TeardownError,
@@ -262,3 +265,51 @@ async def test_the_default_of_teardown_timeout_grows_with_members_and_the_rate_l
         assert block._settings.teardown_timeout == pytest.approx(seconds)  # type: ignore[attr-defined]
         block = launch(client, ["slow"] * count, teardown_timeout=7)
         assert block._settings.teardown_timeout == 7  # type: ignore[attr-defined]
+
+
+def repeated(error: Exception) -> Exception:
+    """Send *error* through a pickle."""
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 -- written just now
+    assert isinstance(again, Exception)
+    return again
+
+
+@pytest.mark.parametrize(("relaunches", "words"), [(0, ""), (1, " (relaunched once)"), (2, " (relaunched 2 times)")])
+async def test_the_error_of_a_member_says_how_often_it_was_relaunched(
+    stage: Setting, relaunches: int, words: str
+) -> None:
+    _, _, launch = stage
+    async with launch(["bad"], relaunches=relaunches) as fleet:
+        with pytest.raises(LaunchError) as caught:
+            await fleet.active()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, SamplerFailed)
+    assert error.relaunches == relaunches == len(fleet.members[0].failures)
+    for each in (error, repeated(error), copy.copy(error)):
+        assert f" of bad failed permanently{words}: BUIL" in str(each)
+    assert fleet.members[0].failures == () or "relaunched" not in str(fleet.members[0].failures[0])
+
+
+async def test_a_member_that_is_late_names_the_time_of_the_launch(stage: Setting) -> None:
+    """Not what was left of it when the wait began."""
+    emulator, _, launch = stage
+    emulator.add_fault(Fault(method="POST", route=CREATE, delay_after=0.05))
+    async with launch(["slow"], timeout=0.2) as fleet:
+        async for member in fleet:
+            assert isinstance(member.error, WaitTimeout)
+            assert member.error.timeout == 0.2
+            for error in (member.error, repeated(member.error), copy.copy(member.error)):
+                assert f"sampler {member.sampler_id} timed out after 0.2 s: BUILDING at " in str(error)
+
+
+async def test_a_wait_of_the_callers_own_names_its_own_time(stage: Setting) -> None:
+    _, client, launch = stage
+
+    async def probe(sampler: Sampler) -> bool:
+        await client.samplers.get(sampler.id)
+        raise WaitTimeout(sampler, (), sampler.id, 3.0)
+
+    async with launch(["good"], timeout=30.0, probe=probe) as fleet:
+        async for member in fleet:
+            assert isinstance(member.error, WaitTimeout)
+            assert member.error.timeout == 3.0

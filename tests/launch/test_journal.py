@@ -296,7 +296,7 @@ async def test_an_interrupt_that_breaks_into_the_writing_ends_the_waiting(
         raise Struck
 
     async with asyncio.timeout(5):
-        with monkeypatch.context() as patched, pytest.raises(OSError, match="broke off"):
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="was interrupted"):
             patched.setattr(os, "write", strike)
             await file.append(BEGIN)
         file.append_nowait(intent(1))

@@ -109,6 +109,70 @@ async def test_a_launch_without_resume_takes_nothing_up(stage: Setting, path: Pa
     assert (await reclaim(client, path)).deactivated == tuple(left)
 
 
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def append_records(path: Path, *records: journal_records.Record) -> None:
+    with path.open("ab") as file:
+        file.write(b"".join(map(journal_records.encode_record, records)))
+
+
+async def test_a_launch_without_resume_warns_of_what_a_crash_left(
+    stage: Setting, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    emulator, client, launch = stage
+    left = await crash(stage, path, *["good"] * 12)
+    append_records(
+        path,
+        journal_records.Launch("l", AT, f"{client.base_url}/v1/loops", "s", 1),
+        journal_records.Intent.of("l", 0, AT, SamplerSpec("good")),
+    )
+    session = await client.sessions.create()
+    emulator.clear_received()
+    async with launch(["good"], session_id=session.id, journal=path) as fleet:
+        assert not emulator.received
+        await fleet.active()
+    (warning,) = warnings(caplog)
+    assert warning.startswith(f"journal {path}: earlier launches left 12 samplers that may be billed: ")
+    assert sum(each in warning for each in left) == 10
+    assert " and 2 more; and 1 create whose outcome is unknown. " in warning
+    assert "resume=True" in warning
+    assert "reclaim()" in warning
+    await reclaim(client, path)
+
+
+async def test_a_launch_without_resume_does_not_warn_of_what_has_an_end(
+    stage: Setting, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither of what was kept, detached or deactivated, nor of another scope."""
+    _, client, launch = stage
+    kept = await crash(stage, path, "good", kept=True)
+    async with launch(["good", "good"], journal=path) as fleet:
+        (_, detached) = await fleet.active()
+        await fleet.detach(detached)
+    append_records(
+        path,
+        journal_records.Launch("l", AT, "https://api.example.com/v1/loops", "s", 1),
+        journal_records.Intent.of("l", 0, AT, SamplerSpec("good")),
+        journal_records.Intent.of("l", 1, AT, SamplerSpec("good")),
+        journal_records.Created("l", 0, AT, "elsewhere"),
+    )
+    async with launch(["good"], journal=path):
+        pass
+    assert not warnings(caplog)
+    for sampler_id in (*kept, detached.id):
+        await client.samplers.deactivate(sampler_id)
+
+
+async def test_a_launch_without_resume_appends_to_a_journal_that_cannot_be_read(stage: Setting, path: Path) -> None:
+    _, _, launch = stage
+    path.write_text('{"event":"launch", of a later version\n{"event"\n')
+    async with launch(["good"], journal=path) as fleet:
+        await fleet.active()
+    assert not live(path)
+
+
 async def test_resume_with_a_journal_that_does_not_exist_creates_everything(stage: Setting, path: Path) -> None:
     emulator, _, launch = stage
     async with launch(["good"] * 2, journal=path, resume=True) as fleet:
@@ -563,19 +627,22 @@ for line in sys.stdin:
 """.replace("KEY", KEY)
 
 
-async def kill_drivers(url: str, path: Path, moments: list[float]) -> None:
-    """Start a process and kill it, for each of *moments*, in seconds after it has called `launch()`."""
+async def kill_drivers(emulator: Emulator, path: Path, moments: list[float]) -> None:
+    """Start a process and kill it, for each of *moments*, in seconds after its first request."""
     host = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-c", DRIVER, url, str(path)),
+        *("-c", DRIVER, emulator.url, str(path)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     assert host.stdin is not None
     assert host.stdout is not None
     for moment in moments:
+        received = len(emulator.received)
         host.stdin.write(b"go\n")
         pid = int(await host.stdout.readline())
+        while len(emulator.received) == received:
+            await asyncio.sleep(0.002)
         await asyncio.sleep(moment)
         os.kill(pid, signal.SIGKILL)
         assert await host.stdout.readline() == b"dead\n"
@@ -591,7 +658,7 @@ async def one_journal(seed: int, path: Path) -> int:
         LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY, rate_limit=None) as client,
     ):
         emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.01, delay_after=0.02, times=None))
-        await kill_drivers(emulator.url, path, [chance.uniform(0, 0.4) for _ in range(5)])
+        await kill_drivers(emulator, path, [chance.uniform(0, 0.4) for _ in range(5)])
         # A create that is in flight may still be processed.
         await asyncio.sleep(0.1)
         emulator.clear_faults()

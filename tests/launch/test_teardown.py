@@ -248,7 +248,7 @@ async def test_a_teardown_that_takes_long_is_logged(
         await until(lambda: [member for member in fleet.members if member.sampler_id][1:])
     (notice,) = [record.getMessage() for record in caplog.records if "still deactivating" in record.message]
     assert len([member for member in fleet.members if str(member.sampler_id) in notice]) == 2
-    assert "1 creates without a response" in notice
+    assert "and what 1 create without a response made" in notice
 
 
 async def test_a_sampler_that_is_paired_to_a_run_is_raised_without_retries(stage: Setting) -> None:
