@@ -39,7 +39,7 @@ class Stage:
     durations are at speed 1. The seed of the emulator decides what happens by chance.
 
     Attributes:
-        status: Name of the status. Names that the API does not know are allowed, to try a client on them.
+        status: Name of the status; any name is allowed, also one that the API does not have.
         seconds: How long the stage lasts; None stays until something moves the sampler on.
         then: Status of the stage that follows, to go back to an earlier one; None is the next stage of the list.
         idle: Seconds without a request to the sampler after which the stage ends; None never. It has no effect on
