@@ -2,8 +2,8 @@
 
 The journal is the file of `launch(..., journal=path)`: JSON objects, one a line, whose `event` is `launch`, `intent`,
 `rejected`, `created`, `acknowledged`, `resumed`, `deactivated`, `detached` or `kept`. Samplers that a block has kept on
-purpose (it ended well, with another `teardown` than `always`) and those that were detached are left alone. To go on with
-the samplers instead, pass the journal to `launch(..., journal=path, resume=True)`.
+purpose (it ended well, with another `teardown` than `always`) and those that were detached are left alone. To go on
+with the samplers instead, pass the journal to `launch(..., journal=path, resume=True)`.
 """
 
 from __future__ import annotations

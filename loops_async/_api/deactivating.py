@@ -158,6 +158,7 @@ class Deactivator:
                 if action_for(exc, DEACTIVATE) in {Action.LOOK_OR_RAISE, Action.LOOK_OR_RETRY}:
                     status = await self._look(sampler_id, priority)
                     if status in DEACTIVATED:
+                        _log_deactivated(sampler_id)
                         return True
                     now = loop_time()
                     if (
@@ -171,7 +172,7 @@ class Deactivator:
                     elif now - missing_since >= GONE_AFTER_S:
                         return False
                 raise
-            logger.info("sampler %s is deactivated", sampler_id)
+            _log_deactivated(sampler_id)
             return True
 
         return await with_retries(
@@ -194,3 +195,7 @@ class Deactivator:
         if classify(error) is Failure.MISSING:
             return is_own or self._registry.is_fresh(sampler_id)
         return action_for(error, DEACTIVATE) in {Action.RETRY, Action.LOOK_OR_RETRY}
+
+
+def _log_deactivated(sampler_id: str) -> None:
+    logger.info("sampler %s is deactivated", sampler_id)
