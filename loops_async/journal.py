@@ -20,8 +20,8 @@ from attrs import field, frozen
 from . import _validate
 from ._aio import spawn_shielded, wait_through_cancellation
 from ._launch import journal_records
-from ._launch.earlier import EarlierLaunches
 from ._launch.journal_file import JournalFile, check_path, read_locked
+from ._launch.resuming import EarlierLaunches
 from ._launch.teardown import run_until, teardown_error
 from .errors import CreateOutcomeUnknown, TransportError
 from .models import Sampler

@@ -46,7 +46,7 @@ from ..errors import CreateOutcomeUnknown, DecodeError, LoopsError, TeardownErro
 from ..models import Sampler, SamplerSpec
 from . import codec, sampler_list
 from .deactivating import Deactivator
-from .registry import SamplerRegistry
+from .known_samplers import KnownSamplers
 from .unknown_creates import Moment, UnknownCreate, candidates_for_each, shows_too_few
 
 logger = logging.getLogger("loops_async")
@@ -100,11 +100,11 @@ class SamplerCreator:
     """All creates of one client."""
 
     def __init__(
-        self, transport: Transport, list_request: Request, registry: SamplerRegistry, deactivator: Deactivator
+        self, transport: Transport, list_request: Request, known: KnownSamplers, deactivator: Deactivator
     ) -> None:
         self._transport = transport
         self._list_request = list_request
-        self._registry = registry
+        self._known = known
         self._deactivator = deactivator
         self._emails: set[str] = set()
         self._in_flight: dict[asyncio.Future[None], str] = {}
@@ -276,12 +276,12 @@ class SamplerCreator:
                 sampler = codec.decode_sampler(response.body, str(request))
             except DecodeError as exc:
                 if exc.sampler_id is not None:
-                    self._registry.mark_made(exc.sampler_id)
+                    self._known.mark_made(exc.sampler_id)
                     logger.info("sampler %s of %s is created", exc.sampler_id, spec.base_model)
                     return CreateOutcome(exc.sampler_id, None, exc)
                 cause = response.cut_by or exc
             else:
-                self._registry.mark_made(sampler.id)
+                self._known.mark_made(sampler.id)
                 if sampler.user_email is not None:
                     self._emails.add(sampler.user_email)
                 logger.info("sampler %s of %s is created", sampler.id, spec.base_model)
@@ -376,11 +376,11 @@ class SamplerCreator:
         self, creates: Sequence[UnknownCreate], listed: Sequence[Sampler]
     ) -> dict[UnknownCreate, tuple[Sampler, ...]]:
         own = [each for each in listed if not self._emails or each.user_email in {None, *self._emails}]
-        return candidates_for_each(creates, own, self._registry, self._transport.service_time)
+        return candidates_for_each(creates, own, self._known, self._transport.service_time)
 
     async def _read_list(self, body: bytes) -> tuple[Sampler, ...]:
         listed = await sampler_list.decode_samplers(body, str(self._list_request), only_readable=True)
-        self._registry.mark_seen(*(sampler.id for sampler in listed))
+        self._known.mark_seen(*(sampler.id for sampler in listed))
         return listed
 
 

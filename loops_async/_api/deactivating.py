@@ -33,7 +33,7 @@ from .._http.transport import Transport
 from ..errors import LoopsError
 from ..models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS
 from . import codec
-from .registry import SamplerRegistry, loop_time
+from .known_samplers import KnownSamplers, loop_time
 
 logger = logging.getLogger("loops_async")
 
@@ -60,9 +60,9 @@ others, or have restarted."""
 class Deactivator:
     """Deactivates samplers through one transport; its requests get their slots before all others."""
 
-    def __init__(self, transport: Transport, registry: SamplerRegistry) -> None:
+    def __init__(self, transport: Transport, known: KnownSamplers) -> None:
         self._transport = transport
-        self._registry = registry
+        self._known = known
         self._running: set[asyncio.Task[None]] = set()
 
     async def deactivate(self, sampler_id: str, *, least_attempts: int = 1) -> None:
@@ -161,11 +161,7 @@ class Deactivator:
                         _log_deactivated(sampler_id)
                         return True
                     now = loop_time()
-                    if (
-                        status is not None
-                        or classify(exc) is not Failure.MISSING
-                        or self._registry.is_fresh(sampler_id)
-                    ):
+                    if status is not None or classify(exc) is not Failure.MISSING or self._known.is_fresh(sampler_id):
                         missing_since = None
                     elif missing_since is None:
                         missing_since = now
@@ -193,7 +189,7 @@ class Deactivator:
 
     def _should_retry(self, sampler_id: str, error: BaseException, *, is_own: bool) -> bool:
         if classify(error) is Failure.MISSING:
-            return is_own or self._registry.is_fresh(sampler_id)
+            return is_own or self._known.is_fresh(sampler_id)
         return action_for(error, DEACTIVATE) in {Action.RETRY, Action.LOOK_OR_RETRY}
 
 

@@ -17,7 +17,7 @@ from ..models import Sampler, SamplerSpec
 from . import codec
 from .creating import CreateObserver, CreateOutcome, SamplerCreator
 from .deactivating import DEACTIVATED, Deactivator
-from .registry import SamplerRegistry
+from .known_samplers import KnownSamplers
 from .sessions import Sessions
 from .unknown_creates import Moment, UnknownCreate
 
@@ -33,9 +33,9 @@ class SamplerService:
         self.list_request = Request("GET", self.collection)
         self.scope_url = f"{transport.base_url}{join_path(*scope)}"
         """Address of the control plane, down to the account or team."""
-        self.registry = SamplerRegistry()
-        self.deactivator = Deactivator(transport, self.registry)
-        self.creator = SamplerCreator(transport, self.list_request, self.registry, self.deactivator)
+        self.known = KnownSamplers()
+        self.deactivator = Deactivator(transport, self.known)
+        self.creator = SamplerCreator(transport, self.list_request, self.known, self.deactivator)
 
     @property
     def rate_limit(self) -> float | None:
@@ -73,8 +73,8 @@ class SamplerService:
         return await self.deactivator.deactivate_within(sampler_id, seconds, on_error=on_error)
 
     def mark_made(self, *sampler_ids: str, fresh: bool) -> None:
-        """Record that the create of these samplers is known. See `SamplerRegistry.mark_made`."""
-        self.registry.mark_made(*sampler_ids, fresh=fresh)
+        """Record that the create of these samplers is known. See `KnownSamplers.mark_made`."""
+        self.known.mark_made(*sampler_ids, fresh=fresh)
 
     async def find(self, sampler_ids: Collection[str]) -> dict[str, Sampler | None]:
         """Get samplers by their ids.

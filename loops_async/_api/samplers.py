@@ -84,11 +84,11 @@ class Samplers:
             return await self._transport.send(request, Priority.READ)
 
         def is_fresh(error: LoopsError) -> bool:
-            return classify(error) is Failure.MISSING and self._service.registry.is_fresh(id)
+            return classify(error) is Failure.MISSING and self._service.known.is_fresh(id)
 
         body = await self._transport.retried(attempt, request, also_retry=is_fresh)
         sampler = codec.decode_sampler(body, str(request), id)
-        self._service.registry.mark_seen(id)
+        self._service.known.mark_seen(id)
         return sampler
 
     async def list(self, *, scope: str | None = None) -> tuple[Sampler, ...]:
@@ -106,7 +106,7 @@ class Samplers:
         query = encode_query(scope=_validate.optional_str("scope", scope))
         request = Request("GET", self._service.collection, query)
         samplers = await sampler_list.decode_samplers(await self._transport.send_with_retries(request), str(request))
-        self._service.registry.mark_seen(*(sampler.id for sampler in samplers))
+        self._service.known.mark_seen(*(sampler.id for sampler in samplers))
         return samplers
 
     async def deactivate(self, id: str) -> None:
@@ -124,7 +124,7 @@ class Samplers:
         Source: `POST /v1/loops/samplers/{sampler_id}/deactivate`.
         """
         sampler_id = _validate.require_path_segment("sampler id", id)
-        self._service.registry.mark_seen(sampler_id)
+        self._service.known.mark_seen(sampler_id)
         await self._service.deactivator.deactivate(sampler_id)
 
     async def wake(self, sampler: Sampler) -> None:
@@ -142,7 +142,7 @@ class Samplers:
         `base_url` with its last part, `/sync`, replaced.
         """
         url = wake_url(sampler, self._transport.base_url)
-        self._service.registry.mark_seen(sampler.id)
+        self._service.known.mark_seen(sampler.id)
         request = Request("POST", urlsplit(url).path)
 
         async def attempt() -> bytes:

@@ -52,7 +52,7 @@ class ApiStatusReader:
 
     def mark_seen(self, sampler_id: str) -> None:
         """Record that a sampler exists, so that it is no candidate of a later unknown create."""
-        self._samplers._service.registry.mark_seen(sampler_id)
+        self._samplers._service.known.mark_seen(sampler_id)
 
     async def wake(self, sampler: Sampler) -> None:
         """Wake a sampler, with retries."""

@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from ..errors import CreateOutcomeUnknown
 from ..models import ONLY_BY_DEACTIVATION, Sampler, SamplerSpec
-from .registry import SamplerRegistry, loop_time
+from .known_samplers import KnownSamplers, loop_time
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=2)
 """How far a sampler's creation time may be outside the time of its create, by the service's clock."""
@@ -73,22 +73,22 @@ class UnknownCreate:
         ended, _ = self.ended.by(clock)
         return began - tolerance, ended + tolerance
 
-    def may_have_made(self, sampler: Sampler, registry: SamplerRegistry, window: tuple[datetime, datetime]) -> bool:
+    def may_have_made(self, sampler: Sampler, known: KnownSamplers, window: tuple[datetime, datetime]) -> bool:
         """Return True if this create may have made *sampler*; *window* is what `window()` returned."""
         if (
             sampler.base_model != self.spec.base_model
             or sampler.status in ONLY_BY_DEACTIVATION
-            or registry.was_made(sampler.id)
+            or known.was_made(sampler.id)
         ):
             return False
-        seen_at = registry.seen_at(sampler.id)
+        seen_at = known.seen_at(sampler.id)
         if seen_at is not None and self.began.monotonic is not None and seen_at < self.began.monotonic:
             return False
         return window[0] <= sampler.created_at <= window[1]
 
 
 def candidates_for_each(
-    creates: Sequence[UnknownCreate], listed: Iterable[Sampler], registry: SamplerRegistry, clock: ServiceClock
+    creates: Sequence[UnknownCreate], listed: Iterable[Sampler], known: KnownSamplers, clock: ServiceClock
 ) -> dict[UnknownCreate, tuple[Sampler, ...]]:
     """Return for each of *creates* the samplers of *listed* that it may have made, newest first."""
     by_model: defaultdict[str, list[Sampler]] = defaultdict(list)
@@ -98,7 +98,7 @@ def candidates_for_each(
     for create in creates:
         window = create.window(clock)
         same_model = by_model[create.spec.base_model]
-        candidates[create] = tuple(each for each in same_model if create.may_have_made(each, registry, window))
+        candidates[create] = tuple(each for each in same_model if create.may_have_made(each, known, window))
     return candidates
 
 

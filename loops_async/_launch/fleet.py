@@ -9,9 +9,9 @@ from typing import Final, TypeVar
 from .. import _validate
 from ..errors import CreateOutcomeUnknown, LaunchError, TeardownError
 from ..models import Sampler
+from .each import WorkOutcomes
 from .member import Member
 from .supervisor import LaunchSupervisor
-from .works import WorkOutcomes
 
 T = TypeVar("T")
 

@@ -20,11 +20,11 @@ from .._wait.probing import Probe, check_probe
 from .._wait.waiter import DEFAULT_TIMEOUT, check_wait
 from ..errors import CreateOutcomeUnknown, TeardownError
 from ..models import SamplerSpec, StatusChange
-from .earlier import Resumption, plan_resumption, warn_of_left, warn_of_unresolved
 from .fleet import Fleet
 from .journal_file import JournalFile, NoJournal, check_path
 from .journal_records import Kept
 from .member import CreateState, Member
+from .resuming import Resumption, plan_resumption, warn_of_left, warn_of_unresolved
 from .supervisor import LaunchSupervisor, Settings, TeardownMode
 from .teardown import Teardown
 

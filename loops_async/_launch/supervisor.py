@@ -37,11 +37,11 @@ from ..errors import (
 )
 from ..models import Sampler, SamplerSpec, StatusChange
 from . import journal_records
-from .earlier import Resumption
+from .each import Works
 from .interfaces import SamplerBackend
 from .journal_file import JournalFile, NoJournal
 from .member import Create, CreateState, Member
-from .works import Works
+from .resuming import Resumption
 
 if TYPE_CHECKING:
     from .._client import LoopsClient

@@ -17,7 +17,7 @@ import pytest
 
 from loops_async import CreateOutcomeUnknown, LoopsClient, SamplerSpec, TeardownError
 from loops_async._api import creating
-from loops_async._launch import earlier, journal_records
+from loops_async._launch import journal_records, resuming
 from loops_async._launch.journal_file import JournalFile, read_locked
 from loops_async.emulator import Emulator, Fault
 from loops_async.journal import Orphans, Reclaimed, orphans, reclaim
@@ -622,7 +622,7 @@ async def test_a_sampler_that_the_service_does_not_know_is_missing_and_stays_in_
 ) -> None:
     """A client of another account, or of another control plane, gets such a response."""
     emulator, client, launch = stage
-    monkeypatch.setattr(earlier, "FRESH", timedelta())
+    monkeypatch.setattr(resuming, "FRESH", timedelta())
     async with launch(["good"], journal=path, teardown="never") as fleet:
         await fleet.active()
     made = (str(fleet.members[0].sampler_id),)

@@ -28,7 +28,7 @@ from loops_async import (
     launch,
 )
 from loops_async._api import creating
-from loops_async._launch import earlier, journal_records
+from loops_async._launch import journal_records, resuming
 from loops_async.emulator import Emulator, Fault
 from loops_async.journal import orphans, reclaim
 
@@ -50,7 +50,7 @@ def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def nothing_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(earlier, "FRESH", timedelta())
+    monkeypatch.setattr(resuming, "FRESH", timedelta())
 
 
 def events(path: Path) -> list[str]:
@@ -378,7 +378,7 @@ async def test_a_fresh_id_that_stays_unknown_is_replaced(stage: Setting, path: P
     ]
     path.write_bytes(b"".join(map(journal_records.encode_record, records)))
     policy = PollPolicy(initial=0.01, factor=1.0, maximum=0.02, multiples={}, missing_grace=0.1)
-    client._service.registry.mark_made("gone", fresh=False)
+    client._service.known.mark_made("gone", fresh=False)
     async with launch(client, ["good"], policy=policy, journal=path, resume=True) as fleet:
         assert fleet.members[0].resumed
         (sampler,) = await fleet.active()

@@ -19,7 +19,7 @@ def loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
-class SamplerRegistry:
+class KnownSamplers:
     """The ids of samplers that this client saw or made in the last hour. Times are the event loop's."""
 
     def __init__(self, clock: Callable[[], float] = loop_time) -> None:
