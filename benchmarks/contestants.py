@@ -17,7 +17,7 @@ from ._harness import Stopwatch, control
 
 KEY = "a-key"
 TICK = 0.002
-"""Seconds between two looks for stalls of the event loop."""
+"""Seconds between two checks for stalls of the event loop."""
 
 Waiting = Callable[[dict[str, float]], Awaitable[None]]
 """Wait for all samplers, and note for each the moment at which it was known to be ACTIVE."""
@@ -26,9 +26,9 @@ Waiting = Callable[[dict[str, float]], Awaitable[None]]
 async def run_waits(
     contestant: str, url: str, plan: dict[str, Any], interval: float, stalls: bool = False
 ) -> dict[str, Any]:
-    """Let one contestant wait for the samplers of a plan; tell what it cost.
+    """Let one contestant wait for the samplers of a plan; return what it cost.
 
-    Looking for stalls costs CPU itself: do it in a run of its own.
+    Checking for stalls costs CPU itself, so it needs a run of its own.
     """
     ids = control(url, "/_reset", plan)["ids"]
     async with CONTESTANTS[contestant](url, ids, interval) as wait:
@@ -55,7 +55,7 @@ async def run_waits(
 
 
 async def _look_for_stalls(gaps: list[float]) -> None:
-    # All waits are started in one turn of the loop by whoever gathers them; what comes after that is the waiting.
+    # gather() starts all waits in one turn of the event loop; the time after that turn is the wait itself.
     for _ in range(3):
         await asyncio.sleep(0)
     clock, cpu = time.perf_counter(), time.process_time()
@@ -73,7 +73,7 @@ async def ours(url: str, ids: list[str], interval: float) -> AsyncIterator[Waiti
     from loops_async import LoopsClient, PollPolicy, wait_until_active
 
     async with LoopsClient(KEY, base_url=url, rate_limit=None) as client:
-        # As from samplers.create(): whoever waits for a sampler that it has just made holds its description.
+        # As samplers.create() returns them: a caller that has just created a sampler has its description.
         samplers = {sampler.id: sampler for sampler in await client.samplers.list()}
         policy = PollPolicy(initial=interval, factor=1, maximum=interval)
 
@@ -161,7 +161,7 @@ async def tenacity_loops(url: str, ids: list[str], interval: float) -> AsyncIter
 
 @asynccontextmanager
 async def bare_list(url: str, ids: list[str], interval: float) -> AsyncIterator[Waiting]:
-    """The least that can be done: one loop that lists, scans and compares; nobody can await a single sampler."""
+    """The least work that is possible: one loop that lists, scans and compares; a single sampler cannot be awaited."""
     import aiohttp
     import msgspec
 
@@ -197,7 +197,7 @@ async def bare_futures(url: str, ids: list[str], interval: float) -> AsyncIterat
             loop = asyncio.get_running_loop()
             futures = {name: loop.create_future() for name in ids}
 
-            class Told(dict[str, float]):
+            class Found(dict[str, float]):
                 def __setitem__(self, name: str, moment: float) -> None:
                     super().__setitem__(name, moment)
                     futures[name].set_result(None)
@@ -206,7 +206,7 @@ async def bare_futures(url: str, ids: list[str], interval: float) -> AsyncIterat
                 await futures[name]
                 seen[name] = time.monotonic()
 
-            await asyncio.gather(poll(Told()), *(one(name) for name in ids))
+            await asyncio.gather(poll(Found()), *(one(name) for name in ids))
 
         yield wait
 

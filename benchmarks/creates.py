@@ -80,7 +80,7 @@ CONTESTANTS: dict[str, Callable[[str], Any]] = {
 
 
 async def burst(url: str, contestant: str, count: int) -> dict[str, float]:
-    """Create many samplers at once; tell how long it took and how many failed."""
+    """Create many samplers at once; return how long it took and how many failed."""
     control(url, "/_reset", {"create_delay": DELAY})
     async with CONTESTANTS[contestant](url) as create:
         with Stopwatch() as spent:

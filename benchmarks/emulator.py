@@ -64,7 +64,7 @@ class _Connection:
 
 
 async def load(url: str, process_id: int, count: int, turns: int) -> dict[str, Any]:
-    """Create *count* samplers, look at them, list them and deactivate them; give rates by the clock and by CPU."""
+    """Create, get, list and deactivate *count* samplers; return the rates by the clock and by CPU time."""
     address = urlsplit(url)
     connections = [
         _Connection(*await asyncio.open_connection(address.hostname, address.port, limit=2**26))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ._client import LoopsClient
     from ._http.retry import RetryPolicy
+    from ._launch.each import Outcome
     from ._launch.fleet import Fleet
     from ._launch.launch import launch
     from ._launch.member import Member, MemberState
-    from ._launch.works import Outcome
     from ._run import run
     from ._wait.policy import PollPolicy
     from ._wait.waiter import wait_until_active, wait_until_down, watch
@@ -104,7 +104,7 @@ _NAMES = {
         "Member",
         "MemberState",
     ),
-    "_launch.works": ("Outcome",),
+    "_launch.each": ("Outcome",),
     "_run": ("run",),
     "_wait.policy": ("PollPolicy",),
     "_http.retry": ("RetryPolicy",),

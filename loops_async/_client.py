@@ -113,8 +113,7 @@ class LoopsClient:
             raise TypeError(f"session must be an aiohttp.ClientSession, not {type(session).__name__}")
         if request_timeout is not None:
             _validate.require_number("request_timeout", request_timeout, exclusive=True)
-        if _validate.optional_positive_int("max_connections", max_connections) is None:
-            raise TypeError("max_connections must be an int, not None")
+        max_connections = _validate.require_positive_int("max_connections", max_connections)
         if rate_limit is not None:
             rate_limit = _validate.require_number("rate_limit", rate_limit, exclusive=True)
         if retry is not None and not isinstance(retry, RetryPolicy):

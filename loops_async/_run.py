@@ -41,8 +41,8 @@ def run(main: Coroutine[Any, Any, T], *, signals: Iterable[int] = DEFAULT_SIGNAL
     """Run *main* as `asyncio.run()` does, and let a signal end it through its teardown.
 
     The first signal cancels *main*, once. So each `launch()` in it deactivates its samplers, and each `async with` and
-    `finally` is carried out. Later signals change nothing: they only print to stderr what is still billed. When *main*
-    has ended, `SystemExit(128 + number)` of the first signal is raised, also if *main* returned a value after all.
+    `finally` runs to its end. Later signals change nothing: they only print to stderr what is still billed. When *main*
+    has ended, `SystemExit(128 + number)` of the first signal is raised, even if *main* returned a value.
 
         async def main() -> None:
             async with LoopsClient() as client, launch(client, ["Qwen/Qwen3-8B"] * 8) as fleet:
@@ -50,22 +50,22 @@ def run(main: Coroutine[Any, Any, T], *, signals: Iterable[int] = DEFAULT_SIGNAL
 
         loops_async.run(main())
 
-    A teardown takes up to its `teardown_timeout`, by default 60 seconds and more for a large fleet. Whoever sends
-    SIGTERM usually sends SIGKILL after a grace period, and what is not deactivated by then stays billed: Kubernetes
-    waits 30 seconds (`terminationGracePeriodSeconds`), `docker stop` 10 (`--time`), and systemd 90 (`TimeoutStopSec`).
-    Make the grace period longer than `teardown_timeout`, and launch with a `journal`, so that
-    `loops_async.journal.reclaim()` can deactivate after a SIGKILL what is left.
+    A teardown takes up to its `teardown_timeout`, by default 60 seconds and more for a large fleet. After SIGTERM,
+    most supervisors send SIGKILL when a grace period is over, and samplers that are not deactivated by then stay
+    billed: Kubernetes waits 30 seconds (`terminationGracePeriodSeconds`), `docker stop` 10 (`--time`), and systemd 90
+    (`TimeoutStopSec`). Make the grace period longer than `teardown_timeout`, and launch with a `journal`: after a
+    SIGKILL, `loops_async.journal.reclaim()` can then deactivate these samplers.
 
     - Signals that are ignored when this is called stay ignored, such as SIGHUP under nohup. The previous handlers are
       in place again when this returns or raises. No other function of this package installs signal handlers.
     - Only the main thread can handle signals. In another thread this does what `asyncio.run()` does.
-    - A signal is handled when the event loop runs next. Code that blocks the loop delays it, and cannot be ended by
-      Ctrl-C; SIGQUIT (Ctrl-\\) still ends the process at once, without a teardown.
+    - A signal is handled when the event loop runs next. Code that blocks the loop delays it, and Ctrl-C cannot end
+      such code; SIGQUIT (Ctrl-\\) still ends the process at once, without a teardown.
 
     Args:
         main: The coroutine to run: `main()`, not `main`.
         signals: Numbers of the signals to handle; by default SIGINT, SIGTERM and SIGHUP, as far as the system has them.
-            What is not among them keeps its handler; without SIGINT, `asyncio.run()` raises KeyboardInterrupt.
+            Other signals keep their handlers; without SIGINT, `asyncio.run()` raises KeyboardInterrupt.
 
     Returns:
         What *main* returns.
@@ -96,7 +96,7 @@ def run(main: Coroutine[Any, Any, T], *, signals: Iterable[int] = DEFAULT_SIGNAL
                 words = f"unhandled exception after {script.first.name}"
                 script.loop.call_exception_handler({"message": words, "exception": exc, "task": script.task})
     finally:
-        # Where nothing was run, Python would warn that it was never awaited.
+        # If it did not run, Python would warn that it was never awaited.
         main.close()
     if script.first is not None:
         raise SystemExit(128 + script.first)
@@ -136,19 +136,19 @@ class _Script:
         self.first: signal.Signals | None = None
         """The first signal."""
         self.sources: dict[Callable[[], Billed], None] = {}
-        """What to ask what is billed, in the order of the launches."""
+        """Functions that return what is billed, in the order of the launches."""
         self._was_cancelled = False
 
     async def supervise(self, main: Coroutine[Any, Any, T]) -> T:
         _current_script.set(self)
         self.task = asyncio.current_task()
         if self.first is not None:
-            # It came before there was a task.
+            # The signal came before there was a task.
             self._act()
         return await main
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Take a signal. This runs between two instructions of the main thread, so it leaves the work to the loop."""
+        """Handle a signal. This runs between two instructions of the main thread, so it only schedules the work."""
         is_first = self.first is None
         self.first = self.first or signal.Signals(number)
         # After the end the loop is closed.
@@ -161,7 +161,7 @@ class _Script:
             self._print_billed()
         elif self.task is not None:
             self._was_cancelled = True
-            # That does nothing to a main that is over already.
+            # This has no effect if *main* has ended.
             self.task.cancel()
 
     def _print_billed(self) -> None:
@@ -208,18 +208,18 @@ def _check_no_running_loop() -> None:
 
 @contextmanager
 def _handled(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have *handler* called for signals during the block, unless they are ignored.
+    """Call *handler* for signals during the block, except for signals that are ignored.
 
-    These are plain handlers and not those of the event loop, which end before the loop has closed, reset SIGTERM to its
-    default, and do not exist on Windows. `asyncio.run()` leaves a SIGINT alone that has a handler already.
+    These are plain handlers, not those of the event loop: those are removed before the loop has closed, reset SIGTERM
+    to its default, and do not exist on Windows. `asyncio.run()` installs no handler for a SIGINT that has one.
     """
     previous: dict[signal.Signals, Any] = {}
     try:
         if threading.current_thread() is threading.main_thread():
             for number in numbers:
                 present = signal.getsignal(number)
-                # A shell ignores SIGINT for what it starts in the background, and nohup SIGHUP. None stands for a
-                # handler that is not Python's, which could not be put back.
+                # A shell ignores SIGINT for a command in the background, and nohup ignores SIGHUP. None stands for a
+                # handler that is not Python's and could not be restored.
                 if present is None or present is signal.SIG_IGN:
                     continue
                 try:

@@ -1,8 +1,15 @@
-"""Text from outside, made fit for messages: one line, of characters that can be printed and encoded."""
+"""Text for messages: one line, of characters that can be printed and encoded."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
+from typing import Final
+
+IDS_SHOWN: Final = 10
+"""The most ids that a message names; it counts the rest."""
+
+_ID_LIMIT_CHARACTERS: Final = 100
 
 
 def one_line(text: str, limit: int | None = None) -> str:
@@ -25,6 +32,19 @@ def one_line(text: str, limit: int | None = None) -> str:
     return text
 
 
+def some_ids(ids: Sequence[str], attribute: str = "") -> str:
+    """Return the first of *ids*, and how many more there are; *attribute* is where they can be found."""
+    named = ", ".join(one_line(each, _ID_LIMIT_CHARACTERS) for each in ids[:IDS_SHOWN])
+    return named + and_more(len(ids) - IDS_SHOWN, attribute)
+
+
+def and_more(number: int, attribute: str = "") -> str:
+    """Return the end of a list that leaves out *number* items of *attribute*; empty if it leaves out none."""
+    if number <= 0:
+        return ""
+    return f", and {number:,} more" + (f" (all of them are in `{attribute}`)" if attribute else "")
+
+
 def without_surrogates(text: str) -> str:
     """Return *text* with its lone surrogates replaced by U+FFFD, so that it can be encoded.
 
@@ -44,3 +64,8 @@ def _printable(character: str) -> str:
     if category == "Cf":
         return ""
     return " " if category[0] == "Z" or category == "Cc" else "\ufffd"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, which takes an s in the plural."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -53,9 +53,12 @@ def require_path_segment(name: str, value: object) -> str:
 
 
 def optional_positive_int(name: str, value: object) -> int | None:
-    """Return None for None, and *value* as a plain integer if it is an integer of at least 1."""
-    if value is None:
-        return None
+    """Return None for None, else what `require_positive_int()` returns."""
+    return None if value is None else require_positive_int(name, value)
+
+
+def require_positive_int(name: str, value: object) -> int:
+    """Return *value* as a plain integer if it is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     value = int.__int__(value)

@@ -39,13 +39,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ._text import one_line
+from ._text import IDS_SHOWN, and_more, one_line, some_ids
 
 if TYPE_CHECKING:
     from .models import Sampler, SamplerSpec, StatusChange
-
-IDS_SHOWN: Final = 10
-"""Ids, or steps of a wait, that `str()` names at most; it counts the rest."""
 
 ERRORS_SHOWN: Final = 3
 """Errors of a `LaunchError` that `str()` quotes at most; it counts the rest."""
@@ -243,7 +240,7 @@ class CreateOutcomeUnknown(LoopsError):
             and owner, are alive, were created at the time of this create, were made by no other create of this client
             and were not known to it before. The times are compared by the service's own clock, as its `Date` header
             shows it, and may differ by two minutes; by five minutes if the service sends no date. A candidate can still
-            belong to somebody else, and an empty tuple does not prove that no sampler was made.
+            belong to another user, and an empty tuple does not prove that no sampler was made.
         look_error: The failure of the search for candidates; None if the search succeeded.
     """
 
@@ -263,15 +260,15 @@ class CreateOutcomeUnknown(LoopsError):
         if self.look_error is not None:
             return f"{head}, and the search for it failed: {_quoted(self.look_error)}"
         if not self.candidates:
-            return f"{head}; no sampler that could be it is listed so far"
-        return f"{head}; it could be: {_ids(self._candidate_ids, 'candidates')}"
+            return f"{head}; no candidate for it is listed so far"
+        return f"{head}; it could be: {some_ids(self._candidate_ids, 'candidates')}"
 
     @property
     def _candidate_ids(self) -> list[str]:
         return [sampler.id for sampler in self.candidates]
 
     def _facts(self) -> list[str]:
-        facts = [_shown(self.spec.base_model), f"candidates=[{_ids(self._candidate_ids, 'candidates')}]"]
+        facts = [_shown(self.spec.base_model), f"candidates=[{some_ids(self._candidate_ids, 'candidates')}]"]
         return facts + ([f"look_error={type(self.look_error).__name__}"] if self.look_error is not None else [])
 
 
@@ -370,7 +367,7 @@ class LaunchError(LoopsError, ExceptionGroup[Exception]):
 
     def _sentence(self) -> str:
         quoted = "; ".join(map(_quoted, self.exceptions[:ERRORS_SHOWN]))
-        return f"{self.message}: {quoted}{_rest(len(self.exceptions) - ERRORS_SHOWN, 'exceptions')}"
+        return f"{self.message}: {quoted}{and_more(len(self.exceptions) - ERRORS_SHOWN, 'exceptions')}"
 
     def _facts(self) -> list[str]:
         return [_shown(self.message), _kinds(self.exceptions)]
@@ -419,15 +416,15 @@ class TeardownError(LoopsError, ExceptionGroup[Exception]):
     def _sentence(self) -> str:
         parts = []
         if self.sampler_ids:
-            parts.append(f"still billed: {_ids(self.sampler_ids, 'sampler_ids')}")
+            parts.append(f"still billed: {some_ids(self.sampler_ids, 'sampler_ids')}")
         if candidates := list(dict.fromkeys(each for error in self.unknown for each in error._candidate_ids)):
-            parts.append(f"candidates of unknown creates: {_ids(candidates, 'unknown')}")
+            parts.append(f"candidates of unknown creates: {some_ids(candidates, 'unknown')}")
         return f"{self.message} ({'; '.join(parts)})" if parts else self.message
 
     def _facts(self) -> list[str]:
         facts = [_shown(self.message), _kinds(self.exceptions)]
         if self.sampler_ids:
-            facts.append(f"sampler_ids=[{_ids(self.sampler_ids, 'sampler_ids')}]")
+            facts.append(f"sampler_ids=[{some_ids(self.sampler_ids, 'sampler_ids')}]")
         return facts
 
     def derive(self, excs: Sequence[Exception], /) -> TeardownError:  # type: ignore[override]  # as above
@@ -487,15 +484,6 @@ def _quoted(error: BaseException) -> str:
     if isinstance(error, LoopsError) and words:
         return words
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
-
-
-def _ids(ids: Sequence[str], attribute: str) -> str:
-    """Return the first ones of *ids*, and how many more *attribute* holds."""
-    return ", ".join(one_line(each, 100) for each in ids[:IDS_SHOWN]) + _rest(len(ids) - IDS_SHOWN, attribute)
-
-
-def _rest(number: int, attribute: str) -> str:
-    return f", and {number:,} more (all of them are in `{attribute}`)" if number > 0 else ""
 
 
 def _course(history: Sequence[StatusChange], sampler: Sampler | None) -> str:

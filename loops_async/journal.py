@@ -1,9 +1,9 @@
 """Clean up after a launch whose process died: read its journal, find its samplers, deactivate them.
 
-The journal is the file that was given to `launch(..., journal=path)`: JSON objects, one a line, whose `event` is
-`launch`, `intent`, `rejected`, `created`, `acknowledged`, `resumed`, `deactivated`, `detached` or `kept`. Samplers that
-a block has kept on purpose (it ended well, with another `teardown` than `always`) and those that were detached are left
-alone. To go on with the samplers instead, pass the journal to `launch(..., journal=path, resume=True)`.
+The journal is the file of `launch(..., journal=path)`: JSON objects, one a line, whose `event` is `launch`, `intent`,
+`rejected`, `created`, `acknowledged`, `resumed`, `deactivated`, `detached` or `kept`. Samplers that a block has kept on
+purpose (it ended well, with another `teardown` than `always`) and those that were detached are left alone. To go on
+with the samplers instead, pass the journal to `launch(..., journal=path, resume=True)`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from attrs import field, frozen
 from . import _validate
 from ._aio import spawn_shielded, wait_through_cancellation
 from ._launch import journal_records
-from ._launch.earlier import EarlierLaunches
-from ._launch.journal_file import JournalFile, read_locked
+from ._launch.journal_file import JournalFile, check_path, read_locked
+from ._launch.resuming import EarlierLaunches
 from ._launch.teardown import run_until, teardown_error
 from .errors import CreateOutcomeUnknown, TransportError
 from .models import Sampler
@@ -39,17 +39,17 @@ def _candidates(unknown: Sequence[CreateOutcomeUnknown]) -> tuple[Sampler, ...]:
 
 @frozen
 class Orphans:
-    """What a process left running. Iterating yields all samplers in it: the certain ones, then the candidates.
+    """The samplers that a process left billed. Iterating yields all of them: the certain ones, then the candidates.
 
     Attributes:
-        samplers: The samplers that the journal names and that are still to be deactivated, newest first.
+        samplers: The samplers that the journal names and that are not deactivated, newest first.
         unknown: One `CreateOutcomeUnknown` for each create whose response never arrived, with the samplers that it may
             have made.
         missing: Ids of samplers that the journal names and the service does not know, or describes in a way that cannot
             be read. They may be billed all the same, for another account.
-        kept: Ids of samplers that a block kept on purpose; they are not looked up.
-        elsewhere: Samplers that were created at another control plane or for another team, by their ids, and its
-            address. It is not asked, so that they may well be billed: look for them with the right client.
+        kept: Ids of samplers that a block kept on purpose; no request is sent for them.
+        elsewhere: Samplers that belong to another control plane or team, by their ids, and its address. It is not
+            asked, and they may be billed: ask with a client of that control plane and team.
     """
 
     samplers: tuple[Sampler, ...] = field()
@@ -77,7 +77,7 @@ class Reclaimed:
     Attributes:
         deactivated: Ids of the samplers that are certainly deactivated now, in the order of their creation.
         unknown: One `CreateOutcomeUnknown` for each create whose response never arrived, with the samplers that it may
-            have made. These were left alone: look at them, and deactivate what is yours.
+            have made. These were left alone: check them, and deactivate those that are yours.
         missing: Ids of samplers that the service does not know, as in `Orphans.missing`; they stay in the journal.
         kept: Ids of samplers that a block kept on purpose, and that were left alone.
         acknowledged: The unknown creates that *acknowledge_unknown* has ended: the journal does not report them again.
@@ -98,19 +98,19 @@ class Reclaimed:
 
 
 async def orphans(client: LoopsClient, path: str | os.PathLike[str], *, include_kept: bool = False) -> Orphans:
-    """Find the samplers that the launches of a journal left running. Nothing is changed, neither there nor in the file.
+    """Find the samplers that the launches of a journal left billed. No sampler and no file is changed.
 
     Args:
         client: A client of the same account and control plane.
         path: The journal.
-        include_kept: Whether samplers that a block kept on purpose count as left, too.
+        include_kept: Whether samplers that a block kept on purpose are included, too.
 
     Raises:
         OSError: The journal cannot be read (FileNotFoundError), or its launch still runs (BlockingIOError).
         ValueError: The file is no journal.
         LoopsError: As every call.
 
-    Source: `GET /v1/loops/samplers`, and `GET /v1/loops/samplers/{sampler_id}` for what that does not show.
+    Source: `GET /v1/loops/samplers`, and `GET /v1/loops/samplers/{sampler_id}` for samplers that it does not show.
     """
     path = _checked(client, path)
     backend = client._service
@@ -132,10 +132,10 @@ async def reclaim(
     include_kept: bool = False,
     acknowledge_unknown: bool = False,
 ) -> Reclaimed:
-    """Deactivate the samplers that the launches of a journal certainly left running, and record that in the journal.
+    """Deactivate the samplers that the launches of a journal certainly left billed, and record that in the journal.
 
-    Deactivations that fail are retried. Creates whose response never arrived are looked for and reported, and left
-    alone. A cancellation does not cut this short, and is raised afterwards. It may be called again.
+    Deactivations that fail are retried. The samplers that a create without a response may have made are reported and
+    left alone. A cancellation does not cut this short, and is raised afterwards. It may be called again.
 
     Args:
         client: A client of the same account and control plane.
@@ -187,13 +187,13 @@ async def _reclaim(
 
             try:
                 is_known = await backend.deactivate_within(sampler_id, timeout, on_error=on_error)
-            except Exception as exc:  # noqa: BLE001 -- whatever it is, the id is reported
+            except Exception as exc:  # noqa: BLE001 -- the id is reported with any error
                 on_error(exc.with_traceback(None))
                 exc.add_note(f"sampler {sampler_id} is still billed, as far as is known")
                 return
             if is_known:
                 deactivated.add(sampler_id)
-                # The journal keeps a failure, which is raised at the end.
+                # The journal keeps a failure to write, which is raised at the end.
                 file.append_nowait(journal_records.Deactivated(sampler_id, datetime.now(UTC)))
             else:
                 missing.append(sampler_id)
@@ -226,7 +226,7 @@ async def _reclaim(
 
 
 def _divided(earlier: EarlierLaunches, include_kept: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the ids of the samplers that are to be deactivated, and of those that are kept on purpose."""
+    """Return the ids of the samplers to deactivate, and of those that are kept on purpose."""
     billed: list[str] = []
     kept: list[str] = []
     for sampler_id, sampler in earlier.live.items():
@@ -237,6 +237,4 @@ def _divided(earlier: EarlierLaunches, include_kept: bool) -> tuple[tuple[str, .
 def _checked(client: object, path: object) -> str:
     if not hasattr(client, "_launches"):
         raise TypeError(f"the first argument must be a LoopsClient, not {type(client).__name__}")
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"the journal must be a str or a path, not {type(path).__name__}")
-    return _validate.require_str("journal", os.fspath(path))
+    return check_path(path)

@@ -1,4 +1,4 @@
-"""What the API speaks of, as frozen attrs classes. No I/O.
+"""The objects of the API, as frozen attrs classes. No I/O.
 
 Names and spellings are the API's (`GET /v1/loops/...`, OpenAPI document of November 2026). All datetimes are aware
 and in UTC.
@@ -27,7 +27,7 @@ class DeploymentStatus(StrEnum):
     BUILDING = "BUILDING"
     """The service builds the sampler's image."""
     DEPLOYING = "DEPLOYING"
-    """The service looks for a machine."""
+    """The service searches for a machine."""
     DEPLOY_FAILED = "DEPLOY_FAILED"
     """The service found no machine; the sampler will never come up."""
     LOADING_MODEL = "LOADING_MODEL"
@@ -39,9 +39,9 @@ class DeploymentStatus(StrEnum):
     BUILD_FAILED = "BUILD_FAILED"
     """The image could not be built; the sampler will never come up."""
     BUILD_STOPPED = "BUILD_STOPPED"
-    """Somebody stopped the build; the sampler will never come up."""
+    """The build was stopped; the sampler will never come up."""
     DEACTIVATING = "DEACTIVATING"
-    """The sampler is shutting down because somebody deactivated it."""
+    """The sampler was deactivated, and is shutting down."""
     INACTIVE = "INACTIVE"
     """The sampler is shut down."""
     FAILED = "FAILED"
@@ -80,7 +80,7 @@ TEARDOWN_DONE: Final = PERMANENT | {DeploymentStatus.INACTIVE, DeploymentStatus.
 """Statuses of samplers that are gone, or never came up: a teardown has nothing to do."""
 
 ONLY_BY_DEACTIVATION: Final = frozenset({DeploymentStatus.DEACTIVATING, DeploymentStatus.INACTIVE})
-"""Statuses that a sampler only shows after somebody deactivated it, and so never right after its create."""
+"""Statuses that a sampler has only after it was deactivated, and so never right after its create."""
 
 
 _STATUSES: Final[Mapping[str, DeploymentStatus]] = {status.value: status for status in DeploymentStatus}

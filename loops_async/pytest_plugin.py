@@ -1,11 +1,11 @@
-"""A fixture for those who test code that uses Loops; pytest finds it by itself.
+"""Fixtures for tests of code that uses Loops; pytest finds them by itself.
 
-`loops_emulator` is a running `Emulator`, and while a test has it, `LOOPS_BASE_URL` and `BASETEN_API_KEY` lead to it, so
+`loops_emulator` is a running `Emulator`. In a test that uses it, `LOOPS_BASE_URL` and `BASETEN_API_KEY` point to it, so
 that `LoopsClient()` needs no arguments. It is a plain fixture, which works in tests of any kind: without an event loop,
 under pytest-asyncio in either mode, under anyio, and in the workers of pytest-xdist.
 
-Its settings are a fixture that returns those which are to be different. To change them for all tests of a file or a
-folder, define it there or in its `conftest.py`; for one test, parametrize it:
+The fixture `loops_emulator_options` returns the settings that differ from the defaults. To change them for all tests of
+a file or a folder, define that fixture there or in its `conftest.py`; for one test, parametrize it:
 
     @pytest.fixture
     def loops_emulator_options():
@@ -18,7 +18,7 @@ With `--loops-fail-billed`, or `loops_fail_billed = true` in the configuration o
 billed fails. The fixture `loops_fail_billed` returns that setting, and can be overridden in the same ways.
 """
 
-# Nothing but pytest is imported before a fixture is used: every start of pytest loads this module.
+# Every start of pytest loads this module, so other modules are imported only when a fixture is used.
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from .emulator import Emulator
 
 SPEED = 200
-"""What takes half a minute in `DEFAULT_LIFECYCLE` takes 150 ms."""
+"""Speed of the emulator: the half minute of `DEFAULT_LIFECYCLE` takes 150 ms."""
 
 API_KEY = "key-of-the-emulator"
-"""Only this key is let in, so that code which sends none, or another, is caught."""
+"""The only key that the emulator accepts, so that a test finds code which sends no key, or another."""
 
 _FAIL_BILLED = "loops_fail_billed"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option of the command line, and the one of the configuration."""
+    """Add the option of the command line and that of the configuration."""
     what = "fail a test that leaves a sampler of loops_emulator billed"
     parser.getgroup("loops_async").addoption("--loops-fail-billed", action="store_true", help=what)
     parser.addini(_FAIL_BILLED, what, type="bool", default=False)
@@ -54,7 +54,7 @@ def loops_emulator_options() -> Mapping[str, Any]:
 
 @pytest.fixture
 def loops_fail_billed(pytestconfig: pytest.Config) -> bool:
-    """Return whether a test that leaves a sampler billed fails; by default, what the options of pytest say."""
+    """Return True if a test that leaves a sampler billed fails; by default, the options of pytest decide."""
     return bool(pytestconfig.getoption("--loops-fail-billed") or pytestconfig.getini(_FAIL_BILLED))
 
 
@@ -62,11 +62,11 @@ def loops_fail_billed(pytestconfig: pytest.Config) -> bool:
 def loops_emulator(
     loops_emulator_options: Mapping[str, Any], loops_fail_billed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Emulator]:
-    """Run an emulator, 200 times faster than it would be, that lets in the key in `BASETEN_API_KEY` only.
+    """Run an emulator at speed 200 that accepts only the key in `BASETEN_API_KEY`.
 
-    It runs in a thread of its own, so that `asyncio.run()` in the code under test reaches it as well. Its methods may
-    be called from any thread. `LOOPS_BASE_URL` and `BASETEN_API_KEY` are set for the test, and `NO_PROXY` names the
-    emulator's host in addition, since a proxy cannot reach it.
+    It runs in a thread of its own, so that code under test which calls `asyncio.run()` can reach it. Its methods may
+    be called from any thread. `LOOPS_BASE_URL` and `BASETEN_API_KEY` are set for the test, and the emulator's host is
+    added to `NO_PROXY`, since a proxy cannot reach it.
     """
     import os
     from urllib.parse import urlsplit
@@ -81,7 +81,7 @@ def loops_emulator(
         for name in ("no_proxy", "NO_PROXY"):
             monkeypatch.setenv(name, f"{exceptions},{urlsplit(emulator.url).hostname}".lstrip(","))
         yield emulator
-        # By now, the fixtures that use the emulator are done, so that one of them may have deactivated the samplers.
+        # The fixtures that use the emulator have ended by now; one of them may have deactivated the samplers.
         billed = [sampler for sampler in emulator.samplers if sampler.billed] if loops_fail_billed else []
     if billed:
         names = ", ".join(f"{each.id} ({each.base_model}, {each.status})" for each in billed)

@@ -10,12 +10,17 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from loops_async import LoopsClient
 from loops_async.emulator import Emulator
 
 from .launching import Setting, set_up
 from .support import KEY, QUICK_RETRY, ClientMaker
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

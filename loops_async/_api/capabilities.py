@@ -10,7 +10,7 @@ from . import codec
 
 
 class Capabilities:
-    """Ask which models can be used."""
+    """List the base models that can be used."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

@@ -24,7 +24,8 @@ class Checkpoints:
     ) -> tuple[Checkpoint, ...]:
         """List the checkpoints of a run, of a base model, or the one at a path, in the service's order.
 
-        Shape: may be empty; a path that does not exist gives an empty tuple or a `NotFoundError`, by the service.
+        Shape: may be empty. For a path that does not exist, the service decides between an empty list and a
+        `NotFoundError`.
 
         Raises:
             TypeError, ValueError: Not exactly one filter was given, or it is malformed.
@@ -43,7 +44,7 @@ class Checkpoints:
         return codec.decode_checkpoints(await self._transport.send_with_retries(request), str(request))
 
     async def validate(self, path: str | CheckpointPath, *, run_id: str | None = None) -> None:
-        """Check that a checkpoint exists, may be read and, given a run, fits that run's LoRA configuration.
+        """Check that a checkpoint exists, may be read, and fits the LoRA configuration of the run, if one is given.
 
         Raises:
             TypeError, ValueError: The path is malformed; nothing was sent.

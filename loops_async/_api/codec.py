@@ -1,13 +1,13 @@
-"""JSON to models and back: the only place where untyped data lives.
+"""JSON to models and back; the only module with untyped data.
 
 A body becomes a model in one of two ways:
 
 - The plain way is msgspec's. It reads samplers just as the service documents them, and nothing else; waits read
   thousands of them.
 - The lenient way reads everything: `lenient_json` parses what strict parsers refuse, and cattrs makes the model.
-  Unknown members are ignored, whatever is in them; null counts as left out where something may be left out; a field
-  that nothing depends on counts as left out if it cannot be read. What is needed and is not there, or has the wrong
-  type, is a `DecodeError` that says where.
+  Unknown members are ignored, whatever their values are. An optional field counts as left out if it is null, and a
+  detail also if it cannot be read. A required field that is missing or has the wrong type is a `DecodeError`, which
+  names its place.
 
 Both are derived from the fields in `models.py`, and give the same model where both give one.
 """
@@ -50,7 +50,7 @@ from .timestamps import parse_timestamp
 T = TypeVar("T")
 
 NOT_PLAIN: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What the plain way raises for a body that is left to the lenient way."""
+"""Exceptions of the plain way after which the lenient way is tried."""
 
 
 # The calls
@@ -62,7 +62,7 @@ def encode(document: Mapping[str, object]) -> bytes:
 
 
 def spec_fields(spec: SamplerSpec) -> dict[str, object]:
-    """Return what *spec* sets, by the API's names; what is None is left out."""
+    """Return the fields of *spec* that are not None, by the API's names."""
     return to_dict(spec)
 
 
@@ -72,7 +72,7 @@ def decode_session(body: bytes, request: str) -> Session:
 
 
 def decode_sampler(body: bytes, request: str, sampler_id: str | None = None) -> Sampler:
-    """Read `{sampler}`. If that fails, the error has the sampler's id, provided that the body still shows it.
+    """Read `{sampler}`. If that fails, the error has the sampler's id, if the body shows it.
 
     With a *sampler_id*, a document that describes another sampler is an error.
     """
@@ -120,7 +120,7 @@ def is_object(body: bytes) -> bool:
 
 
 def check_deactivated(body: bytes, request: str, sampler_id: str) -> None:
-    """Check that the response to a deactivation names the sampler; what else it says is ignored.
+    """Check that the response to a deactivation names the sampler; the rest of it is ignored.
 
     Raises:
         DecodeError: It is no JSON object, names another sampler, or none.
@@ -194,7 +194,7 @@ def id_of(item: object) -> str | None:
 
 
 class _Fault(ValueError):
-    """A value that cannot be read; *place* leads on to it from the field."""
+    """A value that cannot be read; *place* is its path below the field."""
 
     def __init__(self, reason: str, place: str = "") -> None:
         super().__init__(reason)
@@ -202,7 +202,7 @@ class _Fault(ValueError):
 
 
 def _first_fault(exc: BaseException, path: str, indexes: tuple[int, ...]) -> tuple[str, str, tuple[int, ...]]:
-    """Walk down cattrs's groups of errors to the first single one; collect the way there."""
+    """Return the reason, the path and the list indexes of the first single error in cattrs's groups."""
     if isinstance(exc, IterableValidationError):
         for inner, item in exc.group_exceptions()[0]:
             return _first_fault(inner, f"{path}[{item.index}]", (*indexes, cast("int", item.index)))
@@ -219,7 +219,7 @@ def _first_fault(exc: BaseException, path: str, indexes: tuple[int, ...]) -> tup
 
 
 def _kind_of(value: object) -> str:
-    """Say what *value* is in the words of JSON."""
+    """Return the JSON type of *value* with its article."""
     return {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(
         type(value), "a number"
     )
@@ -227,7 +227,7 @@ def _kind_of(value: object) -> str:
 
 @cache
 def _converter() -> cattrs.Converter:
-    # Detailed validation is what gives the paths. As Any, since mypy does not understand cattrs's factories.
+    # Only detailed validation gives the paths. The type is Any, since mypy does not understand cattrs's factories.
     converter: Any = cattrs.Converter(detailed_validation=True)
     # cattrs converts by default: it would read the number 5 as the string "5".
     converter.register_structure_hook(str, _string)
@@ -237,7 +237,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(StatusName, lambda value, kind: status_of(_string(value, kind)))
     # cattrs would read a string or an object as an array of its characters or keys.
     converter.register_structure_hook_factory(_is_tuple, _array_hook)
-    # What is part of another comes before it.
+    # A model comes after the models that it contains.
     for model in (Session, InstanceType, Sampler, EnablementDetails, SupportedModel, LoRAConfig, Checkpoint):
         converter.register_structure_hook(model, _model_hook(model, converter))
     return cast("cattrs.Converter", converter)
@@ -253,7 +253,7 @@ def _model_hook(model: type[Any], converter: cattrs.Converter) -> Callable[[obje
     def hook(value: object, kind: object) -> Any:
         if not isinstance(value, dict):
             raise _Fault(f"expected an object, not {_kind_of(value)}")
-        # Older services know the longest sequence as max_context_length only.
+        # Older services send the longest sequence only as max_context_length.
         if model is SupportedModel and "max_seq_len" not in value and "max_context_length" in value:
             value = {**value, "max_seq_len": value["max_context_length"]}
         return from_object(value, kind)
@@ -369,7 +369,7 @@ _Conversion: TypeAlias = Callable[[Any], Any]
 
 
 def _plain_struct() -> tuple[type[msgspec.Struct], tuple[tuple[int, _Conversion], ...]]:
-    """Return how msgspec reads a sampler, and what turns its values, by their position, into those of a `Sampler`."""
+    """Return the type that msgspec reads a sampler into, and the conversions of its values by position."""
     read_as: dict[Any, tuple[Any, _Conversion | None]] = {
         datetime: (str, parse_timestamp),
         StatusName: (str, status_of),

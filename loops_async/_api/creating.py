@@ -1,7 +1,7 @@
 """Creates that never leak: the life of a create.
 
-The API has no idempotency key, and a sampler carries no label. So whatever becomes of a create must be known from its
-one POST, or be reported as unknown:
+The API has no idempotency key, and a sampler carries no label. So the outcome of a create is known from its one POST,
+or is reported as unknown:
 
 ```text
 state       what happens                                              goes on to
@@ -13,17 +13,17 @@ not created no connection, or 429                                     waiting: i
 unknown     cut, timed out, 5xx, a proxy's page                       (never sent again)
 ```
 
-*Unknown* is not an end: the account's samplers are listed, and those that the create may have made are reported as its
-candidates. Nothing is done about them, since they may belong to somebody else.
+After *unknown*, the account's samplers are listed, and those that the create may have made are reported as its
+candidates. They are left alone, since they may belong to another user.
 
 **A cancellation** while the POST is on its way cannot undo what the server does. So the POST is a task that the
-cancellation does not reach: the caller waits for it, deactivates what it has made, and only then goes on being
-cancelled. For example: a training loop is cancelled 0.1 s after 50 creates were sent. The responses arrive within the
-next seconds, 50 samplers are deactivated, and `CancelledError` goes on. That takes no longer than the create's own
-request and what follows from it; it does not wait for other creates.
+cancellation does not reach: the caller waits for it, deactivates what it has made, and only then raises the
+cancellation. For example: a training loop is cancelled 0.1 s after 50 creates were sent. The responses arrive within
+the next seconds, 50 samplers are deactivated, and `CancelledError` goes on. Each create waits for its own request and
+for the deactivation of its own sampler, not for other creates.
 
-**The same for launches.** `launch()` follows each of its creates with a `CreateObserver`, which writes the journal, and
-takes its `CreateOutcome` as a value.
+**The same for launches.** `launch()` passes a `CreateObserver` with each create, which writes the journal, and gets its
+`CreateOutcome` as a value.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ from ..errors import CreateOutcomeUnknown, DecodeError, LoopsError, TeardownErro
 from ..models import Sampler, SamplerSpec
 from . import codec, sampler_list
 from .deactivating import Deactivator
-from .registry import SamplerRegistry
+from .known_samplers import KnownSamplers
 from .unknown_creates import Moment, UnknownCreate, candidates_for_each, shows_too_few
 
 logger = logging.getLogger("loops_async")
 
 RELIST_DELAY_S: Final = 1.0
-"""Seconds after which a list that shows too few candidates, or that failed, is asked for again: lists can lag behind
-creates."""
+"""Seconds until the samplers are listed again, after a list that failed or that shows too few candidates: lists can lag
+behind creates."""
 
 SIBLINGS_WAIT_S: Final = 30.0
-"""Seconds for which other creates in flight are waited for: a listed sampler may be theirs."""
+"""Most seconds to wait for the other creates in flight: a listed sampler may be theirs."""
 
 ROLLBACK_ATTEMPTS: Final = 5
-"""Attempts at least to deactivate what a cancelled create has made, even if the client does not retry anything else:
-there is no other chance."""
+"""Least number of attempts to deactivate the sampler of a cancelled create, even if the client retries nothing else:
+nothing later would deactivate it."""
 
 QUICK_LIST_S: Final = 5.0
 """Seconds that the list after a cancelled create may take."""
@@ -68,15 +68,16 @@ QUICK_LIST_S: Final = 5.0
 
 @frozen
 class CreateOutcome:
-    """What a create came to: a sampler whose id is known, or an unknown create."""
+    """The outcome of a create: a sampler whose id is known, or an unknown create."""
 
     sampler_id: str | None = None
-    """None for an unknown create."""
+    """Id of the sampler; None for an unknown create."""
     sampler: Sampler | None = None
-    """None if the response cannot be read, except for the id."""
+    """The sampler; None for an unknown create, and if only the id can be read."""
     error: DecodeError | None = None
-    """Why the response cannot be read."""
+    """Why the sampler cannot be read; None if it was."""
     unknown: UnknownCreate | None = None
+    """The unknown create; None if the id of the sampler is known."""
 
 
 class CreateObserver(Protocol):
@@ -87,11 +88,11 @@ class CreateObserver(Protocol):
         ...
 
     def on_rejected(self) -> None:
-        """Called when a POST has certainly made nothing."""
+        """Called when a POST has certainly made no sampler."""
         ...
 
     def may_send_again(self) -> bool:
-        """Return True if the create may be sent again after a POST that has made nothing."""
+        """Return True if the create may be sent again after a POST that has made no sampler."""
         ...
 
 
@@ -99,11 +100,11 @@ class SamplerCreator:
     """All creates of one client."""
 
     def __init__(
-        self, transport: Transport, list_request: Request, registry: SamplerRegistry, deactivator: Deactivator
+        self, transport: Transport, list_request: Request, known: KnownSamplers, deactivator: Deactivator
     ) -> None:
         self._transport = transport
         self._list_request = list_request
-        self._registry = registry
+        self._known = known
         self._deactivator = deactivator
         self._emails: set[str] = set()
         self._in_flight: dict[asyncio.Future[None], str] = {}
@@ -132,7 +133,7 @@ class SamplerCreator:
         raise outcome.error
 
     async def send(self, request: Request, spec: SamplerSpec, observer: CreateObserver | None = None) -> CreateOutcome:
-        """Send the create *request* for *spec* until it is answered; return what it came to.
+        """Send the create *request* for *spec* until it has an outcome; return that.
 
         Raises:
             APIError, TransportError: No sampler was made.
@@ -155,10 +156,10 @@ class SamplerCreator:
             )
 
     async def resolve(self, create: UnknownCreate) -> CreateOutcomeUnknown:
-        """Look for what an unknown create may have made; return the error that names the candidates.
+        """Search for the sampler that an unknown create may have made; return the error that names the candidates.
 
-        Creates that become unknown at about the same time share the lists. A cancellation is logged with what was known
-        until then.
+        Creates that become unknown at about the same time share the lists. If the caller is cancelled, the error
+        without candidates is logged.
         """
         found: asyncio.Future[CreateOutcomeUnknown] = asyncio.get_running_loop().create_future()
         self._unresolved.append((create, found))
@@ -176,7 +177,7 @@ class SamplerCreator:
                 self._resolver = None
                 self._unresolved.clear()
             error = create.error()
-            logger.error("cancelled while looking for what a create has made: %s", error)
+            logger.error("cancelled while searching for the sampler of a create: %s", error)
             raise exc from error
         finally:
             self._searches -= 1
@@ -187,7 +188,7 @@ class SamplerCreator:
         return await self._read_list(body)
 
     async def wait_idle(self) -> None:
-        """Wait until no create is under way, rollbacks of cancelled ones included."""
+        """Wait until no create, and no rollback of a cancelled one, is under way."""
         await self._idle.wait()
         while self._resolvers:
             await asyncio.wait(self._resolvers)
@@ -214,7 +215,7 @@ class SamplerCreator:
             raise
         began = Moment()
         post = spawn_shielded(self._post(request, slot))
-        # It is in flight until its outcome is recorded, which is a little later than its response.
+        # It is in flight until its outcome is recorded, a little later than its response arrives.
         recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_flight[recorded] = spec.base_model
         try:
@@ -240,7 +241,7 @@ class SamplerCreator:
         began: Moment,
         cancelled: asyncio.CancelledError,
     ) -> None:
-        """Roll a cancelled create back; what may be left becomes the cause of *cancelled*, and is logged."""
+        """Roll a cancelled create back; if a sampler may still be billed, log that, and make it *cancelled*'s cause."""
         rollback = spawn_shielded(self._roll_back(post, request, spec, began))
         await wait_through_cancellation(rollback)
         left = rollback.exception() or rollback.result()
@@ -258,14 +259,14 @@ class SamplerCreator:
     def _outcome(
         self, post: asyncio.Task[Response], request: Request, spec: SamplerSpec, began: Moment
     ) -> CreateOutcome:
-        """Return what *post* came to; raise its error if it has certainly made nothing."""
+        """Return the outcome of *post*; raise its error if it has certainly made no sampler."""
         cause: BaseException | None
         failure = None if post.cancelled() else post.exception()
         if post.cancelled() or not (failure is None or isinstance(failure, Exception)):
-            # This library never cancels it, but a KeyboardInterrupt can break into the middle of it.
+            # This library never cancels the task, but a KeyboardInterrupt can interrupt it.
             cause = TransportError("the request was broken off from outside", request.method, request.path)
         elif failure is not None:
-            # What a caller's session raises in its traces or middlewares says nothing about the sampler.
+            # An exception from the traces or middlewares of a caller's session says nothing about the sampler.
             if classify(failure) is not None and action_for(failure, CREATE) is not Action.UNKNOWN:
                 raise failure
             cause = failure
@@ -275,12 +276,12 @@ class SamplerCreator:
                 sampler = codec.decode_sampler(response.body, str(request))
             except DecodeError as exc:
                 if exc.sampler_id is not None:
-                    self._registry.mark_made(exc.sampler_id)
+                    self._known.mark_made(exc.sampler_id)
                     logger.info("sampler %s of %s is created", exc.sampler_id, spec.base_model)
                     return CreateOutcome(exc.sampler_id, None, exc)
                 cause = response.cut_by or exc
             else:
-                self._registry.mark_made(sampler.id)
+                self._known.mark_made(sampler.id)
                 if sampler.user_email is not None:
                     self._emails.add(sampler.user_email)
                 logger.info("sampler %s of %s is created", sampler.id, spec.base_model)
@@ -290,7 +291,7 @@ class SamplerCreator:
     async def _roll_back(
         self, post: asyncio.Task[Response], request: Request, spec: SamplerSpec, began: Moment
     ) -> LoopsError | None:
-        """Deactivate what a cancelled create made; return an error if something may be billed, else None."""
+        """Deactivate the sampler of a cancelled create; return an error if one may still be billed, else None."""
         try:
             outcome = self._outcome(post, request, spec, began)
         except LoopsError:
@@ -315,7 +316,7 @@ class SamplerCreator:
     async def _resolve_all(self) -> None:
         try:
             while self._unresolved:
-                # What is in flight may become unknown, too, and then shares the list.
+                # Creates in flight may become unknown, too, and then share the list.
                 await self._siblings_answered({create.spec.base_model for create, _ in self._unresolved})
                 batch, self._unresolved = self._unresolved, []
                 creates = [create for create, _ in batch]
@@ -333,7 +334,7 @@ class SamplerCreator:
                 self._break_off()
 
     def _break_off(self) -> None:
-        """Answer the callers whose creates were not looked for, since a KeyboardInterrupt broke into the search."""
+        """Answer the callers whose search has not ended, since a KeyboardInterrupt has interrupted it."""
         for create, found in self._unresolved:
             if not found.done():
                 found.set_result(create.error(look_error=TransportError("the search was broken off")))
@@ -342,7 +343,7 @@ class SamplerCreator:
     async def _look_for(
         self, creates: Sequence[UnknownCreate]
     ) -> tuple[dict[UnknownCreate, tuple[Sampler, ...]], Exception | None]:
-        """Return the candidates for each of *creates*, or why they could not be looked for."""
+        """Return the candidates for each of *creates*, or the error of the search."""
         candidates, look_error = await self._list_candidates(creates)
         if look_error is not None or shows_too_few(creates, _distinct(candidates)):
             await asyncio.sleep(RELIST_DELAY_S)
@@ -357,7 +358,7 @@ class SamplerCreator:
         try:
             listed = await self.list_readable()
             candidates = self._candidates(creates, listed)
-            # A listed sampler may belong to a create that is still in flight. Those that begin now cannot have made it.
+            # A listed sampler may belong to a create that is in flight. Creates that begin now cannot have made it.
             if any(candidates.values()):
                 await self._siblings_answered({create.spec.base_model for create in creates})
                 candidates = self._candidates(creates, listed)
@@ -366,7 +367,7 @@ class SamplerCreator:
         return candidates, None
 
     async def _siblings_answered(self, models: Collection[str]) -> None:
-        """Wait until the creates of *models* that are in flight now are answered, for a while."""
+        """Wait until the creates of *models* that are in flight now have outcomes, for up to `SIBLINGS_WAIT_S`."""
         siblings = {create for create, model in self._in_flight.items() if model in models}
         if siblings:
             await asyncio.wait(siblings, timeout=SIBLINGS_WAIT_S)
@@ -375,11 +376,11 @@ class SamplerCreator:
         self, creates: Sequence[UnknownCreate], listed: Sequence[Sampler]
     ) -> dict[UnknownCreate, tuple[Sampler, ...]]:
         own = [each for each in listed if not self._emails or each.user_email in {None, *self._emails}]
-        return candidates_for_each(creates, own, self._registry, self._transport.service_time)
+        return candidates_for_each(creates, own, self._known, self._transport.service_time)
 
     async def _read_list(self, body: bytes) -> tuple[Sampler, ...]:
-        listed = await sampler_list.decode_readable_samplers(body, str(self._list_request))
-        self._registry.mark_seen(*(sampler.id for sampler in listed))
+        listed = await sampler_list.decode_samplers(body, str(self._list_request), only_readable=True)
+        self._known.mark_seen(*(sampler.id for sampler in listed))
         return listed
 
 

@@ -2,18 +2,17 @@
 
 `samplers.deactivate()`, cancelled creates, launches, `reclaim()` and the command line all come here.
 
-- **Success** is a 2xx whose body names the sampler. Any other response is not the last word: a proxy may answer
-  anything with 200, and a sampler that has failed costs nothing, whatever its deactivation is answered with. One GET
-  tells: a sampler that is gone, or is shutting down, is done.
-- **404** for a sampler that this client made a moment ago proves nothing, since parts of the service may not know it
-  yet: it is sent again while the sampler is fresh.
-- **A cancellation does not cut it off.** The caller goes on being cancelled once the deactivation has come to an end.
-  The client waits for what is under way when it is closed, so that a `gather()` which raises early leaves no sampler
-  billed.
+- **Success** is a 2xx whose body names the sampler. After any other response one GET decides, since a proxy may answer
+  anything with 200, and since a sampler that has failed costs nothing, however its deactivation was answered: a
+  sampler that is gone, or is shutting down, is done.
+- **404** for a sampler that this client created a moment ago proves nothing, since parts of the service may not know it
+  yet: the request is sent again while the sampler is fresh.
+- **A cancellation does not stop it.** The caller's cancellation is raised once the deactivation has ended. When the
+  client is closed, it waits for the deactivations that are under way, so that a `gather()` which raises early leaves no
+  sampler billed.
 
-Where the time is limited, its end is kept for one attempt more that waits neither for a pause nor for the slots of
-others: a service that asks for a minute's pause, or does not answer creates, must not be the reason why a sampler stays
-billed.
+Where the time is limited, the last part of it is reserved for a final attempt that waits neither for a pause nor for a
+slot. Otherwise a sampler could stay billed because the service asked for a long pause, or does not answer creates.
 """
 
 from __future__ import annotations
@@ -34,45 +33,46 @@ from .._http.transport import Transport
 from ..errors import LoopsError
 from ..models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS
 from . import codec
-from .registry import SamplerRegistry, loop_time
+from .known_samplers import KnownSamplers, loop_time
 
 logger = logging.getLogger("loops_async")
 
 DEACTIVATED: Final = TEARDOWN_IN_PROGRESS | TEARDOWN_DONE
-"""Statuses of samplers that nothing more has to be done about."""
+"""Statuses of samplers that need no deactivation any more."""
 
 FINAL_ATTEMPT_SHARE: Final = 0.2
-"""Part of a limited time that is kept for the final attempt."""
+"""Part of a limited time that is reserved for the final attempt."""
 
 FINAL_ATTEMPT_MOST_S: Final = 10.0
-"""Seconds that are kept for the final attempt at most."""
+"""Most seconds that are reserved for the final attempt."""
 
 LEAST_BACKOFF_S: Final = 0.01
-"""Seconds: what is sent again until its time is over must not become a flood, whatever the client's policy is."""
+"""Least seconds between two attempts, whatever the client's policy is: a request without a limit of attempts must not
+flood the service."""
 
 UNLIMITED_ATTEMPTS: Final = 2**62
 
 GONE_AFTER_S: Final = 1.0
-"""Seconds after which a sampler that is still missing counts as gone: one part of the service may be behind the others,
-or restarted."""
+"""Seconds for which a sampler must stay missing until it counts as gone: one part of the service may be behind the
+others, or have restarted."""
 
 
 class Deactivator:
-    """Deactivate samplers through one transport, before everything else that wants to be sent."""
+    """Deactivates samplers through one transport; its requests get their slots before all others."""
 
-    def __init__(self, transport: Transport, registry: SamplerRegistry) -> None:
+    def __init__(self, transport: Transport, known: KnownSamplers) -> None:
         self._transport = transport
-        self._registry = registry
+        self._known = known
         self._running: set[asyncio.Task[None]] = set()
 
     async def deactivate(self, sampler_id: str, *, least_attempts: int = 1) -> None:
-        """Deactivate a sampler as often as the client's policy says, or *least_attempts* times if that is more.
+        """Deactivate a sampler, in as many attempts as the client's policy allows, but at least *least_attempts*.
 
-        A cancellation comes after that.
+        A cancellation is raised after that.
 
         Raises:
             NotFoundError: The service does not know it.
-            LoopsError: What the last attempt came to; the sampler is still billed, as far as is known.
+            LoopsError: The error of the last attempt; the sampler is still billed, as far as is known.
         """
         task = spawn_shielded(self._deactivate(sampler_id, least_attempts))
         self._running.add(task)
@@ -89,9 +89,9 @@ class Deactivator:
     async def deactivate_within(
         self, sampler_id: str, seconds: float, *, on_error: Callable[[LoopsError], None] = lambda _: None
     ) -> bool:
-        """Deactivate a sampler, again and again for *seconds*, however often the client's policy would.
+        """Deactivate a sampler; repeat that until *seconds* are over, without a limit of attempts.
 
-        Return False if the service does not know it, which means that it is gone, or another account's.
+        Return False if the service does not know the sampler: it is gone, or belongs to another account.
 
         Args:
             sampler_id: The sampler.
@@ -99,7 +99,7 @@ class Deactivator:
             on_error: Called with the error of each attempt that fails.
 
         Raises:
-            LoopsError: What the last attempt came to; the sampler is still billed, as far as is known.
+            LoopsError: The error of the last attempt; the sampler is still billed, as far as is known.
         """
         kept = min(FINAL_ATTEMPT_SHARE * seconds, FINAL_ATTEMPT_MOST_S)
         retry = self._transport.retry
@@ -142,9 +142,9 @@ class Deactivator:
         priority: Priority = Priority.DEACTIVATION,
         is_own: bool = True,
     ) -> bool:
-        """Deactivate a sampler, again as *policy* says; return False if the service does not know it.
+        """Deactivate a sampler, with the retries of *policy*; return False if the service does not know it.
 
-        *is_own* is whether it certainly exists, since it is a launch's own: then a 404 has to be repeated.
+        *is_own* is whether the sampler certainly existed, since a launch made it: then a 404 is retried.
         """
         request = deactivation(sampler_id)
         missing_since: float | None = None
@@ -158,20 +158,17 @@ class Deactivator:
                 if action_for(exc, DEACTIVATE) in {Action.LOOK_OR_RAISE, Action.LOOK_OR_RETRY}:
                     status = await self._look(sampler_id, priority)
                     if status in DEACTIVATED:
+                        _log_deactivated(sampler_id)
                         return True
                     now = loop_time()
-                    if (
-                        status is not None
-                        or classify(exc) is not Failure.MISSING
-                        or self._registry.is_fresh(sampler_id)
-                    ):
+                    if status is not None or classify(exc) is not Failure.MISSING or self._known.is_fresh(sampler_id):
                         missing_since = None
                     elif missing_since is None:
                         missing_since = now
                     elif now - missing_since >= GONE_AFTER_S:
                         return False
                 raise
-            logger.info("sampler %s is deactivated", sampler_id)
+            _log_deactivated(sampler_id)
             return True
 
         return await with_retries(
@@ -192,5 +189,9 @@ class Deactivator:
 
     def _should_retry(self, sampler_id: str, error: BaseException, *, is_own: bool) -> bool:
         if classify(error) is Failure.MISSING:
-            return is_own or self._registry.is_fresh(sampler_id)
+            return is_own or self._known.is_fresh(sampler_id)
         return action_for(error, DEACTIVATE) in {Action.RETRY, Action.LOOK_OR_RETRY}
+
+
+def _log_deactivated(sampler_id: str) -> None:
+    logger.info("sampler %s is deactivated", sampler_id)

@@ -1,9 +1,9 @@
-"""JSON as encoders really write it, read by Python's own parser.
+"""Reads JSON as encoders really write it, with Python's own parser.
 
-What strict parsers refuse and this one takes: `NaN` and `Infinity` (Python writes them), lone surrogates (a string that
+This parser accepts what strict ones refuse: `NaN` and `Infinity` (Python writes them), lone surrogates (a string that
 was cut inside an emoji), integers of thousands of digits, control characters inside strings, bytes that are not UTF-8,
-a byte order mark, and values nested so deeply that a parser runs out of stack. All of that is valid in a field that
-this client ignores, and no call may fail for such a field.
+a byte order mark, and values nested so deeply that a parser runs out of stack. All of that may stand in a field that
+this client ignores, and no call may fail because of such a field.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 DEEPEST_LEVEL: Final = 64
-"""Levels of nesting that are kept of a document that is nested too deeply to be parsed. The API's have five."""
+"""Levels that are kept of a document which is nested too deeply to be parsed. The documents of the API have five."""
 
 
 def parse(body: bytes) -> Any:
-    """Return the document in *body*. What is nested too deeply is null in it.
+    """Return the document in *body*, with null in place of values that are nested too deeply.
 
     Raises:
         ValueError: It is not JSON.
@@ -46,7 +46,7 @@ def items(text: str, name: str) -> Iterator[Any]:
     null has no items.
 
     Raises:
-        ValueError: There is no such array, or *text* is not JSON; this may show after some items.
+        ValueError: There is no such array, or *text* is not JSON; it may be raised after some items.
         RecursionError: Something is nested too deeply.
     """
     cursor = _Cursor(text)
@@ -99,7 +99,7 @@ def find_id(body: bytes) -> str | None:
 
 
 def usable_id(value: object) -> str | None:
-    """Return *value* if it can be the id of something that can be asked for, else None."""
+    """Return *value* if it can be an id that a request names, else None."""
     return value if isinstance(value, str) and value and value.isprintable() else None
 
 
@@ -121,7 +121,7 @@ _DECODER: Final = json.JSONDecoder(strict=False, parse_int=_integer)
 
 
 def _without_depths(text: str) -> str:
-    """Return *text* with null in place of what is nested too deeply."""
+    """Return *text* with null in place of values that are nested too deeply."""
     parts: list[str] = []
     level = kept_from = 0
     for match in _BRACKET.finditer(text):
@@ -160,13 +160,13 @@ class _Cursor:
         self._at += 1
 
     def value(self) -> Any:
-        """Go past the value that comes next, and return it."""
+        """Go past the next value, and return it."""
         self.peek()
         value, self._at = _DECODER.raw_decode(self._text, self._at)
         return value
 
     def elements(self, start: str, end: str) -> Iterator[None]:
-        """Go past an array or object; at each step the caller takes one element, and none of the commas."""
+        """Go past an array or object; at each step the caller reads one element, without its comma."""
         self.take(start)
         if self.peek() != end:
             yield

@@ -1,8 +1,8 @@
-"""A list of all samplers, read no further than needed, and without holding up the event loop.
+"""A list of all samplers, of which only the necessary parts are read, without blocking the event loop.
 
-An account can have ten thousand samplers. Of those a few change between two polls: to make models of all of them would
-take some hundred milliseconds each time, a scan for ids and statuses takes a few. What takes longer is done in slices,
-between which the event loop gets its turn.
+An account can have ten thousand samplers, of which a few change between two polls. To make models of all of them would
+take some hundred milliseconds each time; a scan for ids and statuses takes a few. Longer work is done in slices, and
+the event loop gets a turn after each.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 import msgspec
@@ -23,8 +23,8 @@ SLICE_S: Final = 0.002
 """Seconds of work on a list after which the event loop gets its turn."""
 
 
-async def decode_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
-    """Read `{samplers}`; one item that cannot be read fails the whole.
+async def decode_samplers(body: bytes, request: str, *, only_readable: bool = False) -> tuple[Sampler, ...]:
+    """Read `{samplers}`; with *only_readable*, leave out the items that cannot be read.
 
     Raises:
         DecodeError: The document is no such list, or one of its items cannot be read.
@@ -34,22 +34,7 @@ async def decode_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
     samplers = []
     for index in range(len(listed.rows)):
         await slices.next()
-        samplers.append(listed.sampler(index))
-    return tuple(samplers)
-
-
-async def decode_readable_samplers(body: bytes, request: str) -> tuple[Sampler, ...]:
-    """Read `{samplers}`, leaving out the items that cannot be read.
-
-    Raises:
-        DecodeError: The document is no such list.
-    """
-    listed = await SamplerList.scan(body, request)
-    slices = _Slices()
-    samplers = []
-    for index in range(len(listed.rows)):
-        await slices.next()
-        with suppress(DecodeError):
+        with suppress(DecodeError) if only_readable else nullcontext():
             samplers.append(listed.sampler(index))
     return tuple(samplers)
 
@@ -61,14 +46,14 @@ class RowStatus(msgspec.Struct, gc=False):
 
 
 class Row(msgspec.Struct, gc=False):
-    """What a scan reads of a sampler. A status that cannot be read has an empty name."""
+    """The id and the status of a sampler. A status that cannot be read has an empty name."""
 
     id: str
     status: RowStatus
 
 
 class SamplerList:
-    """`{samplers}`, scanned for ids and statuses; a sampler is read when it is asked for. Made by `scan()`."""
+    """`{samplers}`, scanned for ids and statuses; `sampler()` reads the rest of one. Made by `scan()`."""
 
     __slots__ = ("_body", "_items", "_request", "rows")
 
@@ -86,7 +71,7 @@ class SamplerList:
         """Scan *body*, the response to *request*.
 
         Raises:
-            DecodeError: The document is no such list. What is wrong with a single item, `sampler()` says.
+            DecodeError: The document is no such list. Only `sampler()` raises the error of a single item.
         """
         body = body.removeprefix(b"\xef\xbb\xbf")
         with suppress(*codec.NOT_PLAIN):
@@ -112,7 +97,7 @@ class SamplerList:
         return codec.decode_listed_sampler(self._item(index), index, self._request)
 
     def item(self, index: int) -> object:
-        """Return what `read_item()` reads the item at *index* from, and nothing else of the list."""
+        """Return the item at *index* for `read_item()`, without a reference to the rest of the list."""
         item = self._item(index)
         return bytes(item) if isinstance(item, msgspec.Raw) else item
 
@@ -131,7 +116,7 @@ def read_item(item: object, request: str) -> Sampler:
     """Read what `SamplerList.item()` returned.
 
     Raises:
-        DecodeError: It cannot be read; its place in the list is not known any more.
+        DecodeError: It cannot be read; the error does not know its place in the list.
     """
     return codec.decode_listed_sampler(msgspec.Raw(item) if isinstance(item, bytes) else item, 0, request)
 
@@ -158,7 +143,7 @@ async def _parsed_items(body: bytes, request: str) -> list[Any]:
             await slices.next()
             items.append(item)
     except (ValueError, RecursionError):
-        # It is no such list, and this says why; or it is nested too deeply for that way of reading.
+        # This raises the reason if it is no such list. A list that is only nested too deeply can be read this way.
         return codec.decode_array(body, "samplers", request)
     return items
 
@@ -180,9 +165,9 @@ def _lenient_row(item: msgspec.Raw | object) -> Row | None:
 
 
 class _Slices:
-    """Work in slices of `SLICE_S`: `next()` lets the event loop have its turn at the end of each.
+    """Work in slices of `SLICE_S`: `next()` gives the event loop a turn at the end of each.
 
-    It has one at the first call, too, since what came before was a scan of the whole body.
+    The first call gives it one too, since the body was scanned just before.
     """
 
     __slots__ = ("_end", "_time")

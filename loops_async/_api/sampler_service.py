@@ -1,4 +1,4 @@
-"""What `client.samplers` and `launch()` share: creates, deactivations and look-ups of one client."""
+"""The parts that `client.samplers` and `launch()` share: the creates, deactivations and searches of one client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..models import Sampler, SamplerSpec
 from . import codec
 from .creating import CreateObserver, CreateOutcome, SamplerCreator
 from .deactivating import DEACTIVATED, Deactivator
-from .registry import SamplerRegistry
+from .known_samplers import KnownSamplers
 from .sessions import Sessions
 from .unknown_creates import Moment, UnknownCreate
 
@@ -33,9 +33,9 @@ class SamplerService:
         self.list_request = Request("GET", self.collection)
         self.scope_url = f"{transport.base_url}{join_path(*scope)}"
         """Address of the control plane, down to the account or team."""
-        self.registry = SamplerRegistry()
-        self.deactivator = Deactivator(transport, self.registry)
-        self.creator = SamplerCreator(transport, self.list_request, self.registry, self.deactivator)
+        self.known = KnownSamplers()
+        self.deactivator = Deactivator(transport, self.known)
+        self.creator = SamplerCreator(transport, self.list_request, self.known, self.deactivator)
 
     @property
     def rate_limit(self) -> float | None:
@@ -52,17 +52,17 @@ class SamplerService:
         return Request("POST", self.collection, body=codec.encode(body))
 
     async def create(self, session_id: str, spec: SamplerSpec, observer: CreateObserver) -> CreateOutcome:
-        """Create a sampler; return what that came to. See `SamplerCreator.send`."""
+        """Create a sampler; return the outcome. See `SamplerCreator.send`."""
         return await self.creator.send(self.create_request(session_id, spec), spec, observer)
 
     async def resolve(self, create: UnknownCreate) -> CreateOutcomeUnknown:
-        """Look for what an unknown create may have made. See `SamplerCreator.resolve`."""
+        """Search for the sampler that an unknown create may have made. See `SamplerCreator.resolve`."""
         return await self.creator.resolve(create)
 
     async def resolve_earlier(
         self, spec: SamplerSpec, sent_at: datetime, ended_by: datetime, cause: LoopsError
     ) -> CreateOutcomeUnknown:
-        """Look for what an unknown create of another process may have made. The times are those of its clock."""
+        """Search for the sampler that an unknown create of another process may have made, at times by its clock."""
         create = UnknownCreate(spec, cause, Moment(sent_at, None), Moment(ended_by, None))
         return await self.creator.resolve(create)
 
@@ -73,25 +73,25 @@ class SamplerService:
         return await self.deactivator.deactivate_within(sampler_id, seconds, on_error=on_error)
 
     def mark_made(self, *sampler_ids: str, fresh: bool) -> None:
-        """Record that the create of these samplers is known. See `SamplerRegistry.mark_made`."""
-        self.registry.mark_made(*sampler_ids, fresh=fresh)
+        """Record that the create of these samplers is known. See `KnownSamplers.mark_made`."""
+        self.known.mark_made(*sampler_ids, fresh=fresh)
 
     async def find(self, sampler_ids: Collection[str]) -> dict[str, Sampler | None]:
-        """Look samplers up by their ids.
+        """Get samplers by their ids.
 
-        Return None for one that the service does not know, or describes in a way that cannot be read. Those that are
-        deactivated are left out.
+        The value is None for a sampler that the service does not know, or whose description cannot be read.
+        Deactivated samplers are left out.
 
         Raises:
             LoopsError: As every call.
         """
         found: dict[str, Sampler | None] = {}
         if sampler_ids:
-            # To list needs another right than to get, so that a refused list is no reason to give up.
+            # A key may have the right to get samplers but not to list them.
             with suppress(APIError):
                 listed = await self.creator.list_readable()
                 found.update((sampler.id, sampler) for sampler in listed if sampler.id in sampler_ids)
-        # Missing from the list means nothing: lists lag, and show the caller's own.
+        # A sampler that is missing from the list may exist: lists lag, and show only the caller's own.
         unlisted = [sampler_id for sampler_id in sampler_ids if sampler_id not in found]
         found.update(zip(unlisted, await asyncio.gather(*map(self._get_or_none, unlisted)), strict=True))
         return {

@@ -24,7 +24,7 @@ ONE_TOKEN: Final[Mapping[str, object]] = MappingProxyType(
 
 
 class Samplers:
-    """Create, look up, wake and deactivate samplers."""
+    """Create, get, list, wake and deactivate samplers."""
 
     def __init__(self, transport: Transport, service: SamplerService) -> None:
         self._transport = transport
@@ -69,11 +69,11 @@ class Samplers:
         return await self._service.creator.create(self._service.create_request(session_id, spec), spec)
 
     async def get(self, id: str) -> Sampler:
-        """Look a sampler up.
+        """Get a sampler.
 
         Raises:
-            NotFoundError: The service does not know it. A sampler that this client created less than 30 s ago is asked
-                for again first.
+            NotFoundError: The service does not know it. For a sampler that this client created less than 30 s ago, the
+                request is retried first.
             LoopsError: As every call.
 
         Source: `GET /v1/loops/samplers/{sampler_id}`.
@@ -84,15 +84,15 @@ class Samplers:
             return await self._transport.send(request, Priority.READ)
 
         def is_fresh(error: LoopsError) -> bool:
-            return classify(error) is Failure.MISSING and self._service.registry.is_fresh(id)
+            return classify(error) is Failure.MISSING and self._service.known.is_fresh(id)
 
         body = await self._transport.retried(attempt, request, also_retry=is_fresh)
         sampler = codec.decode_sampler(body, str(request), id)
-        self._service.registry.mark_seen(id)
+        self._service.known.mark_seen(id)
         return sampler
 
     async def list(self, *, scope: str | None = None) -> tuple[Sampler, ...]:
-        """List samplers, newest first, dead ones included; all of them, as the API has no pages.
+        """List all samplers, newest first, including those that are deactivated or failed. The API has no pages.
 
         Args:
             scope: `org` for the whole organisation's; None for the caller's own.
@@ -106,29 +106,29 @@ class Samplers:
         query = encode_query(scope=_validate.optional_str("scope", scope))
         request = Request("GET", self._service.collection, query)
         samplers = await sampler_list.decode_samplers(await self._transport.send_with_retries(request), str(request))
-        self._service.registry.mark_seen(*(sampler.id for sampler in samplers))
+        self._service.known.mark_seen(*(sampler.id for sampler in samplers))
         return samplers
 
     async def deactivate(self, id: str) -> None:
         """Deactivate a sampler: it stops serving, and being billed. One that is deactivated already counts as done.
 
-        It is done when the service's response names the sampler, or when a look at the sampler shows that it is gone;
-        a proxy's page with status 200 is neither. Passing failures are retried, and so is 404 for a sampler that this
-        client created less than 30 s ago. A cancellation does not cut it off, and is raised afterwards.
+        It is done when the service's response names the sampler, or when a GET shows that the sampler is gone; a
+        proxy's page with status 200 is neither. Transient failures are retried, and so is 404 for a sampler that this
+        client created less than 30 s ago. A cancellation does not stop it, and is raised afterwards.
 
         Raises:
-            ConflictError: It is paired to a run, and is deactivated with its run only.
+            ConflictError: It is paired to a run, and can be deactivated only with that run.
             NotFoundError: The service does not know it.
             LoopsError: As every call. The sampler is still billed, as far as is known.
 
         Source: `POST /v1/loops/samplers/{sampler_id}/deactivate`.
         """
         sampler_id = _validate.require_path_segment("sampler id", id)
-        self._service.registry.mark_seen(sampler_id)
+        self._service.known.mark_seen(sampler_id)
         await self._service.deactivator.deactivate(sampler_id)
 
     async def wake(self, sampler: Sampler) -> None:
-        """Start a sampler that is SCALED_TO_ZERO; returns when that is accepted, long before it serves.
+        """Wake a sampler that is SCALED_TO_ZERO; return when the service has accepted that, long before it serves.
 
         The request goes to the sampler's own address, so the key is sent only if that is an https host under
         `baseten.co` or the control plane's own origin.
@@ -142,7 +142,7 @@ class Samplers:
         `base_url` with its last part, `/sync`, replaced.
         """
         url = wake_url(sampler, self._transport.base_url)
-        self._service.registry.mark_seen(sampler.id)
+        self._service.known.mark_seen(sampler.id)
         request = Request("POST", urlsplit(url).path)
 
         async def attempt() -> bytes:
@@ -153,9 +153,9 @@ class Samplers:
     async def answers(self, sampler: Sampler) -> bool:
         """Ask a sampler for one token; return True if it answers, False if it does not yet.
 
-        ACTIVE means that a replica is up, not that it answers: this is what `probe=True` asks after ACTIVE. It is one
-        request, without retries. A serverless sampler is not asked, and counts as answering. The key is sent only where
-        `wake()` would send it.
+        ACTIVE means that a replica is up, not that it answers; `probe=True` calls this after ACTIVE. It sends one
+        request, without retries. For a serverless sampler it returns True without a request. The key is sent only
+        where `wake()` would send it.
 
         Raises:
             TypeError: *sampler* is no `Sampler`.
@@ -181,7 +181,7 @@ class Samplers:
 
 
 def wake_url(sampler: Sampler, base_url: str) -> str:
-    """Return where *sampler* is woken, if the key may be sent there."""
+    """Return the address that wakes *sampler*, if the key may be sent there."""
     return f"{_address(sampler, base_url).removesuffix('/sync')}/wake"
 
 

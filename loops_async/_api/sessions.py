@@ -11,14 +11,14 @@ from . import codec
 
 
 class Sessions:
-    """Make and look up sessions. A session cannot be listed, closed or deleted, and costs nothing."""
+    """Create and get sessions. A session cannot be listed, closed or deleted, and costs nothing."""
 
     def __init__(self, transport: Transport, scope: tuple[str, ...]) -> None:
         self._transport = transport
         self._scope = scope
 
     async def create(self) -> Session:
-        """Make a session; repeated like a read, since one session too many does no harm.
+        """Create a session. The request is retried like a read, since a second session does no harm.
 
         Raises:
             LoopsError: As every call: `TransportError`, `APIError`, `DecodeError`.
@@ -29,10 +29,10 @@ class Sessions:
         return codec.decode_session(await self._transport.send_with_retries(request, Priority.CREATE), str(request))
 
     async def get(self, id: str) -> Session:
-        """Look a session up.
+        """Get a session.
 
         Raises:
-            NotFoundError: There is none of that id.
+            NotFoundError: There is no session with that id.
             LoopsError: As every call.
 
         Source: `GET /v1/loops/sessions/{session_id}`.

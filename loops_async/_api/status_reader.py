@@ -37,7 +37,7 @@ class ApiStatusReader:
     async def list(self, *, final: bool, limit: float) -> tuple[SamplerList, float]:
         """Ask once for all samplers, for at most *limit* seconds; return them and the seconds that it took."""
         body, seconds = await self._transport.send_timed(self._list_request, _priority(final), limit=limit)
-        # To read five megabytes, to scan them and to deliver them takes some milliseconds each: the event loop gets a
+        # Reading five megabytes, scanning them and delivering them take some milliseconds each: the event loop gets a
         # turn in between.
         await asyncio.sleep(0)
         listing = await SamplerList.scan(body, str(self._list_request))
@@ -45,21 +45,21 @@ class ApiStatusReader:
         return listing, seconds
 
     def read(self, item: object) -> Sampler | None:
-        """Build the sampler of an item that a list has handed out; return None if it cannot be read."""
+        """Build the sampler of an item of a list; return None if it cannot be read."""
         with suppress(DecodeError):
             return read_item(item, str(self._list_request))
         return None
 
     def mark_seen(self, sampler_id: str) -> None:
-        """Record that a sampler exists, so that no unknown create can be taken for its origin."""
-        self._samplers._service.registry.mark_seen(sampler_id)
+        """Record that a sampler exists, so that it is no candidate of a later unknown create."""
+        self._samplers._service.known.mark_seen(sampler_id)
 
     async def wake(self, sampler: Sampler) -> None:
         """Wake a sampler, with retries."""
         await self._samplers.wake(sampler)
 
     async def answers(self, sampler: Sampler) -> bool:
-        """Return whether a sampler answers a request of one token."""
+        """Return True if a sampler answers a request for one token."""
         return await self._samplers.answers(sampler)
 
 

@@ -1,9 +1,9 @@
 """Dates and times as services write them, read into aware datetimes in UTC.
 
-The API documents RFC 3339. A sampler must not be given up for the spelling of its date, so whatever names a moment is
-read: ISO 8601, leap seconds, 24:00, missing zones (which mean UTC), what databases and `str()` of Go print, RFC 2822,
-and seconds, milliseconds, microseconds or nanoseconds since 1970. What Python's datetimes cannot hold becomes the
-earliest or the latest moment that they can.
+The API documents RFC 3339. A sampler must not be lost because of the spelling of its date, so other forms are read too:
+ISO 8601, leap seconds, 24:00, missing zones (which mean UTC), the forms of databases and of Go's `String()`, RFC 2822,
+and seconds, milliseconds, microseconds or nanoseconds since 1970. A moment beyond the range of Python's datetimes
+becomes the earliest or the latest of them.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _ISO: Final = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""A date, a time, an offset, a name of UTC, and what Java and Go add to that."""
+"""A date, a time, an offset, a name of UTC, and the additions of Java and Go."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _NUMBER: Final = re.compile(r"-?([0-9]{9,19})(?:\.[0-9]*)?")
 
 _DIGITS_OF_A_DATE: Final = (12, 14)
-"""Digits of YYYYMMDDhhmm, and of that with the seconds. Other numbers count from 1970."""
+"""Lengths of numbers that are dates: YYYYMMDDhhmm, and that with seconds. Other numbers count from 1970."""
 
 
 def parse_timestamp(written: str | float) -> datetime:
@@ -53,7 +53,7 @@ def parse_timestamp(written: str | float) -> datetime:
         return _parse_other(written)
     if moment.tzinfo is UTC:
         return moment
-    # Python reads a part of the numbers that count from 1970 as dates.
+    # Python reads some numbers that count from 1970 as dates.
     return _parse_other(written) if written.isdigit() else _in_utc(moment)
 
 
@@ -96,7 +96,7 @@ def _moment(match: re.Match[str]) -> datetime:
     microsecond = int((match["fraction"] or "")[:6].ljust(6, "0"))
     day = datetime(year, number("month"), number("day"), tzinfo=UTC)
     try:
-        # A leap second becomes the second after it, as 24:00 becomes 00:00 of the next day.
+        # A leap second becomes the second after it, and 24:00 becomes 00:00 of the next day.
         return day + timedelta(hours=hour, minutes=minute, seconds=second, microseconds=microsecond) - offset
     except OverflowError:
         return EARLIEST if year < 5000 else LATEST
@@ -105,7 +105,7 @@ def _moment(match: re.Match[str]) -> datetime:
 def _since_epoch(number: float) -> datetime:
     try:
         seconds = float(number)
-        # Seconds have 10 digits in our days, milliseconds 13, microseconds 16, nanoseconds 19.
+        # Present times have 10 digits in seconds, 13 in milliseconds, 16 in microseconds, 19 in nanoseconds.
         for _ in range(3):
             if abs(seconds) > 1e11:
                 seconds /= 1000

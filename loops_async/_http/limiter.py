@@ -195,8 +195,11 @@ class RequestLimiter:
 
     async def _queue_up(self, priority: Priority, endpoint: Endpoint) -> None:
         waiter: _Waiter = asyncio.get_running_loop().create_future()
-        self._queues[priority].setdefault(endpoint, deque()).append(waiter)
-        self._grant()
+        queue = self._queues[priority].setdefault(endpoint, deque())
+        queue.append(waiter)
+        if len(queue) == 1:
+            # Behind others, it starts when they have: what lets those start is under way.
+            self._grant()
         try:
             await waiter
         except asyncio.CancelledError:

@@ -9,22 +9,22 @@ from typing import Final, TypeVar
 from .. import _validate
 from ..errors import CreateOutcomeUnknown, LaunchError, TeardownError
 from ..models import Sampler
+from .each import WorkOutcomes
 from .member import Member
 from .supervisor import LaunchSupervisor
-from .works import WorkOutcomes
 
 T = TypeVar("T")
 
 GATHER_FAILURES_S: Final = 0.5
-"""Seconds for which `active()` waits for more failures after the decisive one: the reason why one member fails often
-makes many fail, and the error should hold them all. It is short, since the other members are billed meanwhile."""
+"""Seconds for which `active()` waits for more failures after the decisive one: often many members fail for the same
+reason, and the error should hold them all. It is short, since the other members are billed meanwhile."""
 
 
 class Fleet:
     """The members of a launch.
 
-    `async for member in fleet` yields each member as it is done, beginning with those that are done already. Any number
-    of such loops may run; each one sees every member once.
+    `async for member in fleet` yields each member once it is done, beginning with those that are done already. Any
+    number of such loops may run; each one yields every member once.
     """
 
     def __init__(
@@ -50,14 +50,15 @@ class Fleet:
 
     @property
     def session_id(self) -> str | None:
-        """The session in which the samplers were created; None for a launch of nothing."""
+        """Id of the session in which the samplers were created; None for a launch without specs."""
         return self._session_id
 
     @property
     def teardown_error(self) -> TeardownError | None:
         """The error for samplers that are still billed and unknown creates; None if there are none.
 
-        It is set when the block has ended. If another exception leaves the block, no other place has it as an object.
+        It is set when the block has ended. If the block raised an exception of its own, that is what you catch, and
+        this attribute is the only place that has the TeardownError.
         """
         return self._teardown_error
 
@@ -79,8 +80,8 @@ class Fleet:
     async def active(self, *, at_least: int | None = None) -> tuple[Sampler, ...]:
         """Wait until all members have come up, or *at_least* of them; return their samplers in the order of the specs.
 
-        Without *at_least* that is one sampler for each spec; with it, one for each member that has come up by then. The
-        other members go on coming up.
+        Without *at_least* there is one sampler for each spec; with it, one for each member that has come up by then.
+        The launch goes on bringing up the other members.
 
         Args:
             at_least: How many are enough, from 1 to the number of members; None for all.
@@ -89,7 +90,7 @@ class Fleet:
             TypeError, ValueError: *at_least* is no such number.
             LaunchError: So many members failed that not enough can come up any more. It holds one error for each that
                 has failed, in the order of the specs. It is raised up to half a second after the decisive failure, so
-                that it can hold more errors. The other members go on coming up.
+                that it can hold more errors. The launch goes on bringing up the other members.
         """
         needed = _validate.optional_positive_int("at_least", at_least) or len(self._members)
         if needed > len(self._members):
@@ -103,7 +104,7 @@ class Fleet:
     async def created(self) -> None:
         """Wait until every create has an outcome: each member has a `sampler_id`, or an `error`.
 
-        An unknown create has its error once its candidates were looked for.
+        For an unknown create, the error is set once the search for its candidates has ended.
         """
         while any(member.sampler_id is None and not member.done for member in self._members):
             await self._changed.wait()
@@ -111,35 +112,35 @@ class Fleet:
     def each(self, work: Callable[[Sampler], Awaitable[T]], *, concurrency: int | None = None) -> WorkOutcomes[T]:
         """Run `work(sampler)` for each member as it comes up, and deactivate its sampler when the work has ended.
 
-        So no GPU is billed while it waits for the slowest member, or for the longest work:
+        So no GPU is billed while the slowest member comes up, or the longest work runs:
 
             async for outcome in fleet.each(evaluate):
                 print(outcome.member.spec.base_model, outcome.value, outcome.error)
 
-        It yields an `Outcome` for each member, in order of completion. A member that did not come up yields its error.
-        An exception in a work is the `error` of its outcome, and cancels nothing. The sampler is deactivated before the
-        outcome is yielded, however the work ended, and with every `teardown`, also with `never`; a deactivation that
-        takes longer than two seconds goes on, and does not hold the outcome back. The sampler of a member that is
-        detached by then stays; `fleet.detach(sampler)` may be called in the work.
+        It yields an `Outcome` for each member, in order of completion. For a member that did not come up, the outcome
+        has the error. An exception in a work is the `error` of its outcome, and cancels nothing. The sampler is
+        deactivated before the outcome is yielded, however the work ended, and with every `teardown`, also with `never`.
+        If the deactivation takes longer than two seconds, the outcome is yielded meanwhile. The sampler of a member
+        that is detached by then stays; `fleet.detach(sampler)` may be called in the work.
 
         The works start with the first iteration, in the order of the specs among the members that are up at the same
         time. Leaving the loop early, by `break`, an exception, a cancellation or
-        `aclose()`, cancels the works that run, and deactivates their samplers once they have ended; ten seconds after
-        that in any case. `aclose()` and a cancellation wait for that. After `break` or an exception it goes on beside
-        the block, whose end waits for it; `contextlib.aclosing()` makes the loop wait:
+        `aclose()`, cancels the works that run. Their samplers are deactivated once they have ended, or after ten
+        seconds. `aclose()` and a cancellation wait for that. After `break` or an exception it goes on beside the block,
+        whose end waits for it; `contextlib.aclosing()` makes the loop wait:
 
             async with aclosing(fleet.each(evaluate)) as outcomes:
                 async for outcome in outcomes: ...
 
-        No work starts twice for a member. Several loops share the members: each member is given to the first loop that
-        has room for it. So a loop that begins later gets those whose work has not started, and the errors of the
-        members that failed. If the block ends while a loop goes on in another task, its works are cancelled, and the
-        loop yields a RuntimeError for each of the remaining members.
+        No work starts twice for a member. Several loops share the members: each member goes to the first loop that has
+        room for it. So a loop that begins later gets the members whose work has not started, and the errors of those
+        that failed. If the block ends while a loop goes on in another task, its works are cancelled, and the loop
+        yields a RuntimeError for each of the remaining members.
 
         Args:
-            work: Async function that is given the sampler of a member that has come up.
-            concurrency: How many works run at once, at least 1; None for no limit. Meanwhile the samplers of the others
-                wait, and are billed.
+            work: Async function, called with the sampler of a member that has come up.
+            concurrency: How many works run at once, at least 1; None for no limit. The samplers of the other members
+                are billed while they wait for their turn.
 
         Raises:
             TypeError, ValueError: An argument is malformed.
@@ -152,11 +153,11 @@ class Fleet:
     def detach(self, member: Member | Sampler) -> asyncio.Future[None]:
         """Keep the sampler of *member* running after the block; the caller owns it, and must deactivate it.
 
-        That takes effect at once, without an `await`. With a journal, the returned future is done when the journal has
-        it, so that `reclaim()` leaves the sampler alone even after a crash; await it if that matters.
+        It takes effect at once, without an `await`. With a journal, the returned future is done when the record is on
+        the disk, so that `reclaim()` leaves the sampler alone even after a crash; await it if that matters.
 
-        A member that is still coming up can be detached, too, and goes on coming up; after the block,
-        `wait_until_active(client, member.sampler_id)` waits for it. One that fails is not relaunched any more.
+        A member that is still coming up can be detached, too; after the block,
+        `wait_until_active(client, member.sampler_id)` waits for its sampler. If it fails, it is not relaunched.
         Detaching a member twice does nothing. Members whose creates were answered with the same sampler are detached
         together.
 
@@ -171,11 +172,11 @@ class Fleet:
         return self._supervisor.detach(self._own(member))
 
     def acknowledge(self, member: Member, *, keep_in_journal: bool = False) -> None:
-        """Confirm that the caller handles the unknown create of *member*: the end of the block does not raise it then.
+        """Confirm that the caller handles the unknown create of *member*; the end of the block then does not raise it.
 
-        The caller must look after the sampler that it may have made: see the `candidates` of `member.error`. Nothing
-        else remembers it: the journal has an end for the create, too, so that `orphans()`, `reclaim()` and `resume`
-        leave it out. After the block, the journal does not change any more.
+        The caller must find out whether it made a sampler: see the `candidates` of `member.error`. The journal records
+        that, too, so that `orphans()`, `reclaim()` and `resume` leave the create out. After the block, the journal does
+        not change any more.
 
         Args:
             member: The member.
@@ -228,7 +229,7 @@ class Fleet:
 
 
 class _DoneMembers:
-    """Members in the order in which they were done."""
+    """An iterator over the members in the order in which they were done."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet

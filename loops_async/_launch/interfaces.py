@@ -1,4 +1,4 @@
-"""What launches need of a client, as Protocols: this package does not know the one that sends requests."""
+"""The parts of a client that launches use, as Protocols, since this package does not import `_api`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class UnknownCreate(Protocol):
 
 
 class CreateOutcome(Protocol):
-    """What a create came to: a sampler whose id is known, or an unknown create."""
+    """The outcome of a create: a sampler whose id is known, or an unknown create."""
 
     @property
     def sampler_id(self) -> str | None: ...
@@ -42,11 +42,11 @@ class CreateObserver(Protocol):
         ...
 
     def on_rejected(self) -> None:
-        """Called when a POST has certainly made nothing."""
+        """Called when a POST has certainly made no sampler."""
         ...
 
     def may_send_again(self) -> bool:
-        """Return True if the create may be sent again after a POST that has made nothing."""
+        """Return True if the create may be sent again after a POST that has made no sampler."""
         ...
 
 
@@ -68,17 +68,17 @@ class SamplerBackend(Protocol):
         ...
 
     async def create(self, session_id: str, spec: SamplerSpec, observer: CreateObserver) -> CreateOutcome:
-        """Create a sampler; return what that came to. Raises LoopsError if no sampler was made."""
+        """Create a sampler; return the outcome. Raises LoopsError if no sampler was made."""
         ...
 
     async def resolve(self, create: Any) -> CreateOutcomeUnknown:
-        """Look for what an unknown create may have made: the one of a `CreateOutcome` of this same backend."""
+        """Search for the sampler that an unknown create of this backend may have made."""
         ...
 
     async def resolve_earlier(
         self, spec: SamplerSpec, sent_at: datetime, ended_by: datetime, cause: LoopsError
     ) -> CreateOutcomeUnknown:
-        """Look for what an unknown create of another process may have made."""
+        """Search for the sampler that an unknown create of another process may have made."""
         ...
 
     async def deactivate_within(
@@ -86,7 +86,7 @@ class SamplerBackend(Protocol):
     ) -> bool:
         """Deactivate a sampler within *seconds*; return False if the service does not know it.
 
-        *on_error* is called with what each attempt came to that failed.
+        *on_error* is called with the error of each attempt that fails.
 
         Raises:
             LoopsError: It is still billed, as far as is known.
@@ -94,9 +94,9 @@ class SamplerBackend(Protocol):
         ...
 
     def mark_made(self, *sampler_ids: str, fresh: bool) -> None:
-        """Record that the create of these samplers is known; *fresh* is whether that was less than 30 s ago."""
+        """Record that the create of these samplers is known; *fresh* is whether it was less than 30 s ago."""
         ...
 
     async def find(self, sampler_ids: Collection[str]) -> Mapping[str, Sampler | None]:
-        """Look samplers up by their ids; None for one that the service does not know. Deactivated ones are left out."""
+        """Get samplers by their ids; None for one that the service does not know. Deactivated ones are left out."""
         ...

@@ -1,6 +1,6 @@
-"""The file of a journal: one process at a time, and a record counts once it is on the disk.
+"""The file of a journal: one process has it open at a time, and a record counts once it is on the disk.
 
-Writing to a disk takes milliseconds, during which the event loop must go on, so a thread does it. Records that come in
+Writing to a disk takes milliseconds, during which the event loop must go on, so a thread writes. Records that are added
 meanwhile are written together in the next turn: thousands of creates at once share a few flushes.
 """
 
@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Self, TypeVar
 
+from .. import _validate
 from .._aio import spawn_shielded, wait_through_cancellation
 from . import journal_records
 
@@ -72,7 +73,7 @@ class JournalFile:
         return reading.result()
 
     async def append(self, record: journal_records.Record) -> None:
-        """Write *record*; return once it is on the disk. A cancellation ends the waiting, not the writing.
+        """Write *record*; return once it is on the disk. A cancellation ends the wait, not the writing.
 
         Raises:
             OSError: It could not be written.
@@ -98,11 +99,7 @@ class JournalFile:
 
     def written(self) -> asyncio.Future[None]:
         """Return a future that is done when all records so far are on the disk."""
-        if self._last is not None:
-            return self._last
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        return done
+        return self._last if self._last is not None else _done()
 
     async def flush(self) -> None:
         """Wait until each record so far is on the disk, or could not be written."""
@@ -111,13 +108,13 @@ class JournalFile:
 
     def close_nowait(self) -> None:
         """Unlock and close the file; call `flush()` before."""
-        # A process that was forked meanwhile holds the same lock, so that to close the file alone would not free it.
+        # A forked process holds the same lock, so that closing the file alone would not unlock it.
         fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.close(self._fd)
         self._thread.shutdown(wait=False)
 
     async def close(self) -> None:
-        """Write the pending records, and unlock the file. A cancellation does not cut it off, and is raised then."""
+        """Write the pending records, and unlock the file. A cancellation does not stop it, and is raised afterwards."""
         cancelled = await wait_through_cancellation(spawn_shielded(self.flush()))
         self.close_nowait()
         if cancelled is not None:
@@ -146,7 +143,7 @@ class JournalFile:
             failure = exc
         except BaseException as exc:
             # Even after a KeyboardInterrupt, no future may stay undone.
-            failure = OSError(f"the writing broke off: {exc!r}")
+            failure = OSError(f"writing was interrupted: {exc!r}")
             if not isinstance(exc, Exception):
                 raise
         finally:
@@ -159,7 +156,7 @@ class JournalFile:
                     written.set_exception(OSError(*failure.args))
 
     def _write_down(self, text: bytes) -> None:
-        # The part of a line that a crash or a full disk has left must not become the beginning of the next one.
+        # The part of a line that a crash or a full disk has left must not become the beginning of the next line.
         text = b"\n" + text if self._is_torn else text
         self._is_torn = True
         view = memoryview(text)
@@ -183,9 +180,7 @@ class NoJournal:
 
     def written(self) -> asyncio.Future[None]:
         """Return a future that is done."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        return done
+        return _done()
 
     async def flush(self) -> None:
         """Do nothing."""
@@ -195,6 +190,13 @@ class NoJournal:
 
     async def close(self) -> None:
         """Do nothing."""
+
+
+def check_path(path: object) -> str:
+    """Return the *path* of a journal as a plain string."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"journal must be a str or a path, not {type(path).__name__}")
+    return _validate.require_str("journal", os.fspath(path))
 
 
 async def read_locked(path: str) -> journal_records.Replay:
@@ -211,6 +213,12 @@ async def read_locked(path: str) -> journal_records.Replay:
     return await asyncio.to_thread(read)
 
 
+def _done() -> asyncio.Future[None]:
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+    return done
+
+
 async def _in_thread(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(thread, work)
 
@@ -221,7 +229,7 @@ def _open(path: str, *, create: bool) -> tuple[int, bool]:
     fd = _opened(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0))
     try:
         _lock(fd, path, shared=False)
-        # It may be long, and all that matters is that it is one, and how it ends.
+        # The file may be long: only its beginning and its end are read.
         size = os.fstat(fd).st_size
         with _named(path):
             journal_records.check_beginning(os.pread(fd, 256, 0))
@@ -236,7 +244,7 @@ def _open(path: str, *, create: bool) -> tuple[int, bool]:
 def _opened(path: str, flags: int) -> int:
     if fcntl is None:  # pragma: no cover -- Windows
         raise NotImplementedError("journals need file locks of a kind that this system does not have")
-    # A pipe would be waited for at its other end.
+    # Without O_NONBLOCK, opening a pipe would wait for its other end.
     fd = os.open(path, flags | os.O_NONBLOCK, 0o666)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -270,7 +278,7 @@ def _named(path: str) -> Iterator[None]:
 
 
 def _flush_folder(path: str) -> None:
-    # A new file is safe only once its name is on the disk, too; but a folder may be closed to those who write in it.
+    # A new file survives a crash only once its folder is on the disk, too. Some users may not open the folder.
     with suppress(PermissionError):
         fd = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
         try:

@@ -1,20 +1,20 @@
-"""The write-ahead log of a launch: its records, and what they add up to. No I/O.
+"""The write-ahead log of a launch: its records, and their replay. No I/O.
 
-One JSON object a line; its `event` says what it is:
+One JSON object a line; its `event` is one of these:
 
 - `launch`: a launch began, on a control plane and with a Loops session;
 - `intent`: a create is about to be sent; it may be sent again under the same number, but never twice at the same time;
-- `rejected`: it made nothing;
-- `created`: it made this sampler;
-- `acknowledged`: the caller looks after what it may have made, since its outcome stays unknown;
+- `rejected`: the create made no sampler;
+- `created`: the create made this sampler;
+- `acknowledged`: the caller handles the create, whose outcome is unknown;
 - `resumed`: a later launch owns this sampler now;
 - `deactivated`: this sampler was deactivated;
 - `detached`: this sampler belongs to the caller, who deactivates it;
 - `kept`: the block ended well and keeps this sampler on purpose.
 
-A create without an end may have made a sampler. A sampler without an end is still billed. A line counts once it is
-whole. If a crash has cut the last line off, the line counts for nothing; what waits for a line to be written, such as
-the POST after an intent, has not happened then.
+A create without `rejected` or `created` may have made a sampler. A sampler without `deactivated` or `detached` is still
+billed. A line counts once it is complete. If a crash has cut off the last line, it is ignored; the step that waits for
+that line, such as the POST after an intent, has not happened then.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Intent(msgspec.Struct, tag_field="event", tag="intent", frozen=True):
 
 
 class Rejected(msgspec.Struct, tag_field="event", tag="rejected", frozen=True):
-    """A create made nothing."""
+    """A create made no sampler."""
 
     launch: str
     create: int
@@ -128,7 +128,7 @@ _decode: Final = msgspec.json.Decoder(Record).decode
 
 
 def encode_record(record: Record) -> bytes:
-    """Write *record* as a line, with its end."""
+    """Return *record* as a line, with its line feed."""
     return _encode(record) + b"\n"
 
 
@@ -138,11 +138,11 @@ class UnresolvedCreate:
 
     spec: SamplerSpec
     at: datetime
-    """When it was about to be sent, by the clock of the machine that sent it."""
+    """Time at which it was about to be sent, by the clock of the machine that sent it."""
     scope_url: str
     """`Launch.scope_url`; empty if the journal does not say."""
     is_complete: bool = True
-    """Whether *spec* is all that the intent says; False if a later version of this package wrote it."""
+    """Whether *spec* has all arguments of the intent; False if a later version of this package wrote more."""
 
 
 @frozen
@@ -150,33 +150,33 @@ class LiveSampler:
     """A sampler that was neither deactivated nor detached."""
 
     at: datetime
-    """When it was created, by the clock of the machine that sent the create."""
+    """Time at which it was created, by the clock of the machine that sent the create."""
     scope_url: str
     """`Launch.scope_url`; empty if the journal does not say."""
     spec: SamplerSpec | None = None
-    """What it was created from; None if the journal does not say, or says more than this version can read."""
+    """Spec of its create; None if the journal does not have it, or has more than this version can read."""
     is_kept: bool = False
     """Whether a block that ended well keeps it on purpose."""
 
 
 @define
 class Replay:
-    """What the records of a journal add up to."""
+    """The state that the records of a journal lead to."""
 
     unresolved: dict[tuple[str, int], UnresolvedCreate] = Factory(dict)
-    """Creates without an end, by launch and number."""
+    """Creates without an outcome, by launch and number."""
     live: dict[str, LiveSampler] = Factory(dict)
-    """Samplers without an end, by their ids, kept ones included."""
+    """Samplers that were neither deactivated nor detached, by their ids; kept ones are among them."""
     known: set[str] = Factory(set)
-    """Ids of all samplers that the journal ever named."""
+    """Ids of all samplers that the journal names."""
     detached: set[str] = Factory(set)
-    """Ids of the samplers that were detached. They stay so: another create for the same run may return the same one."""
+    """Ids of the samplers that were detached. They stay detached if another create for the same run returns them."""
     scope_urls: dict[str, str] = Factory(dict)
     """`Launch.scope_url` of each launch."""
     pid: int | None = None
-    """Process of the last launch."""
+    """Process id of the last launch."""
     unreadable: list[int] = Factory(list)
-    """Numbers of the lines, from 1 on, that are no records; a torn last line is not among them."""
+    """Numbers of the lines, from 1, that are no records; a torn last line is not among them."""
 
     def apply(self, record: Record) -> None:
         """Apply *record*."""
@@ -216,7 +216,7 @@ def replay(content: bytes) -> Replay:
     """Replay a journal.
 
     Raises:
-        ValueError: This is no journal: there is something in it, and no line of it is a record.
+        ValueError: The content is no journal: it is not empty, and no line of it is a record.
     """
     replayed = Replay()
     *lines, torn = content.split(b"\n")
@@ -236,7 +236,7 @@ def replay(content: bytes) -> Replay:
 
 
 def check_beginning(content: bytes) -> None:
-    """Check that *content*, the beginning of a file, can be that of a journal, even of one that was cut off there.
+    """Check that *content*, the first bytes of a file, can be the beginning of a journal.
 
     Raises:
         ValueError: It cannot.
@@ -251,7 +251,7 @@ NO_JOURNAL: Final = "this is not a journal of a launch: no line of it is a recor
 
 _ANY: Final = b'{"event":"'
 _FIRST: Final = _ANY + b'launch"'
-"""How every journal begins."""
+"""The beginning of every journal."""
 
 
 def _is_torn_beginning(torn: bytes) -> bool:
@@ -273,5 +273,5 @@ def _spec_of(intent: Intent) -> SamplerSpec:
     try:
         return SamplerSpec(**{name: value for name, value in intent.spec.items() if name in names})
     except (TypeError, ValueError):
-        # The base model is enough to look for the candidates.
+        # The base model is enough to search for candidates.
         return SamplerSpec(intent.spec["base_model"])

@@ -20,11 +20,11 @@ from .._wait.probing import Probe, check_probe
 from .._wait.waiter import DEFAULT_TIMEOUT, check_wait
 from ..errors import CreateOutcomeUnknown, TeardownError
 from ..models import SamplerSpec, StatusChange
-from .earlier import Resumption, plan_resumption, warn_of_left, warn_of_unresolved
 from .fleet import Fleet
-from .journal_file import JournalFile, NoJournal
+from .journal_file import JournalFile, NoJournal, check_path
 from .journal_records import Kept
 from .member import CreateState, Member
+from .resuming import Resumption, plan_resumption, warn_of_left, warn_of_unresolved
 from .supervisor import LaunchSupervisor, Settings, TeardownMode
 from .teardown import Teardown
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("loops_async")
 
 TEARDOWN_TIMEOUT_S: Final = 60.0
-"""Seconds that a teardown may take by default, and on top of that what the rate limit needs for its requests."""
+"""Seconds that a teardown may take by default; the time that the rate limit needs for its requests is added."""
 
 TEARDOWN_RUNS: Final = 4
-"""How often a teardown runs at most: it runs again after a KeyboardInterrupt, and when a late cancellation turns a good
+"""Most runs of a teardown: it runs again after a KeyboardInterrupt, and after a late cancellation, which turns a good
 end into a bad one, so that the samplers that were kept must be deactivated, too."""
 
 
@@ -59,8 +59,8 @@ def launch(
 ) -> AbstractAsyncContextManager[Fleet]:
     """Launch a sampler for each of *specs*, for the duration of an `async with` block.
 
-    Creates begin with the block, and each sampler is waited for as soon as it exists. The sampler of a member that
-    fails, or is late, is deactivated at once. When the block ends, on any exit, the samplers that it owns are
+    Creates begin with the block, and the wait for each sampler begins as soon as it exists. The sampler of a member
+    that fails, or is late, is deactivated at once. When the block ends, on any exit, the samplers that it owns are
     deactivated, all at the same time. A cancellation does not cut that short. A deactivation that fails is repeated
     until *teardown_timeout* is over.
 
@@ -70,11 +70,11 @@ def launch(
 
     Args:
         client: The client that creates, polls and deactivates.
-        specs: What to create: `SamplerSpec`s or plain names of base models, one member each; none is fine.
+        specs: The samplers to create: `SamplerSpec`s or names of base models, one for each member; may be empty.
         session_id: Session of the samplers; None creates one.
         timeout: Seconds, above 0, from the beginning of the block in which members must come up, relaunches included;
-            None never gives up. A member that is late gets a `WaitTimeout`, and nothing is created for it any more; the
-            block goes on.
+            None for no limit. A member that is late gets a `WaitTimeout`, and no sampler is created for it any more;
+            the block goes on.
         policy: When to poll, and what the statuses mean.
         probe: As in `wait_until_active()`: a member has come up once its sampler is ready and answers the probe.
         max_concurrent_creates: Creates in flight at once, at least 1.
@@ -83,27 +83,26 @@ def launch(
         teardown: When samplers are deactivated at the end of the block: `always`; `on_error`, if an exception leaves
             the block; or `never`, which keeps also those of members that failed. The caller must deactivate what is
             kept.
-        teardown_timeout: Seconds that leaving the block may take, above 0; None for 60 and what the client's rate limit
-            needs for all samplers. A create whose response takes longer is left to the client, which deactivates what
-            it makes and waits for that when it is closed.
-        journal: File to which everything is appended that is needed after a crash: to clean up with
-            `loops_async.journal`, or to go on with *resume*. It is locked until the block has ended.
-        resume: Whether members take up samplers of the journal's earlier launches: those that a crash left, and those
-            that were kept, if the spec is equal and they have not failed. Only the ids in the journal count. What a
-            crash left and no member takes up is deactivated; what was kept and no member takes up, and what was
-            detached, is left alone. Samplers of another control plane or team are left alone, with a warning in the
-            log. Creates whose outcome is unknown since the process died are `fleet.unresolved`. A journal that does
-            not exist is a new one.
-        on_status: Called with each `StatusChange` as it is seen; what it raises is the member's error.
+        teardown_timeout: Seconds that leaving the block may take, above 0; None for 60 and the time that the client's
+            rate limit needs for all samplers. A create whose response takes longer is left to the client, which
+            deactivates its sampler, and waits for that when it is closed.
+        journal: File that records what is needed after a crash: to clean up with `loops_async.journal`, or to go on
+            with *resume*. Records are appended, and the file is locked until the block has ended.
+        resume: Whether members resume samplers of the journal's earlier launches: those that a crash left, and those
+            that were kept, if the spec is equal and they have not failed. Only the ids in the journal count. Other
+            samplers that a crash left are deactivated; other kept ones, and detached ones, are left alone. Samplers of
+            another control plane or team are left alone, with a warning in the log. Creates whose outcome is unknown
+            since the process died are `fleet.unresolved`. A journal that does not exist is created.
+        on_status: Called with each `StatusChange` at once; an exception that it raises is the member's error.
 
     Raises:
         TypeError, ValueError: An argument is malformed, such as *resume* without a *journal*; nothing was sent.
         RuntimeError: On entering: the client is closed, or the block was entered before.
-        LoopsError: On entering: no session could be created, or the samplers to resume could not be looked up.
+        LoopsError: On entering: no session could be created, or the requests for the samplers to resume failed.
         OSError: On entering: the journal cannot be written, or is in use by another launch (BlockingIOError). On
             leaving: it could not be written to its end.
-        TeardownError: On leaving: samplers are still billed, or creates are unknown that neither the block's own
-            exception holds nor `fleet.acknowledge()` was called for.
+        TeardownError: On leaving: samplers are still billed, or creates are unknown. Creates that the exception of the
+            block itself holds do not count, nor do those for which `fleet.acknowledge()` was called.
 
     Source: `POST /v1/loops/samplers`, `GET /v1/loops/samplers/{sampler_id}`,
     `POST /v1/loops/samplers/{sampler_id}/deactivate`.
@@ -114,7 +113,7 @@ def launch(
     check_probe(probe)
     if timeout == 0:
         raise ValueError("timeout must be above 0: nothing comes up in no time")
-    max_concurrent_creates = _positive_int("max_concurrent_creates", max_concurrent_creates)
+    max_concurrent_creates = _validate.require_positive_int("max_concurrent_creates", max_concurrent_creates)
     if isinstance(relaunches, bool) or not isinstance(relaunches, int):
         raise TypeError(f"relaunches must be an int, not {type(relaunches).__name__}")
     if relaunches < 0:
@@ -139,21 +138,12 @@ def launch(
         teardown_timeout=_validate.require_number("teardown_timeout", teardown_timeout, exclusive=True),
         on_status=on_status,
     )
-    if journal is not None and not isinstance(journal, (str, os.PathLike)):
-        raise TypeError(f"journal must be a str or a path, not {type(journal).__name__}")
-    path = None if journal is None else _validate.require_str("journal", os.fspath(journal))
+    path = None if journal is None else check_path(journal)
     return _LaunchBlock(client, members, settings, _validate.optional_str("session_id", session_id), path, resume)
 
 
-def _positive_int(name: str, value: int) -> int:
-    checked = _validate.optional_positive_int(name, value)
-    if checked is None:
-        raise TypeError(f"{name} must be an int, not None")
-    return checked
-
-
 def _specs(specs: Iterable[SamplerSpec | str]) -> list[SamplerSpec]:
-    # A single name is an iterable of letters, and a sampler would be created for each.
+    # A single name is an iterable too, and a sampler would be created for each letter.
     if isinstance(specs, (str, bytes, SamplerSpec)) or not isinstance(specs, Iterable):
         raise TypeError(f"specs must be several SamplerSpecs or names of base models, such as [{specs!r}]")
     checked = []
@@ -165,14 +155,14 @@ def _specs(specs: Iterable[SamplerSpec | str]) -> list[SamplerSpec]:
 
 
 class LaunchRegistry:
-    """The open launches of one client, and the creates that outlasted the teardown of theirs."""
+    """The open launches of one client, and the creates without a response of launches that have ended."""
 
     def __init__(self) -> None:
         self._open: set[_LaunchBlock] = set()
         self._unanswered: set[asyncio.Task[None]] = set()
 
     def add(self, block: _LaunchBlock) -> None:
-        """Add *block*, which ends when the client is closed."""
+        """Add *block*; closing the client ends it."""
         self._open.add(block)
 
     def remove(self, block: _LaunchBlock, unanswered: Iterable[asyncio.Task[None]]) -> None:
@@ -243,7 +233,7 @@ class _LaunchBlock:
             self._client._check_open()
         except BaseException:
             if resumption is not None:
-                # The journal may say that this launch owns them, and it does not begin.
+                # The journal may say that this launch owns them, but the launch does not begin.
                 for sampler_id in resumption.kept:
                     journal.append_nowait(Kept(sampler_id, datetime.now(UTC)))
             await journal.close()
@@ -269,7 +259,7 @@ class _LaunchBlock:
         for _ in range(TEARDOWN_RUNS):
             task = self.start_teardown(failed=failed)
             cancelled = await wait_through_cancellation(task) or cancelled
-            # A cancellation that comes here still makes this a bad end, for which the journal must be open.
+            # A cancellation at this point still makes this a bad end, for which the journal must be open.
             cancelled = await wait_through_cancellation(spawn_shielded(journal.flush())) or cancelled
             interrupt = task.exception()
             if interrupt is None:
@@ -291,7 +281,7 @@ class _LaunchBlock:
         if left is None or error is None:
             error = error or left
         elif isinstance(error, GeneratorExit):
-            # It ends with the generator, so that nobody would see its notes.
+            # This exception is never shown, and neither would be its notes.
             raise left from error
         else:
             # The exception may be of a class whose instances cannot be changed.
@@ -301,13 +291,13 @@ class _LaunchBlock:
             raise error
 
     def start_teardown(self, *, failed: bool) -> asyncio.Task[None]:
-        """Start the teardown, unless that is done; the caller waits for the task through cancellations."""
+        """Start the teardown, unless it was started; the caller must wait for the task through cancellations."""
         if self._teardown_task is None:
             self._teardown_task = spawn_shielded(self._tear_down(failed))
         return self._teardown_task
 
     def _billed(self) -> Billed:
-        """Return what is left to deactivate, for `run()` to print."""
+        """Return what the launch still has to deactivate, for `run()` to print."""
         creates = [member._create for member in self._members if member._create is not None]
         owned = dict.fromkeys(each.sampler_id for each in creates if each.is_owned and each.sampler_id is not None)
         unanswered = sum(each.state is CreateState.SENDING for each in creates)
@@ -321,7 +311,7 @@ class _LaunchBlock:
 
 
 def _reported_in(error: BaseException | None) -> Callable[[CreateOutcomeUnknown], bool]:
-    """Return a function that says whether *error* holds an unknown create, as a part, a cause or itself."""
+    """Return a function that returns True if *error* is an unknown create, or has it as a part or a cause."""
     held = {id(each) for each in _walk(error, set())}
     return lambda unknown: id(unknown) in held
 

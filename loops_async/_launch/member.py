@@ -13,7 +13,7 @@ from .interfaces import UnknownCreate
 
 
 class MemberState(StrEnum):
-    """What has become of a member of a fleet so far."""
+    """The present state of a member of a fleet."""
 
     QUEUED = "QUEUED"
     """Its create has not been sent."""
@@ -22,7 +22,7 @@ class MemberState(StrEnum):
     UNKNOWN = "UNKNOWN"
     """The response to its create was lost: a sampler may or may not exist."""
     WAITING = "WAITING"
-    """Its sampler exists, and is waited for."""
+    """Its sampler exists, and is coming up."""
     ACTIVE = "ACTIVE"
     """Its sampler came up, and is owned by the launch."""
     FAILED = "FAILED"
@@ -41,9 +41,9 @@ class CreateState(Enum):
     """
 
     QUEUED = "queued"
-    """No POST was sent, or the service certainly made nothing of it."""
+    """No POST was sent, or the POST certainly made no sampler."""
     SENDING = "sending"
-    """A POST is in flight and may make a sampler whose id is not known yet: it must not be cut off."""
+    """A POST is in flight and may make a sampler whose id is not known yet: it must not be cancelled."""
     UNKNOWN = "unknown"
     """The response was lost."""
     CREATED = "created"
@@ -61,21 +61,21 @@ class Create:
     """One create of a launch, and the sampler that it made; or a sampler that an earlier launch made."""
 
     spec: SamplerSpec | None
-    """What was asked for; None for a sampler of an earlier launch whose journal does not say."""
+    """Spec of the create; None for a sampler of an earlier launch whose journal does not have it."""
     number: int | None = None
     """Number of the create within the launch; None for a sampler of an earlier launch."""
     state: CreateState = CreateState.QUEUED
     sampler_id: str | None = None
     unknown: UnknownCreate | None = None
-    """What is known of the create while it is UNKNOWN."""
+    """The unknown create while the state is UNKNOWN."""
     is_acknowledged: bool = False
-    """Whether the journal says that the caller looks after what the unknown create may have made."""
+    """Whether the journal says that the caller handles the unknown create."""
     last_error: Exception | None = None
     """Why the last attempt to deactivate the sampler failed; None if none has failed."""
     deactivation: asyncio.Lock = Factory(asyncio.Lock)
     """Held while the sampler is being deactivated."""
     members: list[Member] = Factory(list)
-    """Members that use the sampler, or did: creates for the same run may return the same one."""
+    """Members that use the sampler, or have used it: creates for the same run may return the same one."""
 
     @property
     def is_owned(self) -> bool:
@@ -119,12 +119,12 @@ class Member:
 
     @property
     def spec(self) -> SamplerSpec:
-        """What was asked for."""
+        """Spec of the sampler that was asked for."""
         return self._spec
 
     @property
     def state(self) -> MemberState:
-        """What has become of it so far."""
+        """The present state."""
         create = self._create
         if create is not None and create.state is CreateState.DETACHED:
             return MemberState.DETACHED
@@ -165,7 +165,7 @@ class Member:
 
     @property
     def done(self) -> bool:
-        """Whether it has come up or failed: whether `sampler` or `error` is set."""
+        """Whether it has come up or failed, so that `sampler` or `error` is set."""
         return self._sampler is not None or self._error is not None
 
     @property
@@ -175,12 +175,12 @@ class Member:
 
     @property
     def status(self) -> DeploymentStatus | str | None:
-        """Status of its present or last sampler when it was last polled; None before the first one is known."""
+        """Status of its present or last sampler at the last poll; None before the first one is known."""
         return self._last_seen.status if self._last_seen is not None else None
 
     @property
     def failures(self) -> tuple[SamplerFailed, ...]:
-        """How the samplers failed that were replaced, oldest first; each was deactivated first."""
+        """The failures of the samplers that were replaced, oldest first; each sampler was deactivated first."""
         return self._failures
 
     @property

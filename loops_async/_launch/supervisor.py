@@ -4,8 +4,8 @@
   be replaced. The tasks belong to the launch: a cancellation of the block ends them through the teardown, not directly.
 - Each create has one record (`Create`) with one state. A sampler is owned from the moment in which its id is known
   until it is certainly deactivated, or detached.
-- A member that failed or was late holds no sampler: it is deactivated at once.
-- With a journal, each step waits until the one before it is on the disk: the POST for its intent, the wait for the id.
+- A member that failed or was late holds no sampler: its sampler is deactivated at once.
+- With a journal, each step waits for a record on the disk: the POST for the intent, and the wait for the sampler's id.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from ..errors import (
 )
 from ..models import Sampler, SamplerSpec, StatusChange
 from . import journal_records
-from .earlier import Resumption
+from .each import Works
 from .interfaces import SamplerBackend
 from .journal_file import JournalFile, NoJournal
 from .member import Create, CreateState, Member
-from .works import Works
+from .resuming import Resumption
 
 if TYPE_CHECKING:
     from .._client import LoopsClient
@@ -53,7 +53,7 @@ TeardownMode: TypeAlias = Literal["always", "on_error", "never"]
 
 @frozen
 class Settings:
-    """How members are brought up and taken down; `launch()` documents each one."""
+    """The arguments of `launch()` that the supervisor and the teardown need; `launch()` documents each one."""
 
     timeout: float | None
     policy: PollPolicy
@@ -70,7 +70,7 @@ class _StoppedError(Exception):
 
 
 class LaunchSupervisor:
-    """The members of one launch, their creates, and the tasks that look after them."""
+    """The members of one launch, their creates, and their tasks."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class LaunchSupervisor:
         self._expiry: asyncio.TimerHandle | None = None
 
     async def record_launch(self, resumption: Resumption | None) -> None:
-        """Write to the journal that the launch begins, and which samplers of earlier launches it owns from now on."""
+        """Write to the journal that the launch begins, and which samplers of earlier launches it owns now."""
         record = journal_records.Launch(self.id, _now(), self._backend.scope_url, self._session_id, os.getpid())
         written = self.journal.append_nowait(record)
         if resumption is not None:
@@ -119,17 +119,17 @@ class LaunchSupervisor:
             for sampler_id, spec in resumption.unwanted.items():
                 create = self._by_id[sampler_id] = Create(spec, None, CreateState.CREATED, sampler_id)
                 self.unwanted[create] = None
-        # The records are written in their order, and a failure is kept by the journal.
+        # The records are written in this order, so the last one is enough; the journal keeps a failure of any.
         await asyncio.shield(written)
         if self.journal.failure is not None:
             raise OSError(*self.journal.failure.args)
 
     def start(self, on_done: Callable[[Member], None], on_change: Callable[[], None]) -> None:
-        """Start to bring up all members, and to deactivate what no member wants.
+        """Start to bring up all members, and to deactivate the samplers that no member resumes.
 
         Args:
             on_done: Called with each member that is done.
-            on_change: Called whenever a create has an outcome.
+            on_change: Called when a member is done or a create has an outcome.
         """
         self._on_done, self._on_change = on_done, on_change
         if self.settings.timeout is not None:
@@ -153,10 +153,10 @@ class LaunchSupervisor:
                 task.cancel()
 
     def detach(self, member: Member) -> asyncio.Future[None]:
-        """Leave the sampler of *member* to the caller; the future is done when that is in the journal.
+        """Leave the sampler of *member* to the caller; the future is done when the journal has the record.
 
         Raises:
-            ValueError: It has no sampler.
+            ValueError: The member has no sampler.
             RuntimeError: The block has ended.
         """
         if self.is_ending:
@@ -182,10 +182,10 @@ class LaunchSupervisor:
             self.journal.append_nowait(journal_records.Acknowledged(self.id, create.number, _now()))
 
     async def deactivate(self, create: Create, seconds: float) -> None:
-        """Deactivate the sampler of *create* within *seconds*, unless that is done.
+        """Deactivate the sampler of *create* within *seconds*, unless it is deactivated or detached.
 
         Raises:
-            Exception: Why the last attempt failed; the sampler is still owned.
+            Exception: The error of the last attempt; the sampler is still owned.
         """
         sampler_id = create.sampler_id
         assert sampler_id is not None  # noqa: S101 -- only what is created is deactivated
@@ -205,7 +205,7 @@ class LaunchSupervisor:
                     create.last_error = exc
                 raise
             create.state = CreateState.GONE
-        # The journal keeps the failure to write it; the sampler is deactivated all the same.
+        # The journal keeps the failure to write the record; the sampler is deactivated even so.
         with suppress(OSError):
             await self.journal.append(journal_records.Deactivated(sampler_id, _now()))
 
@@ -221,7 +221,7 @@ class LaunchSupervisor:
             member._sampler = member._last_seen = outcome
         else:
             if isinstance(outcome, LoopsError):
-                # Where in this package it was raised is the same for all of them, and helps no reader.
+                # The traceback through this package is the same for all of them, and helps no reader.
                 outcome.with_traceback(None)
             if isinstance(outcome, SamplerFailed):
                 outcome.relaunches = len(member.failures)
@@ -237,7 +237,7 @@ class LaunchSupervisor:
         except asyncio.CancelledError:
             self._complete_cut_off(member)
             if not self.is_ending:
-                # A callback has cancelled its own wait.
+                # The task was not cancelled by the launch: a callback has cancelled its own wait.
                 await self._deactivate_failed(member)
             raise
         except _StoppedError as exc:
@@ -250,7 +250,7 @@ class LaunchSupervisor:
         """Record why *member* was stopped before it had come up."""
         create = member._create
         if create is not None and create.unknown is not None:
-            reason = TransportError("the time of the teardown was over before its candidates were looked for")
+            reason = TransportError("the time of the teardown was over before the search for candidates had ended")
             self.complete(member, create.unknown.error(look_error=reason))
             return
         error: Exception
@@ -270,7 +270,7 @@ class LaunchSupervisor:
         self.complete(member, RuntimeError(f"{words} before this member had come up{detached}"))
 
     def _on_task_done(self, member: Member, task: asyncio.Task[None]) -> None:
-        """Complete a member whose task did not, such as one that was cancelled before its first step."""
+        """Complete a member whose task did not do so, such as a task that was cancelled before its first step."""
         error = None if task.cancelled() else task.exception()
         if not member.done:
             member._was_cut_off = error is None
@@ -283,7 +283,7 @@ class LaunchSupervisor:
                 self.complete(member, RuntimeError(words))
 
     async def _bring_up(self, member: Member) -> Sampler:
-        """Bring *member* up; return its sampler, or raise why it failed."""
+        """Bring *member* up; return its sampler, or raise the error."""
         relaunches = self.settings.relaunches
         while True:
             made = self._resumed.pop(member, None)
@@ -295,8 +295,8 @@ class LaunchSupervisor:
             try:
                 return await self._wait(member, made)
             except (SamplerFailed, NotFoundError) as exc:
-                # One of an earlier launch that fails, or that the service has forgotten, is no resume: the member gets
-                # its own first sampler then, which is no relaunch.
+                # If a resumed sampler fails, or the service does not know it any more, the member gets its own first
+                # sampler, which is no relaunch.
                 may_replace = is_resumed or (relaunches > 0 and isinstance(exc, SamplerFailed))
                 if not may_replace or create.state is CreateState.DETACHED:
                     raise
@@ -342,13 +342,13 @@ class LaunchSupervisor:
         return outcome.sampler or outcome.sampler_id
 
     def _own(self, member: Member, create: Create, sampler_id: str) -> None:
-        """Own the sampler that *create* made, unless the launch has it already."""
+        """Own the sampler that *create* made, or share it with the create that has returned it before."""
         known = self._by_id.get(sampler_id)
         if known is None:
             create.state, create.sampler_id = CreateState.CREATED, sampler_id
             self._by_id[sampler_id] = create
             return
-        # Creates for the same run may be answered with the same sampler.
+        # The service may answer creates for the same run with the same sampler.
         member._create = known
         known.members.append(member)
         if known.state is CreateState.GONE:
@@ -380,13 +380,13 @@ class LaunchSupervisor:
             raise
 
     async def _make_room(self, member: Member, create: Create, failed: SamplerFailed | NotFoundError) -> None:
-        """Deactivate the sampler that *failed*, so that there are never two bills for one member."""
+        """Deactivate the sampler whose wait ended with *failed*: two samplers of one member must never be billed."""
         try:
             await self.deactivate(create, self.settings.teardown_timeout)
         except asyncio.CancelledError:
             self.complete(member, failed)
             raise
-        except Exception as exc:  # noqa: BLE001 -- whatever it is, the sampler is still owned, and may be billed
+        except Exception as exc:  # noqa: BLE001 -- after any error the sampler is still owned, and may be billed
             failed.add_note(f"it was not replaced, since it could not be deactivated: {exc}")
             raise failed from None
         if isinstance(failed, SamplerFailed):
@@ -409,12 +409,12 @@ class LaunchSupervisor:
             member._create is create and member._error is None and not member._has_worked for member in create.members
         )
         if create.state is CreateState.CREATED and not is_used:
-            # If this fails, the sampler is still owned, and the teardown tries again.
+            # If this fails, the sampler is still owned, and the teardown deactivates it.
             with suppress(Exception):
                 await self.deactivate(create, self.settings.teardown_timeout)
 
     def _expire(self) -> None:
-        """Give up the members whose create was not sent in time: a sampler would be billed for nothing."""
+        """Cancel the members whose create was not sent in time: their samplers would be billed, and come too late."""
         for member, task in self.tasks.items():
             if not member.done and (member._create is None or member._create.state is CreateState.QUEUED):
                 task.cancel()
@@ -423,7 +423,7 @@ class LaunchSupervisor:
         return self._remaining() == 0
 
     def _remaining(self) -> float | None:
-        """Return the seconds that members have left to come up, None for no end."""
+        """Return the seconds that members have left to come up; None for no limit."""
         return None if self._deadline is None else max(0.0, self._deadline - asyncio.get_running_loop().time())
 
 
@@ -449,7 +449,7 @@ class _Observer:
         create.state = CreateState.SENDING
 
     def on_rejected(self) -> None:
-        """Record that the service certainly made nothing of the POST."""
+        """Record that the POST certainly made no sampler."""
         self._create.state = CreateState.QUEUED
         self._record_rejected()
 
@@ -463,11 +463,11 @@ class _Observer:
 
 
 def _ignore(*_: object) -> None:
-    """Stand in for a callback until the launch starts."""
+    """Do nothing: the callback before the launch starts."""
 
 
 def _add_note(error: Exception, note: str) -> None:
-    # An exception of the caller's may be of a class whose instances cannot be changed.
+    # The class of a caller's exception may not allow its instances to be changed.
     with suppress(Exception):
         error.add_note(note)
 

@@ -1,12 +1,12 @@
 """The end of a launch: deactivate what it owns, and report what is still billed.
 
-- A POST that is in flight is never cut off, since it may make a sampler: the teardown waits for its response, and for
+- A POST that is in flight is never cancelled, since it may make a sampler: the teardown waits for its response, and for
   the search after a response that was lost. Everything else is cancelled at once.
-- Works are cancelled, and each one's sampler is deactivated once it has ended.
-- The teardown has a deadline. A POST without a response by then is left to the client, which deactivates what it makes,
+- Works are cancelled, and the sampler of each is deactivated once it has ended.
+- The teardown has a deadline. A POST without a response by then is left to the client, which deactivates its sampler,
   and waits for that when it is closed. It is reported as unknown, since the block will not see its outcome.
-- Every step may be repeated: a sampler that is deactivated already is left alone. So if a KeyboardInterrupt breaks into
-  a step, the step starts again: a single deactivation in `run_until()`, the whole teardown in the block.
+- Every step may be repeated: a sampler that is deactivated is left alone. So a step that a KeyboardInterrupt has
+  interrupted starts again: a single deactivation in `run_until()`, the whole teardown in the block.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from .._aio import spawn_shielded
+from .._text import counted, some_ids
 from ..errors import CreateOutcomeUnknown, TeardownError, TransportError
 from . import journal_records
 from .member import Create, CreateState, Member
-from .messages import counted, some_ids
 from .supervisor import LaunchSupervisor
 
 logger = logging.getLogger("loops_async")
@@ -34,7 +34,7 @@ Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 UNANSWERED: Final = (
     "its request is not answered yet; the client goes on, and deactivates what it makes before it closes"
 )
-"""Reason for an unknown create whose POST outlasts the teardown."""
+"""Reason for an unknown create whose POST has no response when the teardown ends."""
 
 SECOND_RUN_S: Final = 10.0
 """Least seconds for a further run of the teardown, unless its timeout is shorter."""
@@ -43,23 +43,23 @@ PROGRESS_LOG_AFTER_S: Final = 2.0
 """Seconds after which a teardown logs that it is still under way."""
 
 RESTARTS: Final = 3
-"""How often a deactivation is started again after a KeyboardInterrupt has broken into it."""
+"""How often a deactivation starts again after a KeyboardInterrupt has interrupted it."""
 
 
 class Teardown:
-    """Take one launch down."""
+    """The teardown of one launch."""
 
     def __init__(self, supervisor: LaunchSupervisor) -> None:
         self.unanswered: list[asyncio.Task[None]] = []
-        """Tasks that await the response to a POST beyond the deadline; the client must await them."""
+        """Tasks that still await the response to a POST after the deadline; the client must await them."""
         self._supervisor = supervisor
         self._end_at = 0.0
 
     async def run(self, failed: bool) -> None:
         """Deactivate the samplers that are not kept. *failed* is whether the block ended by an exception.
 
-        It must run as a task of its own that is not cancelled. It may run again: after a KeyboardInterrupt has broken
-        into it, or with *failed* for the samplers that it has kept.
+        It must run as a task of its own that is not cancelled. It may run again: after a KeyboardInterrupt has
+        interrupted it, or with *failed* for the samplers that it has kept.
         """
         loop = asyncio.get_running_loop()
         supervisor = self._supervisor
@@ -175,7 +175,7 @@ class Teardown:
         return mode == "never"
 
     def _record_kept(self, failed: bool) -> None:
-        """Write to the journal what a good end keeps on purpose."""
+        """Write to the journal which samplers a good end keeps on purpose."""
         if failed:
             return
         creates = [member._create for member in self._supervisor.members if self._is_kept(member, failed)]
@@ -185,7 +185,7 @@ class Teardown:
             logger.info("sampler %s is kept", create.sampler_id)
 
     def _log_progress(self, failed: bool) -> None:
-        """Log what the teardown still waits for, since a user who sees nothing may kill the process."""
+        """Log which samplers are still billed, since a user who sees nothing may kill the process."""
         ids = [str(create.sampler_id) for create in self._still_owned(failed)]
         unanswered = sum(
             member._create is not None and member._create.may_have_made_unknown for member in self._supervisor.members
@@ -202,8 +202,8 @@ class Teardown:
 async def run_until(work: Mapping[K, Work], end_at: float) -> list[K]:
     """Run all *work* side by side; at *end_at*, by the event loop's clock, cancel the rest, and return its keys.
 
-    Work that a KeyboardInterrupt has broken into is started again, so it must be repeatable. The interrupt is not
-    raised here: it has already left the event loop through the task that it struck, and would do so once more.
+    Work that a KeyboardInterrupt has interrupted is started again, so it must be repeatable. The interrupt is not
+    raised here: the event loop has already raised it, and would raise it a second time.
     """
     pending = dict(work)
     for _ in range(RESTARTS + 1):

@@ -77,7 +77,7 @@ def _statuses(values: Iterable[str]) -> frozenset[str]:
     return frozenset(_validate.require_str("status", value) for value in values)
 
 
-_MINIMA: Final[Mapping[str, float]] = MappingProxyType(
+_LEAST_VALUES: Final[Mapping[str, float]] = MappingProxyType(
     {"initial": 1e-4, "factor": 1.0, "maximum": 0.0, "jitter": 0.0, "unhealthy_grace": 0.0, "missing_grace": 0.0}
 )
 
@@ -133,7 +133,7 @@ class PollPolicy:
     missing_grace: float = 30.0
 
     def __attrs_post_init__(self) -> None:
-        for name, minimum in _MINIMA.items():
+        for name, minimum in _LEAST_VALUES.items():
             # Converters would do this, but signatures then lose the annotations of the fields.
             object.__setattr__(self, name, _validate.require_number(name, getattr(self, name), minimum=minimum))
         if self.maximum < self.initial:

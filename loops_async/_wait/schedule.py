@@ -11,6 +11,8 @@ The rules, in the order in which they apply:
 4. *Earlier than that*, when a grace period of a wait ends, or its deadline.
 5. *Together.* A tick takes what is due, and what will be within a tenth of its policy's `initial`.
 
+So a pause is computed in `_pause()`, jitter included, and may still end a little earlier by rule 4 or 5.
+
 A list serves all samplers at once, so it also reschedules all of them. Those of one policy and one status form a
 `PollGroup` and fall due together, by the one that came to the status last. What is polled by GET is rescheduled sampler
 by sampler.
@@ -59,7 +61,8 @@ CROWD_SIZE: Final = 10
 """Number of other samplers from which on no pause is shorter than `initial`."""
 
 REQUIRED_POLL_MARGIN_S: Final = 0.05
-"""Seconds after the end of a grace period at which it is polled, so that the poll is not sent too early."""
+"""Seconds after the end of a grace period at which the sampler is polled. By rule 5 the poll may be sent before that
+end, and is then repeated after it."""
 
 
 class PollGroup:
@@ -266,8 +269,8 @@ class Schedule:
         entry.unlisted_until = now + again
 
     def _pause(self, policy: PollPolicy, elapsed: float, status: str | None, chance: float) -> float:
-        least = policy.initial * min(1.0, (len(self.samplers) - 1) / CROWD_SIZE)
-        return policy.jittered(max(least, policy.pause(elapsed, status)), chance)
+        crowd_pause = policy.initial * min(1.0, (len(self.samplers) - 1) / CROWD_SIZE)
+        return policy.jittered(max(crowd_pause, policy.pause(elapsed, status)), chance)
 
 
 def _group(siblings: dict[str | None, PollGroup], policy: PollPolicy, status: str | None, now: float) -> PollGroup:

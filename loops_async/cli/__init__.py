@@ -28,29 +28,29 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     except SystemExit as exit_:
-        # So click ends a command whose reader has gone away.
+        # This is how click ends a command when the reader of its output has gone away.
         code = exit_.code
     sys.exit(_flushed(code))
 
 
 def _prepare_streams() -> None:
-    """Make the standard streams such that writing text to them fails only if they are gone or full."""
-    # A shell may have closed them: then nobody reads what is written there.
+    """Prepare the standard streams so that writing text to them fails only if they are closed or full."""
+    # If a shell has closed them, the text can be discarded.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 -- until the process ends
     for stream in (sys.stdout, sys.stderr):
-        # Names come from the service. One that the encoding lacks is escaped: an error in the middle of a launch would
-        # deactivate samplers for the sake of a letter.
+        # Names come from the service. Letters that the encoding lacks are escaped: an error in the middle of a launch
+        # would deactivate its samplers because of one letter.
         with suppress(AttributeError, OSError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        # Another process may have made the pipe non-blocking, and then a slow reader would look like an error.
+        # Another process may have made the pipe non-blocking, so that a slow reader would cause an error.
         with suppress(AttributeError, OSError, ValueError):
             os.set_blocking(stream.fileno(), True)
 
 
 def _flushed(code: int | str | None) -> int | str | None:
-    """Write what is still buffered; return *code*, or 1 instead of 0 where stdout does not take its data."""
+    """Flush the standard streams; return *code*, or 1 instead of 0 if data could not be written to stdout."""
     for stream in (sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__):
         try:
             if stream is not None:
@@ -65,6 +65,6 @@ def _flushed(code: int | str | None) -> int | str | None:
 
 
 def discard(stream: IO[Any] | None) -> None:
-    """Discard what is written to *stream* from now on, so that Python does not fail to write it at its end."""
+    """Discard what is written to *stream* from now on, so that Python does not report an error when it exits."""
     with suppress(AttributeError, OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""What all commands that talk to the service share: their options, the client, and how errors are reported."""
+"""The parts of all commands that talk to the service: their options, the client, and the report of errors."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _OPTIONS: Final = {
     "permit plain http with allow_http=True": "permit plain http with --allow-http",
     "pass trust_env=False": "set NO_PROXY=*",
 }
-"""What the messages of `LoopsClient` ask for, and what it is called on the command line."""
+"""Arguments in the messages of `LoopsClient`, each with the option of the command line for it."""
 
 
 @define
 class Common:
-    """The options that all these commands have."""
+    """The options that these commands share."""
 
     api_key_file: Path | None
     base_url: str | None
@@ -47,13 +47,13 @@ class Common:
     """Whether a document of `--json` was written."""
 
     def words(self) -> list[str]:
-        """Return the options with which another call talks to the same service with the same key."""
+        """Return the options for another call of this program to the same service with the same key."""
         given = {"--api-key-file": self.api_key_file, "--base-url": self.base_url, "--team": self.team}
         words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
         return [*words, "--allow-http"] if self.allow_http else words
 
     def say(self, text: str) -> None:
-        """Write a line to stderr unless the user wants nothing but errors."""
+        """Write a line to stderr, unless the user wants only errors there."""
         if not self.quiet:
             say(text)
 
@@ -96,7 +96,8 @@ class Common:
     ) -> int:
         """Run *command* with a client of its own, and return its exit code.
 
-        *interrupted* makes what `--json` writes after a signal, of the exit code, unless a document was written before.
+        *interrupted* returns, for an exit code, the document that `--json` writes after a signal, unless one was
+        written before.
         """
         client = self.client()
         decided: list[int] = []
@@ -112,28 +113,24 @@ class Common:
         except LoopsError as exc:
             raise failure_of(exc) from None
         if decided:
-            # A signal that came while the client was closed changes nothing about what the command did.
+            # A signal that came while the client was closing does not change the result of the command.
             return decided[0]
         if self.as_json and not self.has_written:
             fields = {"type": "Interrupted", "message": "interrupted", "exit_code": code}
-            try:
-                if interrupted is not None:
-                    deliver(lambda: _json.write(interrupted(code)))
-                else:
-                    deliver(lambda: _json.write_line({"error": fields}))
-            except OSError as exc:
-                error(f"stdout cannot be written: {describe(exc)}")
-                forget_stdout()
+            if interrupted is not None:
+                deliver_or_report(lambda: _json.write(interrupted(code)))
+            else:
+                deliver_or_report(lambda: _json.write_line({"error": fields}))
         return code
 
 
 def failure_of(exc: LoopsError, remark: str = "") -> Failure:
-    """Return the end of a command for an error of the library, with a *remark* for people."""
+    """Return the failure of a command for an error of the library; its message ends with *remark*."""
     return Failure(f"{exc}{remark}", code_of(exc), _json.error_fields(exc))
 
 
 def common_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give *command* the shared options, as a `Common` before its own arguments."""
+    """Add the shared options to *command*, which gets them as a `Common` before its own arguments."""
 
     @click.option(
         "--api-key-file",
@@ -221,7 +218,7 @@ def _positive(_ctx: click.Context, param: click.Parameter, value: float | None) 
 
 
 def check_ids(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse what cannot be the id of a sampler."""
+    """Refuse arguments that cannot be ids of samplers."""
     for value in values:
         if not value.strip() or not value.isprintable() or value in {".", ".."}:
             raise click.BadParameter(f"{value!r} cannot be an id.", param=param)
@@ -237,7 +234,7 @@ def policy_of(poll: float | None, *, wake: bool = True, missing_grace: float = 3
 
 @contextmanager
 def journal_errors(path: Path) -> Iterator[None]:
-    """Report what is wrong with a journal in one line."""
+    """Report an error of a journal in one line."""
     try:
         yield
     except OSError as exc:
@@ -249,13 +246,22 @@ def journal_errors(path: Path) -> Iterator[None]:
 
 
 def deliver(write: Callable[[], None]) -> None:
-    """Write data to stdout, to the end: afterwards the reader can have it, unless an OSError says otherwise."""
+    """Write data to stdout and flush it. Without an OSError, all of the data can be read."""
     write()
     sys.stdout.flush()
 
 
+def deliver_or_report(write: Callable[[], None]) -> None:
+    """Write data to stdout as `deliver()` does; report an OSError on stderr instead of raising it."""
+    try:
+        deliver(write)
+    except OSError as exc:
+        error(f"stdout cannot be written: {describe(exc)}")
+        forget_stdout()
+
+
 def forget_stdout() -> None:
-    """Keep Python from reporting at its end that data could not be written: that has been reported."""
+    """Discard stdout, so that Python does not report a second time that data could not be written."""
     discard(sys.stdout)
 
 

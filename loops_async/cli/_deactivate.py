@@ -17,32 +17,32 @@ from loops_async.journal import reclaim
 from . import _json
 from ._common import Common, check_ids, common_options, journal_errors
 from ._exits import DONE, FAILED, HELP, INTERRUPTED, code_of_all
-from ._formats import is_billed, table_lines
-from ._words import counted, errors, how_to_acknowledge, ids, say, tell_of_unknown
+from ._formats import own_samplers, table_lines
+from ._words import counted, errors, how_to_acknowledge, ids, report_unknown, say
 
 
 @define
 class Account:
-    """What was deactivated, and what was not."""
+    """The samplers that were deactivated, and those that were not."""
 
     journal: Path | None = None
     """The journal that said what to deactivate, if one did."""
     deactivated: list[str] = Factory(list)
     """Ids of the samplers that were deactivated, or had been before."""
     failed: dict[str, Exception] = Factory(dict)
-    """Why samplers could not be deactivated, by id."""
+    """The errors of the samplers that could not be deactivated, by id."""
     unsure: list[str] = Factory(list)
-    """Ids of the samplers of which a Ctrl-C has left open whether they were deactivated."""
+    """Ids of the samplers that may or may not be deactivated, since Ctrl-C came before the response."""
     unknown: Sequence[CreateOutcomeUnknown] = ()
-    """Creates of a journal with an unknown outcome."""
+    """The unknown creates of a journal."""
     missing: Sequence[str] = ()
-    """Ids of a journal that the service does not know."""
+    """Ids in a journal that the service does not know."""
     elsewhere: Mapping[str, str] = Factory(dict)
-    """Samplers of a journal that belong to another control plane or team, by id, and its address."""
+    """Samplers in a journal that belong to another control plane or team, by id, and its address."""
     acknowledged: Sequence[CreateOutcomeUnknown] = ()
-    """Creates of a journal with an unknown outcome that are not reported again."""
+    """The unknown creates of a journal that are not reported again."""
     kept: Sequence[str] = ()
-    """Ids of samplers of a journal that a launch kept on purpose, and that were left alone."""
+    """Ids in a journal of samplers that a launch kept on purpose, and that were left alone."""
 
     def code(self) -> int:
         """Return the exit code."""
@@ -53,7 +53,7 @@ class Account:
         return FAILED if self.unknown or self.missing or self.elsewhere else DONE
 
     def report(self, common: Common) -> None:
-        """Write it as JSON to stdout if the user wants that, and as text to stderr."""
+        """Write this as text to stderr and, with `--json`, as JSON to stdout."""
         if common.as_json:
             common.write(
                 {
@@ -78,7 +78,7 @@ class Account:
             candidates = dict.fromkeys(sampler.id for each in self.acknowledged for sampler in each.candidates)
             number = counted(len(self.acknowledged), "unknown create")
             common.say(f"Acknowledged {number}; samplers that may be theirs: {ids([*candidates]) or 'none so far'}")
-        tell_of_unknown(self.unknown, self.missing, self.elsewhere)
+        report_unknown(self.unknown, self.missing, self.elsewhere)
         if self.journal is not None and any(each.look_error is None for each in self.unknown):
             common.say(how_to_acknowledge(common.words(), self.journal))
 
@@ -156,7 +156,7 @@ async def _of_journal(
 
 
 async def _all_mine(common: Common, yes: bool, client: LoopsClient) -> int:
-    found = [sampler for sampler in await client.samplers.list() if is_billed(sampler)]
+    found = await own_samplers(client)
     if found and not yes:
         await _ask(found)
     return await _deactivate_all(common, client, [sampler.id for sampler in found])
@@ -181,7 +181,7 @@ async def _ask(found: Sequence[Sampler]) -> None:
 
 
 async def _line_of_stdin() -> str:
-    """Read a line in such a way that a Ctrl-C ends it: a read in a thread would go on."""
+    """Read a line so that Ctrl-C ends the wait for it; a read in a thread would go on."""
     loop, can_be_read = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), can_be_read.set)
     try:

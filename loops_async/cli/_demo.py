@@ -1,10 +1,8 @@
-"""`loops-async demo`: the main job from end to end, without an account."""
+"""`loops-async demo`: a complete launch, without an account."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
@@ -16,7 +14,7 @@ from loops_async import DeploymentStatus, LoopsClient, LoopsError, PollPolicy, l
 from loops_async.emulator import Emulator, Stage
 
 from ._exits import run_to_end
-from ._formats import url_lines
+from ._formats import columns_of_stdout, url_lines
 from ._live import Board
 from ._options import speed_option
 from ._progress import Display
@@ -32,7 +30,7 @@ LIFECYCLES: Final[Mapping[str, Sequence[Stage]]] = {
         Stage("LOADING_MODEL", 1.6),
         Stage("ACTIVE"),
     ),
-    # It comes up without a replica, and goes on only when the client wakes it.
+    # It has no replica at first, and goes on only when the client wakes it.
     "Qwen/Qwen3-8B": (
         Stage("BUILDING", 1.0),
         Stage("DEPLOYING", 1.4),
@@ -48,7 +46,7 @@ LIFECYCLES: Final[Mapping[str, Sequence[Stage]]] = {
         Stage("ACTIVE"),
     ),
 }
-"""Base models of the demo and what their samplers go through; some hundred times faster than real ones."""
+"""Base models of the demo and the lifecycles of their samplers, some hundred times faster than real ones."""
 
 API_KEY: Final = "demo-key"
 
@@ -85,7 +83,7 @@ async def _demo(count: int, speed: float) -> int:
                         # What follows goes below the table.
                         await display.aclose()
                     took = time.monotonic() - began
-                    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+                    width = columns_of_stdout()
                     write_out("\n".join(["Base URLs of the ACTIVE samplers:", *url_lines(active, width), ""]))
         except (asyncio.CancelledError, LoopsError) as error:
             end = "Failed" if isinstance(error, LoopsError) else "Interrupted"
@@ -99,15 +97,15 @@ async def _demo(count: int, speed: float) -> int:
 
 
 def _policy(speed: float) -> PollPolicy:
-    """Poll as much faster than usual as the samplers are."""
+    """Return a policy whose polls are as fast as the samplers."""
     interval = max(0.02, 0.2 / speed)
-    # A wake takes effect at once here; a longer pause lets the user see the status that needed it.
+    # The emulator wakes a sampler at once; with a longer interval the user can see SCALED_TO_ZERO.
     multiples: dict[str, float] = {DeploymentStatus.SCALED_TO_ZERO: 4.0}
     return PollPolicy(initial=interval, factor=1.0, maximum=5 * interval, multiples=multiples)
 
 
 def _account(emulator: Emulator) -> str:
-    """Return what the control plane itself says about samplers that are still billed."""
+    """Return the number of samplers that are billed, as the emulator itself counts them."""
     total = len(emulator.samplers)
     if emulator.billed:
         return f"{len(emulator.billed)} of {_samplers(total)} still billed: {', '.join(sorted(emulator.billed))}"

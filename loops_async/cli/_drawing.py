@@ -1,4 +1,4 @@
-"""Draw a chart of lanes as SVG, alone or in a page. All text in it comes from outside, and is escaped."""
+"""Draws a chart of lanes as SVG, alone or in an HTML page. All text in it is escaped, since it comes from outside."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def svg(chart: Chart) -> str:
 
 
 def page(chart: Chart, title: str) -> str:
-    """Return the chart as an HTML page that needs nothing else."""
+    """Return the chart as an HTML page that needs no other file."""
     cells = ((lane.base_model, lane.sampler_id or "-", _course(lane)) for lane in chart.lanes)
     rows = "\n".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in cells)
     return f"""<!DOCTYPE html>
@@ -190,7 +190,7 @@ def _course(lane: Lane) -> str:
 
 
 def _pixels(text: str) -> float:
-    """Return how wide a text may be; fonts differ, so this is rather too much."""
+    """Return an upper bound of the width of a text, since fonts differ."""
     return sum(_letter(each) for each in text)
 
 

@@ -1,4 +1,4 @@
-"""How long samplers of a base model took to come up, kept in the user's cache directory for the next launch."""
+"""The times that samplers of a base model took to come up, stored in the user's cache directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 KEPT: Final = 20
-"""Number of durations kept for each base model: the newest, since the service may have become faster."""
+"""Number of durations that are kept for each base model: the newest ones, since the service may have become faster."""
 
 
 def cache_file() -> Path:
@@ -34,8 +34,8 @@ class Durations:
     """Seconds from create to ACTIVE, by control plane and base model. A file that cannot be used is ignored.
 
     Args:
-        service: URL of the control plane. Its port does not count: an emulator has another one each time, and the file
-            would grow with it. None remembers nothing and reads nothing.
+        service: URL of the control plane. Its port is ignored: an emulator has another one at each start, and the file
+            would grow. Without a URL, no file is read or written.
         path: The file; by default that of the user.
     """
 
@@ -90,7 +90,7 @@ def _read(path: Path | None) -> dict[str, list[float]]:
 
 
 LONGEST: Final = 1e9
-"""Seconds from which on a value is damage and not a duration."""
+"""Seconds beyond which a value is not a duration: the file is damaged."""
 
 
 def _is_duration(value: object) -> bool:

@@ -20,11 +20,11 @@ from ._options import speed_option
 
 _T = TypeVar("_T")
 
-# A kilobyte or so each: what a server that runs for days can afford.
+# A request takes a kilobyte or so, and the server may run for days.
 _KEPT = 20_000
 _KEPT_OF_A_BODY = 64 * 1024
 
-# The addresses that stand for all of this machine.
+# The names for all addresses of this machine.
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 -- names, not a socket
 
 
@@ -45,7 +45,7 @@ def _lifecycles(_ctx: click.Context, _param: click.Parameter, value: str | None)
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes a free one.")
-@click.option("--api-key", callback=_key, metavar="KEY", help="The one key that is let in; any is, without this.")
+@click.option("--api-key", callback=_key, metavar="KEY", help="The one key that is accepted; the default accepts any.")
 @click.option(
     "--inference-api-key", callback=_key, metavar="KEY", help="A key for the data plane alone; the rest answers 403."
 )
@@ -56,13 +56,13 @@ def _lifecycles(_ctx: click.Context, _param: click.Parameter, value: str | None)
     metavar="N",
     help="Requests of one route and key in a second, above which the answer is 429; the service has 100.",
 )
-@click.option("--seed", default=0, show_default=True, help="What ids and chances are drawn from.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the ids and of what happens by chance.")
 @click.option(
     "--lifecycle",
     "lifecycles",
     callback=_lifecycles,
     metavar="FILE",
-    help=f"What samplers go through: a JSON file, or one of {', '.join(COURSES)}.",
+    help=f"Lifecycle of the samplers: a JSON file, or one of {', '.join(COURSES)}.",
 )
 @click.option(
     "--fault",
@@ -95,7 +95,7 @@ def emulator(
     The first line on stdout is its URL; how to point a client at it follows on stderr. It runs until SIGTERM, which
     ends it with exit code 0, or Ctrl-C, which ends it with 130.
 
-    What it is asked for below /_emulator is about itself: counts, the requests received, faults, statuses. Its
+    Requests below /_emulator read and change the emulator itself: counts, received requests, faults, statuses. Its
     contract is at /v1/spec.
     """
     server = _parsed(
@@ -116,7 +116,7 @@ def emulator(
     if fault_script is not None:
         _parsed(lambda text: server.add_script(parse_faults(text, routes)), _text(fault_script))
     code = run_to_end(_serve(server, host, port, api_key))
-    # For a server, that is how it is stopped.
+    # SIGTERM is the usual way to stop a server.
     return DONE if code == 128 + signal.SIGTERM else code
 
 
@@ -156,7 +156,7 @@ async def _serve(server: Emulator, host: str, port: int, api_key: str | None) ->
 
 
 def _reason(error: Exception) -> str:
-    # The loop's own text repeats the address; the numbers of a failed look-up of a name are not the system's.
+    # The text of the event loop repeats the address. A failed DNS request has an errno that is not the system's.
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     return str(error.strerror if isinstance(error, OSError) and error.strerror else error)

@@ -1,4 +1,4 @@
-"""The exit codes of a command, and which error leads to which one."""
+"""The exit codes of a command, and the errors that lead to each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TIMEOUT: Final = 3
 REFUSED: Final = 4
 NO_ANSWER: Final = 5
 INTERRUPTED: Final = 130
-"""128 and the number of SIGINT, as shells have it."""
+"""128 and the number of SIGINT, as in shells."""
 
 HELP: Final = (
     "Exit codes: 0 all is as asked for, 1 a sampler failed or could not be deactivated, 2 wrong use or a file that "
@@ -44,17 +44,17 @@ class Failure(click.ClickException):
 
     Args:
         message: The line, for people.
-        exit_code: What the process exits with.
-        fields: What `--json` writes about it; None for what can be made of the other two.
+        exit_code: The exit code of the process.
+        fields: The error in `--json`; None to make it of the other two.
     """
 
     def __init__(self, message: str, exit_code: int, fields: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
-        # click keeps it on its classes, where type checkers refuse to have it changed for one instance.
+        # click declares it on the class, so that type checkers refuse an assignment to an instance.
         vars(self)["exit_code"] = exit_code
         kind = "UsageError" if exit_code == USAGE else "Refused" if exit_code == REFUSED else "Failed"
         self.fields = fields or {"type": kind, "message": message, "exit_code": exit_code}
-        """What `--json` writes about it."""
+        """The error in `--json`."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the line to stderr."""
@@ -62,10 +62,10 @@ class Failure(click.ClickException):
 
 
 def run_to_end(main: Coroutine[Any, Any, int]) -> int:
-    """Run the coroutine of a command with `loops_async.run()`, as the last thing that the process does.
+    """Run the coroutine of a command with `loops_async.run()`, as the last step of the process.
 
-    Return the exit code: its own, or that of a signal. Signals are ignored from then on, since the end is decided: one
-    more would only change the exit code.
+    Return the exit code: that of the coroutine, or that of a signal. Later signals are ignored, since they could only
+    change the exit code.
     """
     try:
         return loops_async.run(main)
@@ -91,6 +91,6 @@ def code_of(exc: BaseException) -> int:
 
 
 def code_of_all(errors: Iterable[BaseException]) -> int:
-    """Return the exit code that *errors*, which are not empty, have in common; FAILED if they have none."""
+    """Return the exit code of *errors*, of which there must be some; FAILED if they have several codes."""
     codes = {code_of(each) for each in errors}
     return codes.pop() if len(codes) == 1 else FAILED

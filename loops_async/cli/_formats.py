@@ -1,4 +1,4 @@
-"""Samplers on stdout, in forms for people and for scripts."""
+"""Writes samplers in forms for people and for scripts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Final
 
 import click
 
-from loops_async import DeploymentStatus, Sampler
+from loops_async import DeploymentStatus, LoopsClient, Sampler
 from loops_async.models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS
 
 from ._exits import DONE, FAILED
-from ._words import clean, error, ids
+from ._words import clean, error, ids, write_out
 
 FORMATS: Final = ("table", "urls", "env", "csv")
 
@@ -24,7 +24,7 @@ COLUMNS: Final = ("id", "base_model", "status", "base_url", "created_at", "model
 """Columns of `--format csv`."""
 
 FORMATS_OF_ADDRESSES: Final = frozenset({"urls", "env"})
-"""Forms that have the ACTIVE samplers alone, and are of no use without their addresses."""
+"""Forms with only the ACTIVE samplers, which need the addresses of these."""
 
 format_option = click.option(
     "--format",
@@ -41,8 +41,13 @@ def is_billed(sampler: Sampler) -> bool:
     return sampler.status not in TEARDOWN_DONE | TEARDOWN_IN_PROGRESS
 
 
+async def own_samplers(client: LoopsClient) -> list[Sampler]:
+    """Return the caller's samplers that are billed, newest first."""
+    return [sampler for sampler in await client.samplers.list() if is_billed(sampler)]
+
+
 def text_of(samplers: Sequence[Sampler], form: str, width: int | None = None) -> str:
-    """Return samplers in one of the `FORMATS`, each line with its end; *width* is that of a terminal, for tables."""
+    """Return samplers in one of the `FORMATS`; *width* is the width of the terminal, for tables."""
     active = [each for each in samplers if each.status == DeploymentStatus.ACTIVE and each.base_url]
     match form:
         case "urls":
@@ -55,8 +60,15 @@ def text_of(samplers: Sequence[Sampler], form: str, width: int | None = None) ->
             return "".join(f"{line}\n" for line in table_lines(samplers, width))
 
 
-def report_without_address(samplers: Sequence[Sampler]) -> int:
-    """Report the samplers that `urls` and `env` leave out although they are ACTIVE; return the exit code."""
+def write_samplers(samplers: Sequence[Sampler], form: str) -> int:
+    """Write samplers to stdout in one of the `FORMATS`, but no table without rows; return the exit code.
+
+    It is FAILED if `urls` or `env` leave out samplers that are ACTIVE, but have no address; they are reported.
+    """
+    if samplers or form != "table":
+        write_out(text_of(samplers, form, columns_of_stdout()))
+    if form not in FORMATS_OF_ADDRESSES:
+        return DONE
     left_out = [each.id for each in samplers if each.status == DeploymentStatus.ACTIVE and not each.base_url]
     if left_out:
         error(f"ACTIVE, but without an address so far: {ids(left_out)}")
@@ -64,7 +76,7 @@ def report_without_address(samplers: Sequence[Sampler]) -> int:
 
 
 def columns_of_stdout() -> int | None:
-    """Return the width that lines on stdout should keep to, None for any."""
+    """Return the width of the terminal that stdout is; None if it is no terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
@@ -91,7 +103,7 @@ def table_lines(samplers: Sequence[Sampler], width: int | None = None) -> list[s
 def url_lines(samplers: Iterable[Sampler], width: int | None = None) -> list[str]:
     """List samplers with their base URLs, one line each if they all fit into *width* columns (None: no limit).
 
-    Otherwise each URL has a line of its own: a terminal may fold it, but copies it as a whole.
+    Otherwise each URL has a line of its own, so that it can be copied even if the terminal breaks it.
     """
     samplers = tuple(samplers)
     models = max((len(sampler.base_model) for sampler in samplers), default=0)

@@ -9,8 +9,7 @@ from loops_async import LoopsClient
 from . import _json
 from ._common import Common, check_ids, common_options
 from ._exits import DONE, HELP
-from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
-from ._words import write_out
+from ._formats import format_option, write_samplers
 
 
 def _check(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -28,11 +27,8 @@ def get(common: Common, sampler_id: str, form: str) -> int:
     async def command(client: LoopsClient) -> int:
         sampler = await client.samplers.get(sampler_id)
         if common.as_json:
-            common.write({"sampler": _json.sampler_fields(sampler)})
-        else:
-            write_out(text_of([sampler], form, columns_of_stdout()))
-            if form in FORMATS_OF_ADDRESSES:
-                return report_without_address([sampler])
-        return DONE
+            common.write({"sampler": _json.fields_of(sampler)})
+            return DONE
+        return write_samplers([sampler], form)
 
     return common.run(command)

@@ -1,4 +1,4 @@
-"""What `--json` writes: documents with stable keys, on stdout, in ASCII."""
+"""The documents of `--json`: they have stable keys, and are written to stdout in ASCII."""
 
 from __future__ import annotations
 
@@ -15,13 +15,8 @@ from ._exits import code_of
 from ._words import describe, write_out
 
 
-def sampler_fields(sampler: Sampler) -> dict[str, Any]:
-    """Describe a sampler; keys are the names of `loops_async.Sampler`."""
-    return asdict(sampler)
-
-
-def model_fields(model: SupportedModel) -> dict[str, Any]:
-    """Describe a base model; keys are the names of `loops_async.SupportedModel`."""
+def fields_of(model: Sampler | SupportedModel) -> dict[str, Any]:
+    """Describe a sampler or a base model; the keys are the attributes of its class."""
     return asdict(model)
 
 
@@ -39,7 +34,7 @@ def change_fields(change: StatusChange) -> dict[str, Any]:
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
-    """Describe an error: its class, its message, and the exit code that it stands for."""
+    """Describe an error: its class, its message, and its exit code."""
     fields: dict[str, Any] = {"type": type(error).__name__, "message": describe(error), "exit_code": code_of(error)}
     for name in ("status", "code", "request_id"):
         if isinstance(value := getattr(error, name, None), (str, int)):
@@ -48,11 +43,11 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 
 
 def unknown_fields(unknown: Sequence[CreateOutcomeUnknown]) -> list[dict[str, Any]]:
-    """Describe creates with an unknown outcome."""
+    """Describe unknown creates."""
     return [
         {
             "base_model": each.spec.base_model,
-            "candidates": [sampler_fields(sampler) for sampler in each.candidates],
+            "candidates": [fields_of(sampler) for sampler in each.candidates],
             "look_error": None if each.look_error is None else error_fields(each.look_error),
         }
         for each in unknown

@@ -1,4 +1,4 @@
-"""Turn the records of a launch into lanes, one for each sampler: its statuses in time."""
+"""Turns the records of a launch into lanes: the statuses of each sampler, with their times."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CREATED: Final = "CREATED"
 """A sampler that exists; a journal does not have its status."""
 
 ENDS: Final = frozenset({"deactivated", "detached", "kept"})
-"""Events of a journal after which it knows no more of a sampler."""
+"""Events that are the last ones of a sampler in a journal."""
 
 NOTE: Final = "A journal has no statuses: this shows when samplers were requested, created and deactivated."
 
@@ -37,7 +37,7 @@ class Span:
 
 @frozen
 class Lane:
-    """A sampler in time."""
+    """The statuses of one sampler, with their times."""
 
     base_model: str
     sampler_id: str
@@ -45,12 +45,12 @@ class Lane:
     spans: tuple[Span, ...]
     """Statuses in order, without gaps; never empty."""
     outcome: str = ""
-    """Label of the lane; empty stands for the last status."""
+    """Label of the lane; if empty, the label is the last status."""
 
 
 @frozen
 class Chart:
-    """What is drawn."""
+    """The lanes of a picture, and the time that it covers."""
 
     lanes: tuple[Lane, ...]
     seconds: float
@@ -82,16 +82,16 @@ def of_changes(
     seconds: float,
     deactivated: Mapping[str, float] = MappingProxyType({}),
 ) -> Chart:
-    """Make a chart of status changes, each with the second in which it was seen.
+    """Make a chart of status changes, each with the time at which it was seen, in seconds.
 
-    A lane ends when its sampler was *deactivated*, which is seconds by id, or else after *seconds*.
+    The lane of a sampler ends at its time in *deactivated* (seconds by id), or else at *seconds*.
     """
     courses: dict[str, list[tuple[str, float]]] = {}
     models: dict[str, str] = {}
     for at, change in changes:
         course = courses.setdefault(change.sampler.id, [])
         models[change.sampler.id] = change.sampler.base_model
-        # The first status began before it was seen, and no sooner than the wait for it.
+        # The first status began before it was seen; its lane begins with the wait.
         course.append((change.status, at if course else max(0.0, at - change.elapsed)))
     lanes = []
     for sampler_id, course in courses.items():
@@ -105,8 +105,8 @@ def of_changes(
 def of_journal(path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Chart:
     """Make a chart of a journal, whose lines are described in `loops_async.journal`. Other lines are ignored.
 
-    It covers the time from the first record to the last one, or to *now* if something in it has no end: a sampler that
-    is still billed, or a create without a response.
+    It covers the time from the first record to the last one, or to *now* if a sampler is still billed or a create has
+    no response.
 
     Raises:
         OSError: It cannot be read.
@@ -134,11 +134,11 @@ def of_journal(path: Path, now: Callable[[], datetime] = lambda: datetime.now(UT
         elif event == "acknowledged" and create is not None:
             create["acknowledged"] = seconds
         elif event == "resumed":
-            # A later launch goes on with what an earlier one kept.
+            # A later launch has resumed a sampler that an earlier one kept.
             ends.pop(str(record.get("sampler_id")), None)
         elif event in ENDS:
             sampler_id = str(record.get("sampler_id"))
-            # What was kept may have been deactivated later.
+            # A kept sampler may have been deactivated later.
             if event == "deactivated" or sampler_id not in ends:
                 ends[sampler_id] = event, seconds
     if not all("rejected" in each or "acknowledged" in each or each.get("id") in ends for each in creates.values()):
@@ -177,5 +177,5 @@ def _number(value: object) -> int:
 
 
 def _sorted(lanes: Iterable[Lane]) -> tuple[Lane, ...]:
-    """Put lanes of one base model together, and the slow ones below."""
+    """Sort lanes by base model, and those of one model by the begin of the last status."""
     return tuple(sorted(lanes, key=lambda lane: (lane.base_model, lane.spans[-1].begin, lane.sampler_id)))

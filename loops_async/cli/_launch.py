@@ -1,4 +1,4 @@
-"""`loops-async launch`: its options, and what they ask for."""
+"""`loops-async launch`: its options."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ EPILOG: Final = (
 @click.option("--max-seq-length", type=click.IntRange(1), metavar="N", help="Longest prompt, in tokens.")
 @click.option("--num-replicas", type=click.IntRange(1), metavar="N", help="Replicas, smallest and largest number.")
 @click.option("--availability-model", metavar="NAME", help="Such as dedicated or spot.")
-@click.option("--session", "session_id", metavar="ID", help="Session to launch in; one is made without it.")
+@click.option("--session", "session_id", metavar="ID", help="Session to launch in; the default creates one.")
 @timeout_option(3600.0)
-@click.option("--at-least", type=click.IntRange(1), metavar="K", help="Be content as soon as K samplers are ACTIVE.")
+@click.option("--at-least", type=click.IntRange(1), metavar="K", help="Succeed as soon as K samplers are ACTIVE.")
 @click.option(
     "--relaunches",
     type=click.IntRange(0),
@@ -57,13 +57,13 @@ EPILOG: Final = (
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write down what is created, for `deactivate --journal` and `orphans`, even after a crash.",
+    help="Record what is created, for `deactivate --journal` and `orphans`, even after a crash.",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="With --journal: go on with the samplers that its earlier launches kept or left behind, where they are equal "
-    "to what is to be launched; what nobody wants of a launch that was killed is deactivated.",
+    help="With --journal: resume the samplers that its earlier launches kept or left, if their specs are equal; other "
+    "samplers of launches that were killed are deactivated.",
 )
 @click.option(
     "--probe", is_flag=True, help="A sampler is up once it is ACTIVE and has answered a request for one token."
@@ -73,14 +73,14 @@ EPILOG: Final = (
     type=click.Path(dir_okay=False, path_type=Path),
     callback=check_kind,
     metavar="FILE.svg|html|json",
-    help="Draw what each sampler went through, however the launch ends.",
+    help="Draw the statuses of each sampler, however the launch ends.",
 )
 @click.option(
     "--no-cache",
     is_flag=True,
     envvar="LOOPS_NO_CACHE",
-    help="Do not remember how long samplers of a base model took to come up, in durations.json of the cache directory "
-    "loops-async, and do not show the time to go, which is taken from there; so does LOOPS_NO_CACHE=1.",
+    help="Do not store how long samplers of a base model took to come up (in durations.json of the cache directory "
+    "loops-async), and do not show the time to go, which is estimated from that; so does LOOPS_NO_CACHE=1.",
 )
 @click.option("--no-check", is_flag=True, help="Do not ask first whether the base models exist.")
 @poll_option
@@ -112,11 +112,11 @@ def launch(
     """Launch samplers of each MODEL and wait until they are ACTIVE.
 
     Samplers that are ACTIVE stay and are billed, and the command that deactivates them is shown. A launch that fails,
-    runs out of time or is interrupted deactivates all that it made. With --at-least, those that are still on their way
+    runs out of time or is interrupted deactivates all its samplers. With --at-least, samplers that are still coming up
     stay, too.
 
     With --format env, `out=$(loops-async launch MODEL --format env) && eval "$out"` sets LOOPS_SAMPLER_COUNT,
-    LOOPS_SAMPLER_IDS, and of each sampler, from 0 on, LOOPS_SAMPLER_0_ID, LOOPS_SAMPLER_0_MODEL and
+    LOOPS_SAMPLER_IDS, and for each sampler, counted from 0, LOOPS_SAMPLER_0_ID, LOOPS_SAMPLER_0_MODEL and
     LOOPS_SAMPLER_0_URL.
     """
     try:

@@ -1,4 +1,4 @@
-"""Carry out a launch: either what is up stays, or all of it is deactivated, and either is reported."""
+"""Carries out a launch: either the samplers that are up stay, or all are deactivated; then it reports that."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from loops_async import (
 )
 
 from . import _models
-from ._common import Common, deliver, failure_of, forget_stdout
+from ._common import Common, deliver, deliver_or_report, failure_of, forget_stdout
 from ._durations import Durations
 from ._exits import FAILED, USAGE, Failure
 from ._formats import columns_of_stdout, text_of
@@ -42,15 +42,15 @@ from ._words import (
     errors,
     how_to_acknowledge,
     ids,
+    report_unknown,
     say,
-    tell_of_unknown,
     write_out,
 )
 
 
 @frozen
 class Order:
-    """What is to be launched, and how."""
+    """The samplers to launch, and the options of the launch."""
 
     specs: tuple[SamplerSpec, ...]
     session_id: str | None
@@ -82,15 +82,15 @@ class Launching:
         self._took: list[tuple[str, float]] = []
         self._changes: list[tuple[float, StatusChange]] = []
         self._deactivated: dict[str, float] = {}
-        """Seconds from the launch's beginning until samplers were deactivated, by id."""
+        """Seconds from the beginning of the launch to the deactivation of a sampler, by id."""
         self._seen: set[str] = set()
         self._code: int | None = None
-        """The exit code where something else than the launch decides it."""
+        """The exit code, if the result of the launch does not decide it."""
         self._is_delivered = False
         self._up_after: float | None = None
 
     def run(self) -> int:
-        """Launch what is ordered, report it, and return the exit code."""
+        """Carry out the order, report the result, and return the exit code."""
         return self._common.run(self._carry_out, self._document)
 
     async def _carry_out(self, client: LoopsClient) -> int:
@@ -115,13 +115,14 @@ class Launching:
         self._report()
         code = result.code if self._code is None else self._code
         if self._common.as_json and not self._is_delivered:
-            self._deliver_document(code)
+            # The samplers that are billed were reported on stderr before.
+            deliver_or_report(lambda: self._common.write(self._document(code)))
         return code
 
     def _take(self, exc: OSError | ValueError) -> None:
-        """Take what is wrong with the journal, or that stdout cannot be written."""
+        """Record an error of the journal or of stdout."""
         if self._is_delivered:
-            # The launch has ended well, and its samplers stay; the journal does not have all of them.
+            # The launch has ended well, and its samplers stay; but the journal is not complete.
             error(f"the journal is not complete: {describe(exc)}")
             self._code = FAILED
             return
@@ -160,14 +161,14 @@ class Launching:
             self._result.fleet = fleet
             try:
                 await fleet.active(at_least=order.at_least)
-                # What stays must be reported, so each create must have an outcome.
+                # All samplers that stay must be reported, so each create must have an outcome.
                 await fleet.created()
                 for member in fleet.members:
                     if member.state is MemberState.UNKNOWN:
-                        # It is reported below; what came up stays in spite of it. To look after it is the user's part.
+                        # It is reported below, and does not prevent the other samplers from staying.
                         fleet.acknowledge(member, keep_in_journal=True)
-                # If nobody takes the data, nobody will deactivate the samplers either: so they are written while that
-                # still ends in a teardown.
+                # If the data cannot be written, the user does not learn the ids: so they are written here, where an
+                # error still deactivates the samplers.
                 await display.aclose()
                 deliver(self._write)
                 self._is_delivered = True
@@ -190,7 +191,7 @@ class Launching:
         self._display.changed(change, self._remark(change.sampler.id))
 
     def _remark(self, sampler_id: str) -> str:
-        """Return what to add to the first line of a sampler that replaces another one."""
+        """Return the addition to the first line of a sampler that replaces another one; else an empty text."""
         if self._order.relaunches == 0 or sampler_id in self._seen:
             return ""
         self._seen.add(sampler_id)
@@ -214,14 +215,6 @@ class Launching:
         seconds = time.monotonic() - self._began
         return self._result.document(code, seconds, self._board.gpu_minutes, journal)
 
-    def _deliver_document(self, code: int) -> None:
-        try:
-            deliver(lambda: self._common.write(self._document(code)))
-        except OSError as exc:
-            # What is billed was reported before, which matters more.
-            error(f"stdout cannot be written: {describe(exc)}")
-            forget_stdout()
-
     def _say_that_it_deactivates(self, fleet: Fleet, exc: BaseException) -> None:
         words = "Interrupted" if isinstance(exc, asyncio.CancelledError) else "Failed"
         billed = [each.sampler_id for each in fleet.members if each.sampler_id is not None and each.state in KEPT]
@@ -237,7 +230,7 @@ class Launching:
         return command_line("deactivate", *self._common.words(), *samplers)
 
     def _report(self) -> None:
-        """Say how it ended, and what is billed now."""
+        """Report how the launch ended, and which samplers are billed now."""
         result, common = self._result, self._common
         errors(result.errors)
         if result.is_interrupted:
@@ -252,13 +245,13 @@ class Launching:
             say(f"Error: {counted(len(left))} could not be deactivated and may still be billed; try again:")
             say(f"  {self._deactivate_command(left)}")
         # The unknown creates of earlier launches are no error of this one: the log has named them as a warning.
-        tell_of_unknown(result.unknown)
+        report_unknown(result.unknown)
         if result.unknown and self._order.journal is not None:
             common.say(how_to_acknowledge(common.words(), self._order.journal))
         if resumed := sum(member.resumed for member in result.members):
             common.say(f"{counted(resumed)} resumed from {self._order.journal}.")
         if self._order.timeline is not None:
-            # A hold of hours would make the way up too small to see.
+            # If the samplers were held for hours, their statuses before ACTIVE would be too small to see.
             seconds = self._up_after if self._up_after is not None else time.monotonic() - self._began
             chart = of_changes(self._changes, seconds, self._deactivated)
             if write(chart, self._order.timeline, f"Launch of {counted(len(self._order.specs))}"):

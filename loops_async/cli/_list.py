@@ -11,12 +11,12 @@ from loops_async import DeploymentStatus, LoopsClient
 from . import _json
 from ._common import Common, common_options
 from ._exits import DONE, HELP
-from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, is_billed, report_without_address, text_of
-from ._words import counted, write_out
+from ._formats import format_option, is_billed, write_samplers
+from ._words import counted
 
 
 def _statuses(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> frozenset[str]:
-    """Check the names, in whatever case they are; click's own Choice would write them in lower case."""
+    """Check the names, in upper or lower case; click's own Choice would show them in lower case."""
     known = [status.value for status in DeploymentStatus]
     for value in values:
         if value.upper() not in known:
@@ -55,13 +55,11 @@ def list_(common: Common, statuses: frozenset[str], everything: bool, scope: str
         else:
             shown = [sampler for sampler in samplers if everything or is_billed(sampler)]
         if common.as_json:
-            common.write({"samplers": [_json.sampler_fields(sampler) for sampler in shown]})
-        else:
-            write_out(text_of(shown, form, columns_of_stdout()) if shown or form != "table" else "")
-            hidden = len(samplers) - len(shown)
-            common.say(f"{counted(len(shown))}" + (f"; {hidden:,} more with --all" if hidden else ""))
-            if form in FORMATS_OF_ADDRESSES:
-                return report_without_address(shown)
-        return DONE
+            common.write({"samplers": [_json.fields_of(sampler) for sampler in shown]})
+            return DONE
+        code = write_samplers(shown, form)
+        hidden = len(samplers) - len(shown)
+        common.say(f"{counted(len(shown))}" + (f"; {hidden:,} more with --all" if hidden else ""))
+        return code
 
     return common.run(command)

@@ -1,4 +1,4 @@
-"""The state of samplers that are coming up: rows made of status changes, and their cost so far."""
+"""The state of samplers that are coming up: rows made from status changes, and their cost so far."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from attrs import define, frozen
 from loops_async import DeploymentStatus, PollPolicy, Sampler, StatusChange
 
 READY: Final = PollPolicy().ready
-SETTLED: Final = READY | PollPolicy().failed
+DONE_STATUSES: Final = READY | PollPolicy().failed
+"""Statuses in which a sampler is up or has failed."""
 
 METERED: Final = frozenset(
     {
@@ -44,7 +45,7 @@ class Row:
     elapsed: float
     """Seconds from the start of the wait until now, or until the sampler was up or had failed."""
     remaining: float | None = None
-    """Seconds until the sampler should be up, by earlier ones of its base model; None if there were none."""
+    """Seconds until the sampler should be up, from the times of earlier ones of its base model; None without any."""
 
     @property
     def status(self) -> str:
@@ -59,7 +60,8 @@ class _Tracked:
     gpus: int
     course: list[tuple[str, float]]
     """Each status, with the time at which it was first seen."""
-    settled: float | None = None
+    done_at: float | None = None
+    """Time at which it was up or had failed; None while it is coming up."""
 
 
 class Board:
@@ -68,7 +70,7 @@ class Board:
     Args:
         clock: Returns the time in seconds.
         expected: Number of samplers when all are created; 0 if that is not known.
-        typical: Returns the seconds that a sampler of a base model usually takes; None if that is not known.
+        typical: Returns the seconds that a sampler of a base model usually takes to come up; None if that is not known.
     """
 
     def __init__(
@@ -91,9 +93,9 @@ class Board:
         if tracked is None:
             tracked = _Tracked(sampler.base_model, now - change.elapsed, gpus_of(sampler), course=[])
             self._tracked[sampler.id] = tracked
-        # A sampler may have had its first status for long before it was polled; here it begins with the wait.
+        # A sampler may have had its first status for long before the first poll; here it begins with the wait.
         tracked.course.append((change.status, now if tracked.course else tracked.started))
-        tracked.settled = now if change.status in SETTLED else None
+        tracked.done_at = now if change.status in DONE_STATUSES else None
 
     def rows(self) -> tuple[Row, ...]:
         """Return the rows as they are now."""
@@ -118,19 +120,19 @@ class Board:
         return total / 60
 
     def summary(self) -> str:
-        """Return in a few words how far the samplers are."""
+        """Return a short text with the number of samplers that are up, and the cost."""
         up = sum(each.course[-1][0] in READY for each in self._tracked.values())
         cost = f", {self.gpu_minutes:.1f} GPU-minutes" if self.gpu_minutes else ""
         return f"{up} of {max(self.expected, up)} up{cost}" if self.expected else f"{up} up{cost}"
 
     def _row(self, sampler_id: str, tracked: _Tracked, now: float) -> Row:
-        end = now if tracked.settled is None else tracked.settled
+        end = now if tracked.done_at is None else tracked.done_at
         ends = [*(since for _, since in tracked.course[1:]), end]
         stages = tuple(
             Stage(status, until - since) for (status, since), until in zip(tracked.course, ends, strict=True)
         )
         elapsed = end - tracked.started
-        typical = None if tracked.settled is not None else self._typical(tracked.base_model)
+        typical = None if tracked.done_at is not None else self._typical(tracked.base_model)
         return Row(
             tracked.base_model, sampler_id, stages, elapsed, None if typical is None else max(0.0, typical - elapsed)
         )
@@ -144,10 +146,10 @@ def gpus_of(sampler: Sampler) -> int:
 
 
 def most_telling(rows: Sequence[Row], number: int) -> list[Row]:
-    """Choose *number* rows, in their order: first those that failed, then those coming up, then those that are up."""
+    """Choose *number* rows, and keep their order: failed ones first, then those coming up, then those that are up."""
 
     def rank(index: int) -> tuple[int, int]:
         status = rows[index].status
-        return (2 if status in READY else 0 if status in SETTLED else 1), index
+        return (2 if status in READY else 0 if status in DONE_STATUSES else 1), index
 
     return [rows[index] for index in sorted(sorted(range(len(rows)), key=rank)[:number])]

@@ -1,4 +1,4 @@
-"""The log of the library on stderr, and what a command reads from it."""
+"""The log of the library: written to stderr, and read by a command that needs the times of deactivations."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": loggin
 """Names of the levels for `--log-level`."""
 
 OUTAGE_IS_OVER: Final = "polls work again"
-"""How the record begins that ends the warning of an outage; whoever reads the warning needs it."""
+"""Beginning of the record that ends an outage. It is shown wherever the warning of the outage is shown."""
 
 DEACTIVATED: Final = "sampler %s is deactivated"
-"""Message of the record that a sampler is deactivated; its argument is the id, as in `_api/deactivating.py`.
-A timeline needs the moment, which nothing else says."""
+"""Message of the record that a sampler is deactivated; keep it equal to the one in `_api/deactivating.py`. Its argument
+is the id. A timeline needs the time of the deactivation, and no other public API has it."""
 
 OPTIONS: Final = {
     "pass resume=True": "give --resume",
@@ -36,7 +36,7 @@ logger = logging.getLogger("loops_async")
 
 @contextmanager
 def log_lines(level: int) -> Iterator[None]:
-    """Write the log of the library from *level* on to stderr during the block, a line each with the wall clock."""
+    """Write records of the library of at least *level* to stderr during the block, one line each, with the time."""
 
     def is_shown(record: logging.LogRecord) -> bool:
         return record.levelno >= level or (level <= logging.WARNING and str(record.msg).startswith(OUTAGE_IS_OVER))
@@ -53,7 +53,7 @@ def log_lines(level: int) -> Iterator[None]:
 
 @contextmanager
 def on_deactivated(call: Callable[[str], object]) -> Iterator[None]:
-    """Call *call* with the id of each sampler at the moment when it is deactivated, during the block."""
+    """During the block, call *call* with the id of each sampler at the time when it is deactivated."""
 
     def pass_on(record: logging.LogRecord) -> None:
         call(str(record.args[0]) if isinstance(record.args, tuple) else "")
@@ -63,7 +63,7 @@ def on_deactivated(call: Callable[[str], object]) -> Iterator[None]:
 
 
 class _Handler(logging.Handler):
-    """Pass records on to a function."""
+    """Passes records to a function."""
 
     def __init__(self, write: Callable[[logging.LogRecord], None]) -> None:
         super().__init__()

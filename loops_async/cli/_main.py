@@ -1,4 +1,4 @@
-"""The group of commands, and what the process does for each way in which one can end."""
+"""The group of commands, and the exit code and error output of each way in which a command can end."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ COMMANDS: Final = {
     "demo": "Launch samplers without an account, and deactivate them.",
     "emulator": "Serve an emulated control plane of Loops on this machine.",
 }
-"""Names and summaries. The module of a command has its name; it is imported only for that command, since what commands
-need takes several times as long to import as this module."""
+"""Names and summaries. The module of a command has its name. It is imported only for that command, since its imports
+take several times as long as those of this module."""
 
 
 class Commands(click.Group):
@@ -79,9 +79,9 @@ def cli() -> None:
 
 
 def exit_code() -> int:
-    """Run the command that the arguments ask for, report how it failed, and return what the process exits with."""
+    """Run the command of the arguments, report its error, and return the exit code of the process."""
     try:
-        # In its standalone mode click would end a Ctrl-C with the exit code of any failure.
+        # In its standalone mode click would end with exit code 1 after Ctrl-C.
         code: Any = cli.main(prog_name="loops-async", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
@@ -99,7 +99,7 @@ def exit_code() -> int:
         from ._words import describe, errors
 
         if isinstance(error, OSError):
-            # Commands report the errors of the files that they were given; what is left is stdout.
+            # Commands report the errors of files that they are given, so this one is about stdout.
             errors([f"stdout cannot be written: {describe(error)}"])
             discard(sys.stdout)
             return FAILED
@@ -117,7 +117,7 @@ def _fields(error: click.ClickException) -> dict[str, Any]:
 
 
 def _write_json(fields: Mapping[str, Any]) -> None:
-    """Write an error to stdout where the arguments ask for JSON, which they may do beside a mistake."""
+    """Write an error to stdout if the arguments contain `--json`, also if they cannot be parsed."""
     if "--json" not in takewhile(lambda argument: argument != "--", sys.argv[1:]):
         return
     with suppress(OSError):

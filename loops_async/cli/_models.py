@@ -27,7 +27,7 @@ def models(common: Common, use_case: str | None, max_seq_length: int | None) -> 
     async def command(client: LoopsClient) -> int:
         known = await client.capabilities(use_case=use_case, max_seq_len=max_seq_length)
         if common.as_json:
-            common.write({"models": [_json.model_fields(model) for model in known]})
+            common.write({"models": [_json.fields_of(model) for model in known]})
         else:
             write_out("".join(f"{line}\n" for line in table_lines(known)))
         return DONE
@@ -69,7 +69,7 @@ def check(wanted: Iterable[str], known: Sequence[SupportedModel]) -> None:
 
 
 def _hint(name: str, known: list[str]) -> str:
-    # Most mistakes are in capitals and in the part before the slash.
+    # Most mistakes are about upper case, and about the part before the slash.
     keys = {key: each for each in known for key in (each.rpartition("/")[2].lower(), each.lower())}
     if same := keys.get(name.lower()):
         return f"did you mean {same}?"

@@ -13,8 +13,8 @@ from loops_async.journal import orphans as find
 from . import _json
 from ._common import Common, common_options, journal_errors
 from ._exits import DONE, FAILED, HELP
-from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
-from ._words import command_line, counted, how_to_acknowledge, ids, tell_of_unknown, write_out
+from ._formats import format_option, write_samplers
+from ._words import command_line, counted, how_to_acknowledge, ids, report_unknown
 
 
 @click.command(
@@ -30,34 +30,33 @@ from ._words import command_line, counted, how_to_acknowledge, ids, tell_of_unkn
 def orphans(common: Common, journal: Path, form: str) -> int:
     """Show the samplers that the launches of JOURNAL made and did not deactivate. Nothing is changed.
 
-    Those that a launch kept on purpose, because it ended well, are only named.
+    For samplers that a launch kept on purpose, because it ended well, only the ids are shown.
     """
 
     async def command(client: LoopsClient) -> int:
         with journal_errors(journal):
             found = await find(client, journal)
+        code = DONE
         if common.as_json:
             common.write(
                 {
-                    "samplers": [_json.sampler_fields(sampler) for sampler in found.samplers],
+                    "samplers": [_json.fields_of(sampler) for sampler in found.samplers],
                     "unknown": _json.unknown_fields(found.unknown),
                     "missing": list(found.missing),
                     "elsewhere": _json.elsewhere_fields(found.elsewhere),
                     "kept": list(found.kept),
                 }
             )
-        elif found.samplers or form != "table":
-            write_out(text_of(found.samplers, form, columns_of_stdout()))
+        else:
+            code = write_samplers(found.samplers, form)
         common.say(_summary(found))
         if found.samplers:
             common.say(f"  {command_line('deactivate', *common.words(), '--journal', str(journal))}")
-        tell_of_unknown(found.unknown, found.missing, found.elsewhere)
+        report_unknown(found.unknown, found.missing, found.elsewhere)
         if found.unknown:
             common.say(how_to_acknowledge(common.words(), journal))
         is_left = found.samplers or found.unknown or found.missing or found.elsewhere
-        if not common.as_json and form in FORMATS_OF_ADDRESSES:
-            return report_without_address(found.samplers) or (FAILED if is_left else DONE)
-        return FAILED if is_left else DONE
+        return FAILED if is_left else code
 
     return common.run(command)
 

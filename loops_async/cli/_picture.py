@@ -1,4 +1,4 @@
-"""Draw samplers as a table of one line each, for a terminal of any size."""
+"""Draws samplers as a table with one line each, for a terminal of any size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from loops_async import DeploymentStatus
 
-from ._live import SETTLED, Row, Stage, most_telling
+from ._live import DONE_STATUSES, Row, Stage, most_telling
 from ._words import clean
 
 STYLES: Final[Mapping[str, str]] = {
@@ -23,13 +23,13 @@ STYLES: Final[Mapping[str, str]] = {
     DeploymentStatus.WAKING_UP: "bright_magenta",
     DeploymentStatus.ACTIVE: "bold green",
 }
-"""Colours of the statuses on the way up; what ends a wait badly is red."""
+"""Colours of the statuses of a sampler that is coming up; failed statuses are red."""
 
 GAP: Final = "  "
 BAR: Final = (8, 32)
-"""Columns of the bar of stages, at least and at most."""
+"""Least and most columns of the bar of stages."""
 MODEL: Final = (12, 24)
-"""Columns of a base model: at least, and the number beyond which a bar is more useful."""
+"""Least columns of a base model, and the number above which columns go to the bar first."""
 
 
 @frozen
@@ -39,7 +39,7 @@ class Marks:
     separator: str
     """Text between the counts and the totals."""
     ellipsis: str
-    """Text in place of what is left out."""
+    """Text in place of omitted text."""
 
 
 UNICODE: Final = Marks(" · ", "…")
@@ -48,7 +48,7 @@ ASCII: Final = Marks(" | ", "...")
 
 @frozen
 class Layout:
-    """Numbers of columns for the parts of a line; 0 leaves a part out."""
+    """Numbers of columns of the parts of a line; a part with 0 is left out."""
 
     model: int
     sampler: int
@@ -68,21 +68,21 @@ def picture(
     mark: str | None = "■",
     is_ascii: bool = False,
 ) -> list[Text]:
-    """Return lines that fit: counts by status, a head, and a line for each row or for the most important ones.
+    """Return lines that fit into the terminal: counts by status, a head, and the rows, or the most important ones.
 
     Args:
         rows: The samplers.
         width: Columns of the terminal.
-        height: Lines that there is room for; None for any number.
+        height: Most lines to return; None for no limit.
         expected: Number of samplers when all are created.
         totals: Texts to show next to the counts.
-        mark: Character of the bars; None stands for the first letter of each status, for terminals without colours.
-        is_ascii: Whether to use only characters of ASCII; *rows* and *totals* are shown as they are.
+        mark: Character of the bars; None to use the first letter of each status, for terminals without colours.
+        is_ascii: Whether to add only ASCII characters; *rows* and *totals* are shown as they are.
     """
     shown = list(rows)
     left_out: Counter[str] = Counter()
     marks = ASCII if is_ascii else UNICODE
-    # The counts, the head, and a line that says what is left out.
+    # The other three lines are the counts, the head, and the line about the rows that are left out.
     if height is not None and len(rows) > max(1, height - 2):
         shown = most_telling(rows, max(1, height - 3))
         left_out = Counter(row.status for row in rows) - Counter(row.status for row in shown)
@@ -109,11 +109,11 @@ def picture(
 
 def style_of(status: str) -> str:
     """Return the style of a status."""
-    return STYLES.get(status, "bold red" if status in SETTLED else "")
+    return STYLES.get(status, "bold red" if status in DONE_STATUSES else "")
 
 
 def duration(seconds: float) -> str:
-    """Write seconds so that they are read at a glance: `12.3s`, `4m05s`, `1h02m`."""
+    """Write seconds as `12.3s`, `4m05s` or `1h02m`."""
     if seconds < 99.95:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
@@ -121,7 +121,7 @@ def duration(seconds: float) -> str:
 
 
 def shortened(text: str, width: int, ellipsis: str = UNICODE.ellipsis) -> str:
-    """Cut the middle out of *text* if it is longer than *width*: names differ at both ends."""
+    """Cut the middle out of *text* if it is longer than *width*, since names differ at both ends."""
     text = clean(text)
     if len(text) <= width:
         return text
@@ -142,11 +142,11 @@ def _layout(rows: Sequence[Row], width: int) -> Layout:
         "bar": BAR[0],
     }
     model = min(max(names, 10), MODEL[1])
-    # What is missed least goes first.
+    # The least important part is left out first.
     for name in ("bar", "sampler", "remaining", "elapsed"):
         if _columns(model, fixed) > width and _columns(min(model, MODEL[0]), fixed) > width:
             fixed[name] = 0
-    # What is left goes to the bar first, then to whole names.
+    # The columns that remain go to the bar first, then to the names.
     room = max(4, width - _columns(0, fixed))
     model = min(model, room)
     if fixed["bar"]:
@@ -188,7 +188,7 @@ def _line(text: str, width: int, marks: Marks) -> Text:
 
 
 def _bar(stages: Sequence[Stage], width: int, scale: float, mark: str | None) -> Text:
-    """Draw how long each stage took, one cell at least for each; *scale* is the seconds of a cell."""
+    """Draw each stage with at least one cell; *scale* is the seconds of a cell."""
     cells = [max(1, round(stage.seconds / scale)) if scale > 0 else 1 for stage in stages]
     while sum(cells) > width and max(cells) > 1:
         cells[cells.index(max(cells))] -= 1

@@ -1,4 +1,4 @@
-"""Show status changes as they come: a live table on a terminal, lines everywhere else."""
+"""Shows status changes at once: as a live table on a terminal, as lines everywhere else."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ._picture import duration, picture
 from ._words import clean, escaped, say, write_out
 
 REPAINT: Final = 0.1
-"""Seconds between two pictures: short enough for tenths of a second to run."""
+"""Seconds between two pictures: short enough to show tenths of a second."""
 
 SHARE: Final = 10
 """Painting takes at most one part in so many of the process's time, however many samplers there are."""
 
 
 HEARTBEAT_S: Final = 60.0
-"""Seconds between two lines that say how far the samplers are, where there is no table: a log that is silent for long
-looks like a program that hangs."""
+"""Seconds between two summary lines where there is no table, so that a log without changes shows that the program
+runs."""
 
 
 class Display:
     """Shows status changes during an `async with` block: a live table on a terminal, or else lines with the time.
 
     Args:
-        board: Receives all changes, also with *quiet*; a new one by default.
+        board: Receives all changes, also with *quiet*. Default: a new board.
         stderr: Whether to write to stderr, since stdout is for data.
         quiet: Whether to write nothing.
     """
@@ -50,7 +50,7 @@ class Display:
         if self._quiet:
             return self
         console = Console(stderr=self._stderr)
-        # rich alone would paint into a pipe, too, where FORCE_COLOR is set.
+        # With FORCE_COLOR, rich would also paint into a pipe.
         if (sys.stderr if self._stderr else sys.stdout).isatty() and console.is_interactive:
             # rich's own refresh would read the board from another thread.
             self._live = Live(
@@ -74,7 +74,7 @@ class Display:
                 task.cancel()
                 await asyncio.wait([task])
         finally:
-            # A terminal that is gone changes nothing about how the block ended.
+            # A terminal that was closed must not change how the block ends.
             with suppress(OSError):
                 if live is not None:
                     live.stop()
@@ -82,7 +82,7 @@ class Display:
             task.result()
 
     def changed(self, change: StatusChange, remark: str = "") -> None:
-        """Show a status change; where there is no table, with a *remark*."""
+        """Show a status change; *remark* is added to the line where there is no table."""
         self._board.changed(change)
         if self._live is None and not self._quiet:
             way = change.status if change.previous is None else f"{change.previous} -> {change.status}"
@@ -104,7 +104,7 @@ class Display:
 
 def _picture(board: Board, console: Console) -> Group:
     size = console.size
-    # What rich means by this is every encoding but UTF-8 and its kin.
+    # In rich, this is true for every encoding except those of Unicode.
     is_ascii = console.options.ascii_only
     mark = None if console.no_color or console.color_system is None else "#" if is_ascii else "■"
     gpu_minutes = board.gpu_minutes
@@ -113,9 +113,9 @@ def _picture(board: Board, console: Console) -> Group:
         totals.append(f"about {gpu_minutes:.1f} GPU-minutes")
     rows = board.rows()
     if is_ascii:
-        # Here, so that lines are as long as they look: the stream would make them longer.
+        # Escaped here, so that the lengths of lines are known: the stream would make lines longer.
         rows = tuple(_escaped(row, console.encoding) for row in rows)
-    # A line that is full, or a screen that is, may make a terminal scroll.
+    # A full line, or a full screen, may make a terminal scroll.
     lines = picture(
         rows,
         width=max(1, size.width - 1),
@@ -142,12 +142,12 @@ def _escaped(row: Row, encoding: str) -> Row:
 
 async def _repaint(live: Live, console: Console) -> None:
     size = console.size
-    # A terminal that is gone must not keep anybody from deactivating a sampler.
+    # A terminal that was closed must not prevent the deactivation of samplers.
     with suppress(OSError):
         while True:
             began = time.perf_counter()
             if console.size.width < size.width or console.size.height < size.height:
-                # The terminal has broken the lines of the last picture into an unknown number of lines.
+                # The terminal has broken the last picture into an unknown number of lines.
                 console.clear()
             size = console.size
             live.refresh()

@@ -1,4 +1,4 @@
-"""What became of a launch: which samplers are up, which were deactivated, which are still billed."""
+"""The result of a launch: which samplers are up, which were deactivated, which are still billed."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ KEPT: Final = frozenset({MemberState.ACTIVE, MemberState.WAITING})
 
 @define
 class Result:
-    """What is known of a launch; complete once its block has ended."""
+    """The result of a launch; complete once its block has ended."""
 
     fleet: Fleet | None = None
     """The fleet; None before the block was entered."""
     up_after: dict[str, float] = Factory(dict)
-    """Seconds from the launch's beginning to ACTIVE, by sampler."""
+    """Seconds from the beginning of the launch to ACTIVE, by the id of the sampler."""
     is_held: bool = False
     """Whether the samplers that are up are deactivated after all, by the Ctrl-C that ends it."""
     error: BaseException | None = None
-    """What the launch ended by; None if it went well."""
+    """The exception that ended the launch; None if it ended well."""
 
     @property
     def code(self) -> int:
@@ -44,7 +44,7 @@ class Result:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether a signal has ended it."""
+        """Whether a signal has ended the launch."""
         return isinstance(self.error, asyncio.CancelledError)
 
     @property
@@ -54,7 +54,7 @@ class Result:
 
     @property
     def made(self) -> list[str]:
-        """Ids of all samplers that are known to have been made, in the order of the specs."""
+        """Ids of all samplers that the launch made, in the order of the specs."""
         found: dict[str, None] = {}
         for member in self.members:
             found |= dict.fromkeys(failed.sampler.id for failed in member.failures)
@@ -64,26 +64,26 @@ class Result:
 
     @property
     def kept(self) -> list[str]:
-        """Ids of those that stay."""
+        """Ids of the samplers that stay."""
         left = {*self.still_billed}
         ids = [each.sampler_id for each in self.members if each.state in KEPT and each.sampler_id not in left]
         return [each for each in ids if each is not None]
 
     @property
     def still_billed(self) -> list[str]:
-        """Ids of those that should have been deactivated and could not be."""
-        left = self._teardown_error
-        return [] if left is None else list(left.sampler_ids)
+        """Ids of the samplers that could not be deactivated."""
+        error = None if self.fleet is None else self.fleet.teardown_error
+        return [] if error is None else list(error.sampler_ids)
 
     @property
     def deactivated(self) -> list[str]:
-        """Ids of those that were deactivated."""
+        """Ids of the samplers that were deactivated."""
         others = {*self.kept, *self.still_billed}
         return [each for each in self.made if each not in others]
 
     @property
     def unknown(self) -> list[CreateOutcomeUnknown]:
-        """The creates whose response was lost: they may have made samplers that are still billed."""
+        """The unknown creates: they may have made samplers that are still billed."""
         return [member.error for member in self.members if isinstance(member.error, CreateOutcomeUnknown)]
 
     @property
@@ -98,7 +98,7 @@ class Result:
 
     @property
     def errors(self) -> list[BaseException]:
-        """What to report as errors: those of the members, or the one that ended the launch."""
+        """The errors to report: those of the members, or the one that ended the launch."""
         error = self.error
         if isinstance(error, LaunchError):
             return list(error.exceptions)
@@ -107,7 +107,7 @@ class Result:
         return [] if isinstance(error, (asyncio.CancelledError, TeardownError)) else [error]
 
     def document(self, code: int, seconds: float, gpu_minutes: float, journal: str | None) -> dict[str, Any]:
-        """Return what `launch --json` writes for the exit *code*."""
+        """Return the document of `launch --json` for the exit *code*."""
         kept, error = set[str]() if self.is_held else {*self.kept}, self.error
         outcome = "active" if code == DONE else "interrupted" if self.is_interrupted else "failed"
         document: dict[str, Any] = {
@@ -144,7 +144,3 @@ class Result:
     def _seconds(self, member: Member) -> float | None:
         after = self.up_after.get(member.sampler_id or "")
         return None if after is None else round(after, 3)
-
-    @property
-    def _teardown_error(self) -> TeardownError | None:
-        return None if self.fleet is None else self.fleet.teardown_error

@@ -1,4 +1,4 @@
-"""`--spec FILE.toml`: what to launch, as a file.
+"""`--spec FILE.toml`: a file with the samplers to launch.
 
 ```toml
 [[sampler]]
@@ -22,14 +22,14 @@ from loops_async import SamplerSpec
 
 NAMES = tuple(each.name for each in fields(SamplerSpec))
 MOST = 10_000
-"""Samplers at most: beyond that, a count is a slip of the finger."""
+"""The most samplers of one launch: a larger count is a typing mistake."""
 
 
 def read(path: Path) -> list[SamplerSpec]:
-    """Read a spec file; return its samplers, each as often as it counts.
+    """Read a spec file; return its specs, each as often as its `count` says.
 
     Raises:
-        ValueError: It cannot be read, or does not say what to launch; the message says where and why.
+        ValueError: The file cannot be read or is malformed; the message says where and why.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))

@@ -19,7 +19,7 @@ KINDS: Final = (".svg", ".html", ".json")
 
 
 def check_kind(_ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    """Refuse a file of another kind, or in a folder that does not exist."""
+    """Refuse a file with another extension, or in a folder that does not exist."""
     if value is not None and value.suffix.lower() not in KINDS:
         raise click.BadParameter(f"{value} must end in {', '.join(KINDS[:-1])} or {KINDS[-1]}.", param=param)
     if value is not None and not value.absolute().parent.is_dir():
@@ -28,7 +28,7 @@ def check_kind(_ctx: click.Context, param: click.Parameter, value: Path | None) 
 
 
 def write(chart: Chart, path: Path, title: str) -> bool:
-    """Write a chart in the form that the name of the file asks for; return True if that succeeded."""
+    """Write a chart in the form of the file's extension; return False after an error, which is reported."""
     match path.suffix.lower():
         case ".html":
             text = page(chart, title)
@@ -45,7 +45,7 @@ def write(chart: Chart, path: Path, title: str) -> bool:
 
 
 def _as_xml(text: str, encoding: str | None) -> str:
-    """Write what *encoding* may not have as references, which an SVG file may hold, instead of escapes."""
+    """Write characters that *encoding* may lack as references, which are valid in an SVG file."""
     if encoding is not None and encoding.lower().replace("-", "").startswith("utf8"):
         return text
     return text.encode("ascii", "xmlcharrefreplace").decode("ascii")

@@ -13,10 +13,10 @@ from loops_async import LoopsClient, LoopsError, Sampler, wait_until_active
 
 from ._common import Common, check_ids, common_options, policy_of, poll_option, timeout_option
 from ._exits import DONE, HELP, code_of_all
-from ._formats import FORMATS_OF_ADDRESSES, columns_of_stdout, format_option, report_without_address, text_of
-from ._json import error_fields, sampler_fields
+from ._formats import format_option, write_samplers
+from ._json import error_fields, fields_of
 from ._progress import Display
-from ._words import errors, say, write_out
+from ._words import errors, say
 
 
 @click.command(
@@ -51,11 +51,9 @@ def wait(common: Common, sampler_ids: tuple[str, ...], timeout: float | None, po
         errors(waits.errors)
         if common.as_json:
             common.write(waits.document())
-        elif waits.up or form != "table":
-            write_out(text_of(waits.up, form, columns_of_stdout()))
-            if form in FORMATS_OF_ADDRESSES:
-                return waits.code or report_without_address(waits.up)
-        return waits.code
+            return waits.code
+        code = write_samplers(waits.up, form)
+        return waits.code or code
 
     return common.run(command)
 
@@ -65,7 +63,7 @@ class Waits:
     """The results of waits for several samplers."""
 
     outcomes: dict[str, Sampler | Exception]
-    """The sampler that is up, or the error of its wait, by id, in the order of the arguments."""
+    """The sampler that is up, or the error of the wait, by id, in the order of the arguments."""
 
     @property
     def up(self) -> list[Sampler]:
@@ -74,12 +72,12 @@ class Waits:
 
     @property
     def failures(self) -> dict[str, Exception]:
-        """The errors of the others, by id."""
+        """The errors of the waits that failed, by id."""
         return {each: outcome for each, outcome in self.outcomes.items() if isinstance(outcome, Exception)}
 
     @property
     def errors(self) -> list[Exception]:
-        """The errors of the others."""
+        """The errors of the waits that failed."""
         return list(self.failures.values())
 
     @property
@@ -88,12 +86,12 @@ class Waits:
         return code_of_all(self.errors) if self.errors else DONE
 
     def document(self) -> dict[str, Any]:
-        """Return what `--json` writes."""
+        """Return the document of `--json`."""
         samplers = []
         for sampler_id, outcome in self.outcomes.items():
             sampler = outcome if isinstance(outcome, Sampler) else getattr(outcome, "sampler", None)
             error = error_fields(outcome) if isinstance(outcome, Exception) else None
-            known = sampler_fields(sampler) if isinstance(sampler, Sampler) else {"id": sampler_id}
+            known = fields_of(sampler) if isinstance(sampler, Sampler) else {"id": sampler_id}
             samplers.append({**known, "error": error})
         return {"exit_code": self.code, "samplers": samplers}
 
@@ -101,7 +99,7 @@ class Waits:
 async def wait_for_each(
     samplers: Iterable[Sampler | str], wait: Callable[[Sampler | str], Awaitable[Sampler]]
 ) -> Waits:
-    """Carry out *wait* for all *samplers* at once; an exception that is no `LoopsError` ends all of them."""
+    """Run *wait* for all *samplers* at the same time; an exception that is no `LoopsError` ends all waits."""
 
     async def outcome(sampler: Sampler | str) -> Sampler | Exception:
         try:
@@ -114,6 +112,6 @@ async def wait_for_each(
         async with asyncio.TaskGroup() as group:
             tasks = {each: group.create_task(outcome(sampler)) for each, sampler in by_id.items()}
     except ExceptionGroup as failures:
-        # An exception from `on_status`, such as one for a reader that has gone away, is the same for all.
+        # An exception from `on_status`, such as one for a closed pipe, is the same for all waits.
         raise failures.exceptions[0] from None
     return Waits({each: task.result() for each, task in tasks.items()})

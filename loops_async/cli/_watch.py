@@ -12,7 +12,7 @@ from loops_async import LoopsClient, Sampler, StatusChange, wait_until_active, w
 from . import _json
 from ._common import Common, check_ids, common_options, policy_of, poll_option, timeout_option
 from ._exits import DONE, HELP
-from ._formats import is_billed
+from ._formats import own_samplers
 from ._progress import Display
 from ._wait import wait_for_each
 from ._words import errors
@@ -28,7 +28,7 @@ from ._words import errors
 @click.option(
     "--until-down",
     is_flag=True,
-    help="Wait until all of them have stopped serving, and show only that. Being scaled to zero is no such end.",
+    help="Wait until all of them have stopped serving, and show only that. One that is scaled to zero has not.",
 )
 @poll_option
 @common_options
@@ -41,7 +41,7 @@ def watch(
     """
 
     async def command(client: LoopsClient) -> int:
-        samplers: Sequence[Sampler | str] = sampler_ids or await _alive(client)
+        samplers: Sequence[Sampler | str] = sampler_ids or await own_samplers(client)
         if not samplers:
             common.say("You have no samplers that are billed.")
             return DONE
@@ -71,7 +71,3 @@ def watch(
 
 def _write(change: StatusChange) -> None:
     _json.write_line(_json.change_fields(change))
-
-
-async def _alive(client: LoopsClient) -> list[Sampler]:
-    return [sampler for sampler in await client.samplers.list() if is_billed(sampler)]

@@ -1,4 +1,4 @@
-"""What commands write: messages for people on stderr, data on stdout."""
+"""The output of commands: messages for people on stderr, data on stdout."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ import click
 from loops_async import CreateOutcomeUnknown
 
 MOST_ERRORS: Final = 5
-"""Errors that are written one by one; the rest is counted."""
+"""The most errors that are written one by one; the others are counted."""
 
 
 def clean(text: str) -> str:
-    """Replace the characters that a terminal would obey instead of showing them: names come from outside."""
+    """Replace control characters, which a terminal would execute; names come from outside."""
     return text if text.isprintable() else "".join(each if each.isprintable() else "\ufffd" for each in text)
 
 
 def escaped(text: str, encoding: str) -> str:
-    """Write the characters of *text* that *encoding* does not have as escapes, as the standard streams do."""
+    """Replace the characters of *text* that *encoding* lacks by escapes, as the standard streams do."""
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def write_out(text: str) -> None:
-    """Write data to stdout, to the end.
+    """Write data to stdout.
 
     Raises:
-        OSError: The reader has gone away, or the disk is full.
+        OSError: The pipe is closed, or the disk is full.
     """
-    # Without a file, click writes UTF-8 to a stream whose encoding is ASCII.
+    # If click chose the stream, it would write UTF-8 even where the encoding is ASCII.
     click.echo(text, file=sys.stdout, nl=False)
 
 
 def say(text: str) -> None:
-    """Write a line to stderr. A terminal that is gone must not keep anybody from deactivating a sampler."""
+    """Write a line to stderr. A terminal that was closed must not prevent the deactivation of samplers."""
     with suppress(OSError):
         click.echo("\n".join(map(clean, text.split("\n"))), file=sys.stderr)
 
 
 def describe(exc: BaseException | str) -> str:
-    """Return what an error says, without the number that Python puts in front of an error of the system."""
+    """Return the message of an error, without the number that Python puts before a system error."""
     if isinstance(exc, OSError) and exc.strerror:
         return exc.strerror if exc.filename is None else f"{exc.filename}: {exc.strerror}"
     return str(exc)
@@ -66,7 +66,7 @@ def errors(found: Iterable[BaseException | str]) -> None:
 
 
 def counted(number: int, noun: str = "sampler") -> str:
-    """Return a number with its noun, which takes an s in the plural."""
+    """Return a number with its noun, with an s in the plural."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -76,20 +76,20 @@ def command_line(*words: str) -> str:
 
 
 def ids(samplers: Sequence[str], most: int = 20) -> str:
-    """List ids, or the first of many; each id that matters is also in a command or on stdout."""
+    """Return the ids as a list, or the first *most* of them and the number of the others."""
     more = f" and {len(samplers) - most:,} more" if len(samplers) > most else ""
     return ", ".join(samplers[:most]) + more
 
 
-def tell_of_unknown(
-    unknown: Sequence[CreateOutcomeUnknown],
+def report_unknown(
+    unknown: Iterable[CreateOutcomeUnknown],
     missing: Sequence[str] = (),
     elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write what may be billed although that is not certain.
+    """Write the unknown creates with their candidates, and the samplers of a journal that could not be found.
 
-    These are creates with an unknown outcome, ids of a journal that the service does not know, and its samplers of
-    another control plane or team, with its address.
+    These are the ids that the service does not know, and the samplers of another control plane or team, by id, with its
+    address.
     """
     for each in unknown:
         found = ids([sampler.id for sampler in each.candidates]) or "none so far"

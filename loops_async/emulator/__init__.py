@@ -1,6 +1,6 @@
-"""A control plane of Baseten Loops on loopback, with lifecycles and faults to order.
+"""A control plane of Baseten Loops on loopback, whose lifecycles and faults the caller chooses.
 
-It shares no code with the client, so that a mistake common to both ends cannot hide.
+It shares no code with the client: a mistake that both ends made would pass every test.
 """
 
 from ._background import BackgroundEmulator

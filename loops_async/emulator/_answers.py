@@ -1,4 +1,4 @@
-"""Answers as aiohttp wants them: JSON, errors, and the broken ones that a fault asks for."""
+"""The aiohttp responses of the emulator: JSON, errors, and the broken ones that a fault asks for."""
 
 from http import HTTPStatus
 
@@ -18,13 +18,13 @@ def answer(document: msgspec.Struct, *, status: int = 200) -> web.Response:
 
 
 def text_answer(text: str, *, status: int = 200) -> web.Response:
-    """Answer with JSON that is written already."""
+    """Answer with *text*, which is JSON."""
     return web.Response(body=text.encode(), status=status, content_type="application/json")
 
 
 @frozen
 class Problems:
-    """Errors in the shape that one emulator gives them."""
+    """Writes the errors of one emulator, in the shape that it was given."""
 
     shape: ErrorShape
 
@@ -38,7 +38,7 @@ class Problems:
         return answer(shapes.CodeError(code=code, message=message), status=status)
 
     def of_status(self, status: int, message: str | None = None) -> web.Response:
-        """Answer with the error that a status stands for, whether it has a name or not."""
+        """Answer with the error of a status, also for a status that HTTP does not define."""
         try:
             known = HTTPStatus(status)
         except ValueError:
@@ -47,7 +47,7 @@ class Problems:
 
 
 def changed(response: web.Response, fault: Fault, problems: Problems) -> web.Response:
-    """Put the status, body and headers that a fault asks for in the place of the usual ones."""
+    """Replace the status, body and headers of *response* by those that the fault asks for."""
     if fault.status_after is not None:
         response = problems.of_status(fault.status_after)
     if fault.body is not None:
@@ -63,7 +63,7 @@ def changed(response: web.Response, fault: Fault, problems: Problems) -> web.Res
 
 
 def cut(request: web.Request) -> web.Response:
-    """Drop the connection; aiohttp wants a response all the same, and finds nobody to send it to."""
+    """Drop the connection, and return the response that aiohttp requires; it is never sent."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response()

@@ -9,7 +9,7 @@ from ._routes import all_routes
 from ._routes.admin import Desk
 from ._site import Site
 
-# Digits of an id, a comma and a blank, twice: as much as a prompt can need, with room for what else is asked for.
+# Twice the digits of a token id, a comma and a space: enough for the longest prompt and the other fields.
 _BYTES_OF_PROMPT_TOKEN = 16
 
 

@@ -1,8 +1,8 @@
 """The emulator in a thread of its own, for callers that have another event loop, or none.
 
-A server in the test's loop would stand still whenever that loop does: a test without a
-loop, one whose code calls `asyncio.run()`, or one that closes a client after its loop
-is done would wait for it for ever.
+A server in the loop of the test answers only while that loop runs. Three kinds of test
+would wait for it for ever: one without a loop, one whose code calls `asyncio.run()`, and
+one that closes a client after its loop has ended.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ T = TypeVar("T")
 class BackgroundEmulator(Emulator):
     """An `Emulator` for `with`, whose methods may be called from any thread and any event loop.
 
-    Each is run by the emulator's own thread, and what it raises is raised here. So they
-    see and leave the state whole, however busy the server is. `aclose()` and `start()`
-    stay coroutines, for an outage; without a loop, `asyncio.run(emulator.aclose())` does.
+    The emulator's own thread runs each method, and the caller gets its result or its
+    exception. So no method meets a state that a request is just changing. `aclose()` and
+    `start()` are still coroutines; without a loop, call `asyncio.run(emulator.aclose())`.
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
-    """The emulator's own, while its thread runs."""
+    """The event loop of the emulator, while its thread runs."""
     _thread: threading.Thread | None = None
     _leave: asyncio.Event
 
@@ -36,7 +36,7 @@ class BackgroundEmulator(Emulator):
         if self._thread is not None:
             raise RuntimeError("the emulator is running already")
         ready: Future[None] = Future()
-        # A daemon, lest an interpreter that ends in the middle of a test waits for it.
+        # A daemon, so that an interpreter that exits in the middle of a test does not wait for it.
         self._thread = threading.Thread(target=self._run, args=(ready,), name="loops-emulator", daemon=True)
         self._thread.start()
         try:
@@ -78,7 +78,7 @@ class BackgroundEmulator(Emulator):
         await Emulator.aclose(self)
 
     def _is_here(self) -> bool:
-        """Tell whether the caller may touch the state: in the emulator's thread, or when there is none."""
+        """Return True if the caller may touch the state: in the emulator's thread, or when there is none."""
         return self._loop is None or threading.current_thread() is self._thread
 
     def _do(self, act: Callable[[], T]) -> T:
@@ -99,7 +99,7 @@ class BackgroundEmulator(Emulator):
 
 
 def _forwarded(member: Any) -> Any:
-    """Return a public member of `Emulator` so that the emulator's own thread runs it."""
+    """Wrap a public member of `Emulator` so that the emulator's own thread runs it."""
     if isinstance(member, property):
         get, put = member.fget, member.fset
         assert get is not None  # noqa: S101 -- no property without a getter
@@ -130,7 +130,7 @@ def _forwarded(member: Any) -> Any:
     return call
 
 
-# All of them, so that none that is added later is forgotten.
+# All public members are wrapped here, so that one which is added later is not forgotten.
 for _name, _member in tuple(vars(Emulator).items()):
     if not _name.startswith("_"):
         setattr(BackgroundEmulator, _name, _forwarded(_member))

@@ -23,7 +23,7 @@ class Checkpoint:
     target: Literal["sampler", "trainer"]
     created_at: str
     files: Mapping[str, bytes] = field(factory=dict, repr=False)
-    """What is in each file, by its name: small files, which can be downloaded and read."""
+    """The content of each file by its name; the files are small, and clients can download and read them."""
 
     @property
     def size_bytes(self) -> int:
@@ -102,4 +102,4 @@ INSTANCE_TYPE = InstanceType(
 )
 
 TEAMS_SINCE = "2026-01-05T08:00:00Z"
-"""When every team was created."""
+"""The creation time of every team."""

@@ -8,7 +8,7 @@ from ._requests import checkpoint_key
 
 
 class Checkpoints:
-    """What was saved, to be looked up in the ways that the API has."""
+    """The saved checkpoints, which can be found by id, run, base model or path, as in the API."""
 
     def __init__(self) -> None:
         self._checkpoints = {checkpoint.id: checkpoint for checkpoint in CHECKPOINTS}
@@ -25,7 +25,7 @@ class Checkpoints:
             raise not_found("Checkpoint", checkpoint_id) from None
 
     def checkpoint_file(self, checkpoint_id: str, name: str) -> bytes:
-        """Return what is in a file of a checkpoint.
+        """Return the content of a file of a checkpoint.
 
         Raises:
             Refused: with 404 if there is no such file.
@@ -38,7 +38,7 @@ class Checkpoints:
     def checkpoints(
         self, *, run_id: str | None = None, base_model: str | None = None, checkpoint_path: str | None = None
     ) -> list[Checkpoint]:
-        """Return the checkpoints that the one given filter lets through; may be none.
+        """Return the checkpoints that match the one given filter; the list may be empty.
 
         Raises:
             Refused: with 400 unless there is exactly one filter, and for a malformed path.

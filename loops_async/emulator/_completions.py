@@ -13,36 +13,37 @@ from ._language_model import Distribution, Ending, LanguageModel
 from ._sample_request import BadSample, SampleRequest
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
-"""Bytes, roughly; a few fields of a request could ask for more than a machine has."""
+"""The most bytes of an answer, roughly; without it, a small request could ask for more memory than there is."""
 
-# What a token takes at most in an answer, by itself and with what is told of it.
+# The most bytes that a token takes in an answer: for itself, and for its log-probabilities.
 _BYTES_OF_TOKEN: Final = 8
 _BYTES_OF_LOGPROB: Final = 48
 
-# Tokens after which the other requests get a turn: some milliseconds.
+# The number of tokens after which other requests get a turn; sampling them takes some milliseconds.
 _TURN: Final = 64
 
 
 class Gone(Exception):
-    """Nobody waits for the answer any more, or nobody is to: the server closes."""
+    """The client has disconnected, or the server is closing."""
 
 
 @frozen(kw_only=True)
 class Completions:
-    """A request for samples with all that its answer depends on."""
+    """A request for samples, with everything that its answer depends on."""
 
     wanted: SampleRequest
     base_model: str
     weights: str
-    """The base model, with the checkpoint if there is one: other weights sample otherwise."""
+    """The base model, with the checkpoint if there is one; other weights give other samples."""
     end_id: int
+    """The id of the token that ends a text."""
     name: str
     """The id of the answer."""
     seed: int
 
     @classmethod
     def of(cls, wanted: SampleRequest, *, base_model: str, weights: str, end_id: int, random: Random) -> "Completions":
-        """Draw from *random* what the request leaves open."""
+        """Draw the id of the answer, and the seed if the request names none, from *random*."""
         return cls(
             wanted=wanted,
             base_model=base_model,
@@ -53,18 +54,18 @@ class Completions:
         )
 
     async def text(self, gone: Callable[[], bool]) -> str:
-        """Sample, and write the answer as JSON; the same whenever it is called.
+        """Sample, and write the answer as JSON; every call gives the same samples.
 
         Raises:
             BadSample: the answer is too large.
-            Gone: *gone* said so in the middle.
+            Gone: *gone* returned True in the middle.
         """
         wanted, turns = self.wanted, _Turns(gone)
         model = LanguageModel(self.weights, self.end_id)
         prompt_logprobs = await _scores(model, wanted, turns)
         choices, drawn = [], 0
         for index in range(wanted.n):
-            # Each choice has its own chances, whatever `n` is.
+            # Each choice has its own random numbers, so that `n` does not change the first one.
             chances = Random(f"{self.seed}/{index}")  # noqa: S311 -- repeatable chance, no secrets
             choice, count = await _choice(model, wanted, chances, turns)
             choices.append(_object({"index": str(index), **choice, "prompt_logprobs": prompt_logprobs}))
@@ -87,7 +88,7 @@ class Completions:
 
 
 class _Turns:
-    """Lets other requests have their turn while a long one is worked on, and sees that it does not grow for ever."""
+    """Lets other requests run while a long answer is written, and limits the size of that answer."""
 
     def __init__(self, gone: Callable[[], bool]) -> None:
         self._gone = gone
@@ -95,20 +96,20 @@ class _Turns:
         self._left = MAX_ANSWER
 
     def reserve(self, length: int, param: str) -> None:
-        """Count what the answer has grown by, as *param* wants it.
+        """Count bytes that the answer grows by; *param* is the field of the request that asks for them.
 
         Raises:
-            BadSample: it is too large.
+            BadSample: the answer is too large.
         """
         self._left -= length
         if self._left < 0:
             raise BadSample(param, f"the answer would have more than {MAX_ANSWER} bytes.")
 
     async def step(self) -> None:
-        """Count a token, and stand back now and then.
+        """Count a token, and let other requests run now and then.
 
         Raises:
-            Gone: nobody waits for the answer any more.
+            Gone: the client has disconnected, or the server is closing.
         """
         self._steps += 1
         if self._steps % _TURN == 0:
@@ -118,7 +119,7 @@ class _Turns:
 
 
 def _object(members: Mapping[str, str]) -> str:
-    """Write a JSON object whose values are JSON already."""
+    """Write a JSON object from values that are written as JSON."""
     return "{" + ", ".join(f'"{name}": {value}' for name, value in members.items()) + "}"
 
 
@@ -129,7 +130,7 @@ def _array(items: Iterable[str]) -> str:
 async def _choice(
     model: LanguageModel, wanted: SampleRequest, chances: Random, turns: _Turns
 ) -> tuple[dict[str, str], int]:
-    """Sample one choice, and give its members as JSON and the number of its tokens."""
+    """Sample one choice, and return its members as JSON and the number of its tokens."""
     steps = model.steps(wanted.prompt, wanted.sampling, wanted.stops, chances)
     tokens: list[int] = []
     logprobs: list[float] = []
@@ -182,7 +183,7 @@ def _logprobs(
 
 
 async def _scores(model: LanguageModel, wanted: SampleRequest, turns: _Turns) -> str:
-    """Write the log-probability of each token of the prompt, if asked for; the first has nothing before it."""
+    """Write the log-probability of each token of the prompt, if the request asks for them; null for the first one."""
     if wanted.prompt_logprobs is None:
         return "null"
     scores = ["null"]
@@ -203,6 +204,6 @@ async def _scores(model: LanguageModel, wanted: SampleRequest, turns: _Turns) ->
 
 
 def _with_top(distribution: Distribution, token: int, count: int) -> Sequence[int]:
-    """Give a token and the *count* likeliest ones, itself among them or in front."""
+    """Return the *count* likeliest tokens, with *token* in front unless it is one of them."""
     top = distribution.top(count) if count else []
     return top if token in top else [token, *top]

@@ -1,6 +1,6 @@
 """The contract: `openapi.json`, whose paths are written by hand and whose schemas are generated from the types.
 
-`python -m loops_async.emulator._contract` brings the file up to date; a test sees to it that this is done.
+`python -m loops_async.emulator._contract` brings the file up to date; a test fails when it is not.
 """
 
 import inspect
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from . import _shapes as shapes
+from . import _admin_shapes, _sample_shapes, _shapes
 from ._routes.admin import SPEC_FILE
 
 _REF: Final = "#/components/schemas/{name}"
@@ -26,15 +26,18 @@ def _any_of(*kinds: type[msgspec.Struct], description: str, key: str = "anyOf") 
 
 
 _ADDITIONS: Final[dict[str, dict[str, Any]]] = {
-    # What no type says: that one of three fields is there.
+    # No type can say that at least one of three fields is there.
     "CreateSampler": {"anyOf": [_given("base_model"), _given("run_id"), _given("model_path")]},
     "Error": _any_of(
-        *(shapes.CodeError, shapes.ReasonError, shapes.DetailError),
+        *(_shapes.CodeError, _shapes.ReasonError, _shapes.DetailError),
         description="An error, in the shape that the emulator was started with.",
         key="oneOf",
     ),
     "OperationResult": _any_of(
-        shapes.OperationDone, shapes.OperationFailed, description="What became of an operation.", key="oneOf"
+        _sample_shapes.OperationDone,
+        _sample_shapes.OperationFailed,
+        description="What became of an operation.",
+        key="oneOf",
     ),
     "FaultOrScript": {
         "description": "One fault, or a script: faults that are met one after another.",
@@ -50,8 +53,10 @@ def schemas() -> dict[str, dict[str, Any]]:
     """Generate the schemas of all documents, by name."""
     kinds = [
         kind
-        for name, kind in vars(shapes).items()
-        if inspect.isclass(kind) and issubclass(kind, msgspec.Struct) and name not in {*_BASES, "Struct"}
+        for module in (_shapes, _sample_shapes, _admin_shapes)
+        for kind in vars(module).values()
+        if inspect.isclass(kind) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
+        if kind.__name__ not in _BASES
     ]
     _, generated = msgspec.json.schema_components(kinds, ref_template=_REF)
     for name, addition in _ADDITIONS.items():
@@ -64,7 +69,7 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 
 def text() -> str:
-    """Return what the file has to be: its paths, and the schemas as they are generated, one a line."""
+    """Return the text that the file should have: its paths as they are, and the generated schemas, one a line."""
     by_hand, _, _ = SPEC_FILE.read_text(encoding="utf-8").partition(_SCHEMAS)
     lines = [f"      {json.dumps(name)}: {json.dumps(schema)}" for name, schema in sorted(schemas().items())]
     return by_hand + _SCHEMAS + ",\n".join(lines) + "\n    }\n  }\n}\n"

@@ -1,6 +1,6 @@
-"""What a sampler answers under its `base_url`: its models, and samples of a tiny language model.
+"""The answers of a sampler under its `base_url`: its models, and samples of a tiny language model.
 
-The shapes are vLLM's completions, errors included, as Loops' own client expects them.
+The shapes are those of vLLM's completions, errors included, as Loops' own client expects them.
 """
 
 import time
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from . import _shapes as shapes
+from . import _sample_shapes as shapes
 from ._answers import answer, cut, text_answer
 from ._completions import Completions, Gone
 from ._lifecycle import ACTIVE
@@ -16,25 +16,26 @@ from ._records import Sampler
 from ._refused import Refused
 from ._requests import json_object
 from ._sample_request import BadSample, sample_request
+from ._shapes import LARGEST
 from ._site import Site
 from ._state import ControlPlane
 
 POLICY_VERSION: Final = 0
-"""No trainer ever publishes weights here, so that all is sampled from those that were deployed."""
+"""The version of the weights: always the deployed ones, since no trainer publishes weights here."""
 
-# How Baseten's proxies mark the 404 of a deactivated deployment: to Loops' client, any other may pass.
+# Baseten's proxies mark the 404 of a deactivated deployment with these; Loops' client retries after any other 404.
 _DEACTIVATED: Final = {"X-Baseten-Error-Source": "01", "X-Baseten-Error-Code": "631"}
 
 
 class DataPlane:
-    """Answer the requests to the samplers of one control plane."""
+    """Answers the requests to the samplers of one control plane."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._plane = site.plane
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
-        """Give the routes of one sampler, which *prefix* names by `model_id` and `deployment_id`."""
+        """Return the routes of a sampler; *prefix* has its `model_id` and `deployment_id` as parameters."""
         return [
             web.get(f"{prefix}/v1/models", self.served_models, allow_head=False),
             web.post(f"{prefix}/sample", self.sample),
@@ -86,10 +87,10 @@ class DataPlane:
         return response
 
     def _deployment(self, request: web.Request) -> Sampler | web.Response:
-        """Find the sampler that a request is for, or the answer if there is none.
+        """Return the sampler that a request is for, or the answer if there is none.
 
         Raises:
-            Refused: with 503 if it is not active; one that was scaled to zero is then waking up.
+            Refused: with 503 if it is not active. A sampler that is scaled to zero begins to wake up.
         """
         model_id, deployment_id = request.match_info["model_id"], request.match_info["deployment_id"]
         try:
@@ -109,7 +110,7 @@ class DataPlane:
         return sampler
 
     def _weights(self, request: web.Request, sampler: Sampler) -> str:
-        """Name the weights that a request is for; other weights sample otherwise.
+        """Name the weights that a request is for; other weights give other samples.
 
         A request chooses a checkpoint by its `X-Checkpoint-Path`. Without that header it gets the base model, even
         from a sampler that was made for a checkpoint.
@@ -149,8 +150,8 @@ def _minimum_version(request: web.Request) -> int:
     text = request.headers.get("X-Min-Policy-Version", "0")
     if not (text.isascii() and text.isdecimal()):
         raise BadSample("X-Min-Policy-Version", "must be an integer of at least 0.")
-    # Any number this long is ahead, and int() gives up on thousands of digits.
-    return int(text) if len(text) < 19 else shapes.LARGEST
+    # A number with so many digits is ahead in any case, and int() raises for thousands of digits.
+    return int(text) if len(text) < 19 else LARGEST
 
 
 def sample_error(status: int, kind: str, message: str, param: str | None) -> web.Response:

@@ -1,4 +1,4 @@
-"""The documents that the control plane writes, in the newest shapes of the OpenAPI document."""
+"""Writes the documents of the control plane, in the newest shapes of the OpenAPI document."""
 
 import json
 from datetime import datetime
@@ -13,7 +13,7 @@ from ._models import CatalogModel
 from ._records import Run, Sampler
 
 SERVERLESS_PREFIX: Final = "/serverless"
-"""Where the gateway of all serverless samplers is."""
+"""The path of the gateway of all serverless samplers."""
 
 
 def json_text(document: msgspec.Struct) -> str:
@@ -27,7 +27,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def sampler(record: Sampler, origin: str, email: str | None, status: str | None = None) -> shapes.Sampler:
-    """Write a sampler, by default as it is; *origin* is where its `base_url` leads."""
+    """Write a sampler, by default in its present status; *origin* is the origin of its `base_url`."""
     return shapes.Sampler(
         id=record.id,
         base_url=f"{origin}{_place(record)}",
@@ -49,15 +49,15 @@ def _place(record: Sampler) -> str:
 
 
 def base_url(origin: str) -> str:
-    """Write how the address of a sampler begins in JSON; no string of a caller can look like it, for its quotes."""
+    """Write the beginning of a sampler's address in JSON; its bare quotes cannot occur inside a caller's string."""
     return f'"base_url": {json.dumps(origin)[:-1]}/'
 
 
 def sampler_text(record: Sampler, origin: str, email: str | None, status: str | None = None) -> str:
-    """Write a sampler as JSON text, again only when its status has changed."""
+    """Return a sampler as JSON text, which is written again only after its status has changed."""
     if status is None:
         progress = record.timeline.progress
-        # The usual case, thousands of times in a list: nothing happened to the sampler.
+        # The usual case, thousands of times in one list: nothing has happened to the sampler.
         if record.shown is progress and record.rendered is not None:
             return record.rendered[1]
         record.shown, status = progress, progress.status
@@ -69,7 +69,7 @@ def sampler_text(record: Sampler, origin: str, email: str | None, status: str | 
 
 
 def run(record: Run, origin: str, email: str | None, *, active: bool, paired: shapes.Sampler | None) -> shapes.Run:
-    """Write a run with its sampler; nothing listens at its `base_url`, as nothing is trained here."""
+    """Write a run with its sampler; nothing listens at the run's `base_url`, since nothing is trained here."""
     return shapes.Run(
         id=record.id,
         session_id=record.session_id,
@@ -200,5 +200,5 @@ def checkpoint_files(record: Checkpoint, origin: str, *, offset: int, limit: int
 
 
 def team(team_id: str, name: str) -> shapes.Team:
-    """Write a team; none is the default one, as all that names no team is of none."""
+    """Write a team; no team is the default one, since a request that names no team creates for none."""
     return shapes.Team(id=team_id, name=name, default=False, created_at=TEAMS_SINCE)

@@ -1,4 +1,4 @@
-"""Faults as text: JSON for the administration, and one line for the command line."""
+"""Faults as text: JSON for `/_emulator/faults`, and one line for the command line."""
 
 import shlex
 from collections.abc import Collection
@@ -7,13 +7,15 @@ from typing import Any
 import msgspec
 from attrs import fields
 
-from . import _shapes
+from . import _admin_shapes as shapes
 from ._faults import METHODS, Fault, no_route
 from ._reading import Misfit, parsed, read
 
 
 def _fault(document: object, routes: Collection[str] = (), *, strict: bool = True) -> Fault:
-    """Turn a JSON object with the names of `Fault` into one; *body* is text there, and without *strict* all may be.
+    """Turn a JSON object with the settings of `Fault` into a `Fault`; its *body* is text there.
+
+    Without *strict*, numbers may be text too.
 
     Raises:
         ValueError: it is no such object, or names a route that is none of *routes*.
@@ -21,7 +23,7 @@ def _fault(document: object, routes: Collection[str] = (), *, strict: bool = Tru
     if not isinstance(document, dict):
         raise ValueError("a fault must be an object")
     try:
-        fault = read(document, _shapes.Fault, strict=strict)
+        fault = read(document, shapes.Fault, strict=strict)
     except Misfit as misfit:
         raise ValueError(misfit.of("a fault")) from None
     if routes and fault.route not in {None, *routes}:
@@ -31,7 +33,7 @@ def _fault(document: object, routes: Collection[str] = (), *, strict: bool = Tru
 
 
 def parse_faults(text: bytes | str, routes: Collection[str] = ()) -> list[Fault]:
-    """Read a fault, or a script of them as an array, from JSON.
+    """Read a fault from JSON, or an array of faults: a script.
 
     Raises:
         ValueError: it is neither.
@@ -44,12 +46,12 @@ def parse_faults(text: bytes | str, routes: Collection[str] = ()) -> list[Fault]
 
 
 def parse_fault(line: str, routes: Collection[str] = ()) -> Fault:
-    """Read a fault such as `POST /v1/loops/samplers status=503 rate=0.1`, which is on for ever unless *times* says.
+    """Read a fault such as `POST /v1/loops/samplers status=503 rate=0.1`; without *times*, it stays on.
 
-    Method and route may be left out, or `*`, for all.
+    Without a method, or with `*`, it is for all methods; without a route, for all routes.
 
     Raises:
-        ValueError: it makes no sense.
+        ValueError: the line cannot be read, or its settings are not valid.
     """
     document: dict[str, Any] = {"times": None}
     for word in shlex.split(line):
@@ -67,7 +69,7 @@ def parse_fault(line: str, routes: Collection[str] = ()) -> Fault:
 
 
 def fault_document(fault: Fault) -> dict[str, Any]:
-    """Write what a fault says beside the defaults, so that `parse_faults()` reads it again."""
+    """Write the settings of a fault that are not the defaults, in a form that `parse_faults()` reads."""
     document: dict[str, Any] = {}
     for attribute in fields(Fault):
         value = getattr(fault, attribute.name)

@@ -14,11 +14,12 @@ from ._settings import check_lag, check_skew
 
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 
-# An answer that says another length than it has never ends, or ends in the middle of the next: `partial` is for that.
+# With a wrong length, a client would wait for ever or take the next answer for a part of this one. To cut an answer
+# short there is `partial`.
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-"""All that a request can come with."""
+"""The methods that a fault can be for."""
 
 
 def _sendable(value: str) -> bool:
@@ -35,45 +36,48 @@ def _read_only(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 @frozen(eq=False, kw_only=True)
 class Fault:
-    """One way to misbehave, and the requests it is for.
+    """One way to misbehave, and the requests that meet it.
 
     Two faults with the same settings are still two: each has its own count.
 
+    Attributes:
+        method: Only requests with this method, in upper or lower case; None for all.
+        route: Only requests of this route, such as `/v1/loops/samplers/{sampler_id}`; None for all.
+        times: How many requests meet the fault; None for all.
+        rate: Probability that a matching request meets it, from 0 to 1.
+        delay: Real seconds before the request is processed.
+        delay_after: Real seconds between the processing and the answer.
+        cut: Drop the connection instead of answering, `before` or `after` the processing; None does not.
+        partial: Process, answer 200 with the full Content-Length, and drop the connection after so many bytes.
+        status: Answer with this status instead of processing.
+        status_after: Process, then answer with this status.
+        retry_after: `Retry-After` header of the answer.
+        body: Body of the answer, as `application/json`. Without a status: process, then answer 200 with it.
+        list_lag: Seconds by which a list lags behind: it shows what there was then, and nothing younger.
+        clock_skew: Seconds by which the clock of the service runs ahead, in `created_at` and `Date`.
+        headers: More headers of the answer, in place of the usual ones. Those that say where the body ends cannot be
+            set.
+
     Raises:
-        ValueError: a number is out of range, or two settings exclude each other:
-            of *cut*, *partial*, *status* and *status_after* one at most.
+        ValueError: a number is out of range, or more than one of *cut*, *partial*, *status* and *status_after*
+            is given.
     """
 
     method: str | None = field(default=None, converter=_upper)
-    """Only requests with this method, in upper case or lower; `None` for all."""
     route: str | None = None
-    """Only requests of this route template, such as `/v1/loops/samplers/{sampler_id}`; `None` for all."""
     times: int | None = 1
-    """How many requests meet it; `None` for ever."""
     rate: float = 1.0
-    """The probability, for each matching request, of meeting it."""
     delay: float = 0.0
-    """Real seconds before the request is processed."""
     delay_after: float = 0.0
-    """Real seconds between the processing and the answer."""
     cut: Literal["before", "after"] | None = None
-    """Drop the connection instead of answering, before or after the processing."""
     partial: int | None = None
-    """Process, answer 200 with a right Content-Length, and drop the connection after so many bytes."""
     status: int | None = None
-    """Answer with this status instead of processing."""
     status_after: int | None = None
-    """Process, then answer with this status."""
     retry_after: str | None = None
-    """The `Retry-After` header of the answer."""
     body: bytes | None = None
-    """The body of the answer, as `application/json`; without a status: process, then answer 200 with it."""
     list_lag: float | None = None
-    """Seconds by which a list lags behind: it shows what there was then, and nothing younger."""
     clock_skew: float | None = None
-    """Seconds by which the clock of the service runs ahead, in `created_at` and `Date`."""
     headers: Mapping[str, str] = field(factory=dict, converter=_read_only)
-    """More headers of the answer; they win over the usual ones. Those that say where it ends are not for this."""
 
     def __attrs_post_init__(self) -> None:
         if self.method is not None and self.method not in METHODS:
@@ -109,7 +113,7 @@ class Fault:
             raise ValueError("retry_after has no control characters")
 
     def matches(self, method: str, route: str | None) -> bool:
-        """Tell whether a request is one of those that this fault is for."""
+        """Return True if the fault is for requests with this method and route."""
         return self.method in {None, method} and self.route in {None, route}
 
 
@@ -123,22 +127,22 @@ def _check_route(fault: Fault, routes: Mapping[str, Collection[str]]) -> None:
 
 
 def no_route(route: object, routes: Collection[str]) -> str:
-    """Say that a route is none of those that there are."""
+    """Return the message that a route does not exist."""
     return f"{route} is no route; the routes are {', '.join(sorted(routes))}"
 
 
 @define(eq=False)
 class Planned:
-    """Faults that are met one after another: the first is on, and the next when it is used up."""
+    """Faults that requests meet one after another: the next is on once the first is used up."""
 
     id: int
     faults: deque[Fault]
     left: int | None
-    """How many requests still meet the first; `None`: all."""
+    """How many more requests meet the first fault; `None`: all."""
 
 
 class FaultPlan:
-    """The faults that are switched on, in the order in which they were."""
+    """The faults that are switched on, in the order in which they were added."""
 
     def __init__(self, seed: int = 0, routes: Callable[[], Mapping[str, Collection[str]]] | None = None) -> None:
         self._routes = routes
@@ -148,18 +152,18 @@ class FaultPlan:
 
     @property
     def planned(self) -> tuple[Planned, ...]:
-        """What is on and what waits behind it."""
+        """The faults that are on, each with those that follow it."""
         return tuple(self._planned)
 
     def add(self, *faults: Fault) -> int:
-        """Switch a fault on, behind those that are on already; more than one are a script.
+        """Switch a fault on, after those that are on; several faults are a script.
 
         Returns:
-            A number to remove them all by.
+            The number with which `remove_by_id()` removes them all.
 
         Raises:
-            ValueError: there is no fault, one that is never used up has others behind it, or one is for
-                requests that there cannot be.
+            ValueError: there is no fault, one with `times=None` is not the last, or one is for a route
+                or a method that does not exist.
         """
         if not faults:
             raise ValueError("a script needs at least one fault")
@@ -173,7 +177,7 @@ class FaultPlan:
         return self._count
 
     def remove(self, fault: Fault) -> None:
-        """Switch a fault off; one that is off or used up already is no mistake."""
+        """Switch a fault off; does nothing for one that is off or used up."""
         for planned in self.planned:
             # It may be in a script more than once.
             while fault in planned.faults:
@@ -183,7 +187,7 @@ class FaultPlan:
                     planned.faults.remove(fault)
 
     def remove_by_id(self, number: int) -> bool:
-        """Switch off what one `add()` switched on, and tell whether there still was something."""
+        """Switch off what one `add()` switched on; return False if nothing of it was on any more."""
         before = len(self._planned)
         self._planned = [planned for planned in self._planned if planned.id != number]
         return len(self._planned) < before
@@ -195,7 +199,7 @@ class FaultPlan:
     def draw(self, method: str, route: str | None) -> Fault | None:
         """Pick the fault that a request meets, and count it.
 
-        One request meets one fault: the first that matches and whose chance comes up.
+        A request meets at most one fault: the first that matches and that its *rate* selects.
         """
         for planned in self._planned:
             fault = planned.faults[0]

@@ -1,4 +1,4 @@
-"""What every request goes through before and after its handler: records, the key, faults."""
+"""The steps that every request takes before and after its handler: recording it, its key, faults."""
 
 import asyncio
 import hmac
@@ -26,18 +26,18 @@ _LOG = logging.getLogger("loops_async.emulator")
 ADMIN_PATH = "/_emulator"
 SPEC_PATH = "/v1/spec"
 
-# A key that is for inference only can sample and wake, but not read a status.
+# A key for inference only can sample and wake, but not read a status.
 INFERENCE_ROUTES = ("/models/", "/serverless/")
 
 MAX_BODY = 1024 * 1024
-"""Bytes of a body, far above any create. Prompts may be longer: the data plane takes what a model can take."""
+"""The most bytes of a body, far more than a create needs; prompts on the data plane may be longer."""
 
 PRESIGNED_ROUTE = "/checkpoint-files/{checkpoint_id}/{name}"
-"""Whoever has the address may read what is there, as with any presigned URL."""
+"""The route of a file that can be read without a key, as with any presigned URL."""
 
 _KEY_SCHEMES = frozenset({"bearer", "api-key"})
 
-# The first word of what makes no sense may be a part of a key, so that only these are written down.
+# The first word of a malformed header may be a part of a key, so only these schemes are recorded.
 _SCHEMES = _KEY_SCHEMES | {"basic", "token"}
 
 # The published limits are those of the management API.
@@ -45,14 +45,14 @@ _LIMITED_ROUTES = "/v1/"
 
 
 def _is_own(path: str) -> bool:
-    """Tell whether a path is the emulator's own, and so no part of what it emulates."""
+    """Return True if a path is the emulator's own, not one of the emulated service."""
     return path in {ADMIN_PATH, SPEC_PATH} or path.startswith(f"{ADMIN_PATH}/")
 
 
 def emulated_routes(app: web.Application) -> dict[str, frozenset[str]]:
-    """Give the templates of all routes that can meet a fault, each with the methods that it takes."""
+    """Return the templates of all routes that can meet a fault, each with the methods that it takes."""
     methods: dict[str, set[str]] = {}
-    # Each route is a resource of its own, so that a template comes more than once.
+    # Each route is a resource of its own, so a template can come more than once.
     for resource in app.router.resources():
         if not _is_own(resource.canonical):
             methods.setdefault(resource.canonical, set()).update(route.method for route in resource)
@@ -60,7 +60,7 @@ def emulated_routes(app: web.Application) -> dict[str, frozenset[str]]:
 
 
 class Gate:
-    """Write a request down, check its key, let it meet a fault, and number the answer."""
+    """Records each request, checks its key, lets it meet a fault, and numbers the answer."""
 
     def __init__(self, faults: FaultPlan, received: Record, site: Site) -> None:
         self._faults = faults
@@ -85,14 +85,14 @@ class Gate:
             return self._numbered(self._problems.of_status(500, "The emulator failed; its log says why."))
 
     async def expect(self, request: web.Request) -> web.Response | None:
-        """Tell a client that waits before it sends its body to go on, or that nothing else can be expected."""
+        """Answer an `Expect` header: let the client send its body, or refuse anything but `100-continue`."""
         expectation = request.headers.get("Expect", "")
         if request.version != HttpVersion11:
             return None
         if expectation.lower() != "100-continue":
             return self._numbered(self._problems.of_status(417, f"{expectation!r} cannot be expected."))
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # As aiohttp has it: nothing of the answer itself was sent so far.
+        # aiohttp does the same: these bytes are no part of the answer itself.
         request.writer.output_size = 0
         return None
 
@@ -118,7 +118,7 @@ class Gate:
         return await self._misbehave(fault, request, handler)
 
     async def _record(self, request: web.Request, route: str | None) -> web.Response | None:
-        """Write the request down, and answer it if its body cannot be had."""
+        """Record the request; return an answer if its body cannot be read."""
         at = time.monotonic()
         body, refusal = await self._read(request)
         scheme, key = _credentials(request)
@@ -138,7 +138,7 @@ class Gate:
         return refusal
 
     async def _read(self, request: web.Request) -> tuple[bytes, web.Response | None]:
-        """Read the body, and answer if it cannot be had."""
+        """Read the body; return an answer with it if it cannot be read."""
         if not request.can_read_body:
             return b"", None
         try:
@@ -153,12 +153,12 @@ class Gate:
                 refusal = self._problems.of_status(400, "The body cannot be decoded as its Content-Encoding says.")
                 refusal.force_close()
                 return b"", refusal
-            # The client went away in the middle; what it sent is still a request that arrived.
+            # The client disconnected in the middle; its request is still recorded as received.
             request.protocol.force_close()
             return b"", None
 
     def _refusal(self, request: web.Request, route: str | None) -> web.Response | None:
-        """Answer a request that has not the key, or not the right one for the route."""
+        """Answer a request whose key is missing, wrong, or not valid for the route."""
         if self._settings.api_key is None or route == PRESIGNED_ROUTE:
             return None
         match self._key(*_credentials(request)):
@@ -182,7 +182,7 @@ class Gate:
         return answer(shapes.RateLimitExceeded(error=message, retry_after=seconds), status=429)
 
     def _key(self, scheme: str, key: str) -> Key | None:
-        """Judge the key that a request came with."""
+        """Return which key a request came with."""
         if not key:
             return None
         settings = self._settings
@@ -212,7 +212,7 @@ class Gate:
         return response
 
     async def _pause(self, seconds: float) -> bool:
-        """Sleep, and tell whether the server is still there afterwards."""
+        """Sleep for *seconds*; return False as soon as the server closes."""
         if seconds > 0:
             try:
                 async with asyncio.timeout(seconds):

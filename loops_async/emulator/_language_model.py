@@ -1,13 +1,13 @@
-"""A language model small enough to compute by hand, and drawing from it. No I/O.
+"""A tiny language model, and drawing from it. No I/O.
 
 The probabilities of the next token are a hash of the two tokens before it, of roughly
 how many there are, and of the model's name. They are a real distribution: they sum to
-one, and the one that a token is drawn from is the one that it is scored by later.
+one, and a token is scored later by the same distribution that it was drawn from.
 
-A text ends with the end token of the model, whose id is that of the real tokenizer, so
-that a renderer which looks for it finds it. If a request names stop ids and the end
-token is not among them, the text ends with one of those instead: what is told of it is
-the same as in any other context, a rare token.
+A text ends with the end token of the model. Its id is that of the real tokenizer, since
+real renderers search for that id. If a request names stop ids and the end token is not
+among them, the text ends with one of those instead, whose log-probability is that of
+any rare token.
 """
 
 import hashlib
@@ -19,27 +19,28 @@ from math import exp, log
 from random import Random
 from typing import Final
 
-from attrs import field, frozen
+from attrs import frozen
 
 DEFAULT_END: Final = 0
 """The id of the token that ends a text, for a model whose tokenizer is not known."""
 
 PIECES: Final = ("", "\n", *map(chr, range(32, 127)))
-"""The text of each token that is drawn, by its number; the one without text, number 0, is the end token.
+"""The text of each token that can be drawn, by its number; number 0, whose text is empty, is the end token.
 
-The number of a token is its id, but for the end token. Where that has the id of another one, they change places.
+The number of a token is its id, except for the end token. If the end token has the id of another token, the two
+exchange their ids.
 """
 
 VOCABULARY_SIZE: Final = 262_144
-"""Ids of real tokenizers are below, so that prompts of theirs can be scored."""
+"""The number of token ids; those of real tokenizers are below it, so that their prompts can be scored."""
 
 RARE: Final = 1e-6
-"""The probability of all ids together that have no piece: no context makes them likely, and no draw takes them."""
+"""The probability of all ids without a piece together; they are never drawn, and unlikely in every context."""
 
-# Without the position, a greedy text could run in circles for ever.
+# The number of positions that share their probabilities; without the position, a greedy text could repeat for ever.
 _BLOCK = 16
 
-# Most contexts end a text rarely and some probably, so that greedy texts end as well.
+# The weight of the end token: small in most contexts and large in some, so that greedy texts end too.
 _MAY_END, _WILL_END = 1 / 64, 3.0
 _WILL_END_BELOW = 16
 
@@ -51,19 +52,19 @@ class Distribution:
     """The probabilities of the next token."""
 
     probabilities: tuple[float, ...]
-    """Of the tokens that have a piece, in the order of `PIECES`."""
+    """The probability of each token that has a piece, in the order of `PIECES`."""
     end: int = DEFAULT_END
     """The id of the end token."""
 
     def logprob(self, token: int) -> float:
-        """Return the natural logarithm of the probability of any id of the vocabulary."""
+        """Return the natural logarithm of the probability of a token id."""
         number = _number(token, self.end)
         if number is not None:
             return log(self.probabilities[number])
         return log(RARE / (VOCABULARY_SIZE - len(self.probabilities)))
 
     def rank(self, token: int) -> int:
-        """Count the tokens that are likelier, beginning with 1."""
+        """Return the rank of a token; the likeliest has rank 1."""
         number = _number(token, self.end)
         if number is None:
             return len(self.probabilities) + 1
@@ -71,7 +72,7 @@ class Distribution:
         return 1 + sum(each > own for each in self.probabilities)
 
     def top(self, count: int) -> list[int]:
-        """Return the likeliest tokens, likeliest first; those that are equally likely, in the order of `PIECES`."""
+        """Return the likeliest tokens, likeliest first; equally likely ones are in the order of `PIECES`."""
         return [_id(number, self.end) for number in self.numbers_by_rank[:count]]
 
     @cached_property
@@ -82,16 +83,16 @@ class Distribution:
 
 @frozen(kw_only=True)
 class Sampling:
-    """How tokens are drawn, as OpenAI and vLLM name it."""
+    """How tokens are drawn, with the names of OpenAI and vLLM."""
 
     temperature: float = 1.0
-    """0 takes the likeliest."""
+    """The temperature; with 0, the likeliest token is drawn."""
     top_p: float = 1.0
     top_k: int = 0
-    """0 for all."""
+    """The number of likeliest tokens to draw from; 0: all."""
 
     def draw(self, distribution: Distribution, random: Random) -> int:
-        """Draw one token: by temperature, among the `top_k`, of those among the first that make up `top_p`."""
+        """Draw one token, after `temperature`, `top_k` and `top_p` were applied in this order."""
         if self.temperature == 0:
             return distribution.top(1)[0]
         return _id(self._number(distribution, random), distribution.end)
@@ -99,7 +100,7 @@ class Sampling:
     def _number(self, distribution: Distribution, random: Random) -> int:
         weights: Sequence[float] = distribution.probabilities
         if self.temperature != 1:
-            # Relative to the largest, or a low temperature makes zeros of them all.
+            # Relative to the largest, since a low temperature would otherwise round all weights to zero.
             largest, power = max(weights), 1 / self.temperature
             weights = [(each / largest) ** power for each in weights]
         numbers: Sequence[int] = range(len(weights))
@@ -115,19 +116,20 @@ class Sampling:
 
 @frozen(kw_only=True)
 class Stops:
-    """What ends a text, apart from its own end."""
+    """What ends a text, apart from the end token."""
 
     max_tokens: int
     strings: tuple[str, ...] = ()
     tokens: Sequence[int] = ()
-    """Ids, in the order in which the request names them."""
+    """The stop ids, in the order in which the request names them."""
     ignore_end: bool = False
+    """Whether the text goes on after the end token."""
 
     def found(self, text: str, new: int) -> tuple[int, str] | None:
-        """Return which of the strings the last *new* characters of *text* complete, and where it begins.
+        """Return the stop string that the last *new* characters of *text* complete, and where it begins.
 
-        Of several, the first of `strings`, wherever it begins: as in vLLM's `check_stop_strings()`,
-        https://github.com/vllm-project/vllm/blob/main/vllm/v1/engine/detokenizer.py
+        If they complete several, the first in the order of `strings` counts, wherever it begins. So does vLLM's
+        `check_stop_strings()`: https://github.com/vllm-project/vllm/blob/main/vllm/v1/engine/detokenizer.py
         """
         if new:
             for each in self.strings:
@@ -137,7 +139,7 @@ class Stops:
         return None
 
     def ends(self, end: int) -> tuple[int, ...]:
-        """Return the ids that take the place of the end token *end*; empty if a text ends with that itself."""
+        """Return the ids that take the place of the end token *end*; empty if the text ends with *end* itself."""
         if end in self.tokens:
             return ()
         return tuple(token for token in self.tokens if _number(token, end) is None)
@@ -145,36 +147,26 @@ class Stops:
 
 @frozen(kw_only=True)
 class Ending:
-    """What a text is in the end, and why it ends."""
+    """A complete text, and why it ends."""
 
     text: str
-    """Without what ended it."""
+    """The text without what ended it."""
     finish_reason: str
-    """`"stop"` or `"length"`."""
+    """The reason for the end: `"stop"` or `"length"`."""
     stop_reason: str | int | None = None
-    """The string or the token of `Stops` that ended it; `None` for its own end."""
-
-
-@frozen(kw_only=True)
-class Completion(Ending):
-    """One text and how it came about."""
-
-    tokens: tuple[int, ...]
-    """What was drawn, with the token that ended it."""
-    distributions: tuple[Distribution, ...] = field(repr=False)
-    """What each token was drawn from, before temperature and the like."""
+    """The string or the token of `Stops` that ended the text; `None` for the end token."""
 
 
 @frozen
 class LanguageModel:
-    """The model of one name: another name is another model."""
+    """The model of one name; another name gives another model."""
 
     name: str
     end: int = DEFAULT_END
     """The id of the token that ends a text."""
 
     def piece(self, token: int) -> str:
-        """Return the text of any id of the vocabulary."""
+        """Return the text of a token id."""
         number = _number(token, self.end)
         return f"<{token}>" if number is None else PIECES[number]
 
@@ -182,31 +174,13 @@ class LanguageModel:
         """Return the distribution of the token at index *length*, given those before it."""
         return _distribution(self.name, self.end, length // _BLOCK, *tokens[max(0, length - 2) : length])
 
-    def complete(self, prompt: Sequence[int], sampling: Sampling, stops: Stops, random: Random) -> Completion:
-        """Go on from *prompt* to the end."""
-        steps = self.steps(prompt, sampling, stops, random)
-        drawn: list[tuple[int, Distribution]] = []
-        while True:
-            try:
-                drawn.append(next(steps))
-            except StopIteration as over:
-                ending: Ending = over.value
-                break
-        return Completion(
-            tokens=tuple(token for token, _ in drawn),
-            distributions=tuple(distribution for _, distribution in drawn),
-            text=ending.text,
-            finish_reason=ending.finish_reason,
-            stop_reason=ending.stop_reason,
-        )
-
     def steps(
         self, prompt: Sequence[int], sampling: Sampling, stops: Stops, random: Random
     ) -> Generator[tuple[int, Distribution], None, Ending]:
-        """Go on from *prompt*, and give each token with what it was drawn from before temperature and the like."""
+        """Continue *prompt*, and yield each token with its distribution before temperature, `top_k` and `top_p`."""
         tokens = list(prompt)
         pieces: list[str] = []
-        # What a string may begin in, and no more: to search the whole text for each token would take ever longer.
+        # Only the last characters can complete a stop string; a search of the whole text would take longer each time.
         kept = max(map(len, stops.strings), default=0)
         tail = ""
         stopping, ends = frozenset(stops.tokens), stops.ends(self.end)
@@ -247,7 +221,7 @@ def _id(number: int, end: int) -> int:
 
 @lru_cache(maxsize=2048)
 def _distribution(name: str, end_id: int, block: int, *last: int) -> Distribution:
-    # A name from Python, or from JSON, may have what is no text.
+    # A name from Python may hold lone surrogates.
     key = f"{block} {last} {name}".encode(errors="surrogatepass")
     first, *others = hashlib.shake_128(key).digest(len(PIECES))
     weights = [_WEIGHTS[byte] for byte in others]

@@ -1,4 +1,4 @@
-"""What a sampler goes through after its create, as data."""
+"""Lifecycles as data: the statuses of a sampler after its create."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -15,20 +15,20 @@ ACTIVE = "ACTIVE"
 FREE_STATUSES = frozenset(
     {DEACTIVATING, INACTIVE, "FAILED", "BUILD_FAILED", "DEPLOY_FAILED", "BUILD_STOPPED"},
 )
-"""Statuses in which a sampler holds no GPU, or is about to give it back."""
+"""The statuses in which a sampler holds no GPU, or is about to give it back."""
 
-RELEASE_SECONDS = 2.0
+DEACTIVATION_SECONDS = 2.0
 """How long a deactivated sampler stays DEACTIVATING, at speed 1."""
 
 ANY_MODEL = "*"
-"""The key under which a mapping of lifecycles holds the one for all other base models."""
+"""The key of the lifecycle of all base models that a mapping of lifecycles does not name."""
 
 
 FAILS_AS = {"BUILDING": "BUILD_FAILED", "DEPLOYING": "DEPLOY_FAILED"}
-"""What a failure in a status is called; FAILED in all others."""
+"""The status after a failure in a status; FAILED after a failure in any other."""
 
 SHORTEST_SECONDS = 0.001
-"""The least that a stage lasts at any speed, so that stages in a circle do not turn for ever within one look."""
+"""The shortest stage at any speed; stages in a circle would otherwise take for ever to advance."""
 
 
 @frozen
@@ -36,37 +36,34 @@ class Stage:
     """One status of a lifecycle, how long it lasts, and what comes after it.
 
     The next stage of the list follows, unless one of the settings says otherwise. All
-    durations are of speed 1, and chances are drawn from the seed of the emulator.
+    durations are at speed 1. The seed of the emulator decides what happens by chance.
+
+    Attributes:
+        status: Name of the status; any name is allowed, also one that the API does not have.
+        seconds: How long the stage lasts; None stays until something moves the sampler on.
+        then: Status of the stage that follows, to go back to an earlier one; None is the next stage of the list.
+        idle: Seconds without a request to the sampler after which the stage ends; None never. It has no effect on
+            samplers with *num_replicas*.
+        failure: Probability that the stage ends in *fails_as*, from 0 to 1.
+        fails_as: Status after a failure. The sampler stays there, unless it is the status of a stage. None is
+            BUILD_FAILED in BUILDING, DEPLOY_FAILED in DEPLOYING, and FAILED in all others.
+        preemption: Mean seconds, exponentially distributed, after which a spot sampler loses its GPU; None never.
+        preempted: Status of the stage at which a preempted sampler begins again.
 
     Raises:
-        TypeError: a number is none, or a name is no string.
+        TypeError: a setting has the wrong type.
         ValueError: the status is empty, a duration is not a positive finite number, *failure*
-            is no probability, or a stage without *seconds* is to fail at its end.
+            is no probability, or a stage with *failure* has no *seconds*.
     """
 
     status: str
-    """Any name; those that the API does not know are allowed, to try a client on them."""
-
     seconds: float | None = None
-    """Duration; `None` stays until something moves the sampler on."""
-
     then: str | None = None
-    """The status of the stage that follows, if it is not the next one: the way back of a circle."""
-
     idle: float | None = None
-    """Seconds without a request to the data plane after which the stage is over; not for fixed *num_replicas*."""
-
     failure: float = 0.0
-    """The probability that the stage ends in *fails_as*."""
-
     fails_as: str | None = None
-    """What a failure leads to: for good, unless it is the status of a stage. `None`: by `FAILS_AS`."""
-
     preemption: float | None = None
-    """Mean seconds after which a spot sampler is taken its GPU away, exponentially distributed."""
-
     preempted: str = "DEPLOYING"
-    """The status of the stage at which a preempted sampler begins anew."""
 
     def __attrs_post_init__(self) -> None:
         for name in (self.status, self.preempted, self.then or "", self.fails_as or ""):
@@ -119,7 +116,7 @@ COURSES: Mapping[str, tuple[Stage, ...]] = MappingProxyType(
             Stage("WAKING_UP", 5.0),
             Stage("LOADING_MODEL", 20.0, then=ACTIVE),
         ),
-        # Which status a preempted sampler shows is not documented; beginning anew is a guess.
+        # Which status a preempted sampler shows is not documented; this is a guess.
         "spot": (*DEFAULT_LIFECYCLE[:-1], Stage(ACTIVE, preemption=600.0)),
         "flaky": (
             Stage("BUILDING", 2.0, failure=0.1),
@@ -133,23 +130,23 @@ COURSES: Mapping[str, tuple[Stage, ...]] = MappingProxyType(
 """Lifecycles by name, for `Emulator(lifecycles={"*": COURSES["idle"]})`."""
 
 SERVERLESS_LIFECYCLE: tuple[Stage, ...] = (Stage(ACTIVE),)
-"""What a serverless sampler goes through: it has no deployment that would have to come up.
+"""The lifecycle of a serverless sampler, which has no deployment to start.
 
 Which status such a sampler reports is not documented; this is a guess.
 """
 
 TRAINER_LIFECYCLE: tuple[Stage, ...] = (Stage("CREATED", 1.0), Stage("DEPLOYING", 8.0), Stage("RUNNING"))
-"""What the trainer of a run goes through; its statuses are other ones than a sampler's."""
+"""The lifecycle of the trainer of a run, whose statuses are not those of a sampler."""
 
 
 def lifecycle(stages: str | Iterable[Stage | tuple[str, float | None]]) -> tuple[Stage, ...]:
     """Turn stages or (status, seconds) pairs, or a name out of `COURSES`, into a checked lifecycle.
 
     Raises:
-        TypeError: it is nothing of that.
-        ValueError: there is no course of that name, or no stage; one would never end (`None` seconds
-            are for the last stage, for one with *idle*, and for SCALED_TO_ZERO, which a wake ends), or a
-            *then* or *preempted* names none of the stages.
+        TypeError: *stages* is none of these.
+        ValueError: there is no course of that name; there is no stage; a stage that is not the last never
+            ends (no *seconds*, no *idle*, and not SCALED_TO_ZERO, which a wake ends); or a *then* or
+            *preempted* names no stage.
     """
     if isinstance(stages, str):
         if stages not in COURSES:
@@ -202,11 +199,11 @@ def faster(stages: Iterable[Stage], speed: float) -> tuple[Stage, ...]:
 
 @frozen
 class Lifecycles:
-    """The lifecycle of every base model, with one for those not named."""
+    """The lifecycle of each base model, and one for all others."""
 
     by_model: Mapping[str, tuple[Stage, ...]]
     fallback: tuple[Stage, ...]
-    release_seconds: float
+    deactivation_seconds: float
     trainer: tuple[Stage, ...]
 
     @classmethod
@@ -230,7 +227,7 @@ class Lifecycles:
             raise ValueError(f"speed must be positive, not {speed!r}")
         given = {model: faster(lifecycle(stages), speed) for model, stages in (lifecycles or {}).items()}
         fallback = given.pop(ANY_MODEL, None) or faster(DEFAULT_LIFECYCLE, speed)
-        return cls(given, fallback, RELEASE_SECONDS / speed, faster(TRAINER_LIFECYCLE, speed))
+        return cls(given, fallback, DEACTIVATION_SECONDS / speed, faster(TRAINER_LIFECYCLE, speed))
 
     def of_model(self, base_model: str) -> tuple[Stage, ...]:
         """Return the stages of one base model."""

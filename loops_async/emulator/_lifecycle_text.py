@@ -1,8 +1,8 @@
-"""Lifecycles as text."""
+"""Lifecycles as JSON."""
 
 import msgspec
 
-from . import _shapes
+from . import _admin_shapes as shapes
 from ._lifecycle import ANY_MODEL, Stage, lifecycle
 from ._reading import Misfit, parsed, read
 
@@ -12,11 +12,11 @@ _PAIR = 2
 def parse_lifecycles(text: str | bytes) -> dict[str, tuple[Stage, ...]]:
     """Read lifecycles from JSON: an array of stages for all models, or an object of such arrays by base model.
 
-    A stage is an object with the names of `Stage`, or a pair of status and seconds. In the
-    place of an array may stand a name out of `COURSES`.
+    A stage is an object with the settings of `Stage`, or a pair of status and seconds. An array
+    can be replaced by a name out of `COURSES`.
 
     Raises:
-        ValueError: it is nothing like that, or a lifecycle makes no sense.
+        ValueError: it is none of these, or a lifecycle is not valid.
     """
     try:
         document = parsed(text)
@@ -40,6 +40,6 @@ def _stage(document: object) -> Stage:
     if not isinstance(document, dict):
         raise ValueError("a stage must be an object, or a pair of status and seconds")
     try:
-        return Stage(**msgspec.structs.asdict(read(document, _shapes.Stage)))
+        return Stage(**msgspec.structs.asdict(read(document, shapes.Stage)))
     except Misfit as misfit:
         raise ValueError(misfit.of("a stage")) from None

@@ -1,7 +1,7 @@
 """The base models that an emulator can run.
 
-The names, and the lengths as far as they are published, are those of Baseten's pages; the ids of the end tokens are
-those of the models' own tokenizers.
+The names, and the lengths that are published, are those of Baseten's pages; the ids of the end tokens are those of
+the models' own tokenizers.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from ._language_model import DEFAULT_END, VOCABULARY_SIZE
 from ._refused import unacceptable
 
 DEFAULT_MAX_SEQ_LEN: Final = 131_072
-"""Tokens of a base model of which nothing else is known."""
+"""The longest sequence of a base model that is not in the catalogue, in tokens."""
 
 _END_IDS: Final[tuple[tuple[str, int], ...]] = (
     ("Qwen/Qwen3.", 248_046),
@@ -23,9 +23,9 @@ _END_IDS: Final[tuple[tuple[str, int], ...]] = (
     ("nvidia/NVIDIA-Nemotron-3", 11),
     ("deepseek-ai/DeepSeek-V", 1),
 )
-"""The id of the token that ends a turn, by how the names of the models begin; the first that fits counts.
+"""The id of the token that ends a turn, by the beginning of the model's name; the first that matches counts.
 
-These are `<|im_end|>`, or what the chat template of the model has in its place: real renderers stop there.
+The token is `<|im_end|>`, or the one that the chat template of the model has in its place; real renderers stop there.
 """
 
 
@@ -55,7 +55,7 @@ class CatalogModel:
     vision: bool = field(default=False, kw_only=True)
     """Whether the capabilities route says that the model reads images; the emulator reads none."""
     enabled: bool = field(default=True, kw_only=True)
-    """Whether the workspace may run the model; a create of one that it may not run is refused."""
+    """Whether the workspace may run the model; if not, a create of it is refused."""
     end_id: int = field(kw_only=True)
     """The id of the token that ends a text; by default the one of the real tokenizer, or 0 if that is not known."""
 
@@ -106,14 +106,14 @@ MODELS: Final[tuple[CatalogModel, ...]] = (
     _model("zai-org/GLM-5.3-Flash", 65_536),
     _model("zai-org/GLM-5.2-FP8", 65_536, enabled=False),
 )
-"""The catalogue that an emulator has by default, with one model that the workspace is not approved for."""
+"""The default catalogue of an emulator; the workspace is not approved for one of its models."""
 
 
 class Catalog:
     """The base models of one emulator.
 
-    If no models are given, those of `MODELS` are there, and any other name can run as well, so that a test may call
-    its models what it likes. Models that are given are all that there are.
+    Without *models* they are those of `MODELS`, and a model of any other name can run too, so that a test may use
+    any name. With *models*, no other model can run.
     """
 
     def __init__(self, models: Iterable[CatalogModel | str] | None = None) -> None:
@@ -135,7 +135,7 @@ class Catalog:
         return tuple(self._models.values())
 
     def model(self, name: str) -> CatalogModel:
-        """Return what is known of a base model, whether it is in the catalogue or not."""
+        """Return a base model; one that is not in the catalogue gets default settings."""
         return self._models.get(name) or CatalogModel(name)
 
     def check(self, name: str) -> None:

@@ -4,7 +4,7 @@ from math import isfinite
 
 
 def finite(number: float) -> bool:
-    """Tell whether a float can hold a number: integers have no end, in Python and in JSON."""
+    """Return True if *number* is finite and a float can hold it; integers in Python and JSON can be larger."""
     try:
         return isfinite(number)
     except OverflowError:

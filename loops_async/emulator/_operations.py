@@ -1,4 +1,4 @@
-"""The operations of the serverless queue: requests for samples that were accepted, and wait for somebody to ask."""
+"""The operations of the serverless queue: accepted requests for samples, whose results clients ask for."""
 
 from collections import OrderedDict
 from typing import Final
@@ -7,24 +7,24 @@ from attrs import define, field
 
 from ._completions import Completions
 
-# What is remembered of operations, in tokens of their prompts: some 40 MB.
+# The most prompt tokens of all remembered operations together; they take some 40 MB.
 _TOKENS_KEPT: Final = 4_000_000
 
 
 @define(eq=False)
 class Operation:
-    """An accepted request. Its result is worked out when it is asked for, and is the same each time."""
+    """An accepted request. Each request for its result computes it, and gets the same one."""
 
     id: str
     completions: Completions
     started: bool = False
-    """Somebody asked for the result, so that it cannot be cancelled any more."""
+    """Whether a client has asked for the result; the operation cannot be cancelled after that."""
     cancelled: bool = False
 
 
 @define(eq=False)
 class Operations:
-    """The operations that are remembered: the last ones."""
+    """The latest operations; older ones are forgotten."""
 
     _by_id: OrderedDict[str, Operation] = field(init=False, factory=OrderedDict)
     _by_key: dict[tuple[str, str], str] = field(init=False, factory=dict)
@@ -32,15 +32,15 @@ class Operations:
     _tokens: int = field(init=False, default=0)
 
     def get(self, operation_id: str) -> Operation | None:
-        """Return an operation; None if there never was one with that id, or it is forgotten."""
+        """Return an operation; None if none had this id, or if it was forgotten."""
         return self._by_id.get(operation_id)
 
     def submitted(self, credentials: str, idempotency_key: str) -> Operation | None:
-        """Return the operation that the same caller has submitted with a key before."""
+        """Return the operation that the same caller submitted earlier with the same key, or None."""
         return self._by_id.get(self._by_key.get((credentials, idempotency_key), ""))
 
     def add(self, operation: Operation, credentials: str, idempotency_key: str) -> None:
-        """Remember an operation, and forget the oldest ones if there are too many."""
+        """Add an operation, and forget the oldest ones if there are too many."""
         self._by_id[operation.id] = operation
         self._by_key[credentials, idempotency_key] = operation.id
         self._keys[operation.id] = credentials, idempotency_key

@@ -1,12 +1,12 @@
-"""Where one sampler stands: a small state machine over its lifecycle.
+"""The position of one sampler in its lifecycle: a small state machine.
 
-No task moves a sampler on. Its position is worked out when somebody looks, from the
-time of the last transition and the durations of the stages, so ten thousand samplers
-that nobody asks about cost nothing. Every transition is a row of `TRANSITIONS`; a
-pair that is not there leaves the sampler as it is.
+No task moves a sampler on. A request computes its position from the time of the last
+transition and the durations of the stages, so that ten thousand samplers cost nothing
+between two requests. Every transition is a row of `TRANSITIONS`; an event without a row
+for the present phase leaves the sampler as it is.
 
-Chances are worked out in the same way, from the seed of the sampler and the number of
-stages that it went through, so they do not depend on who looks when.
+Chance is computed in the same way, from the seed of the sampler and the number of stages
+that it has left, so that it does not depend on when requests come.
 """
 
 from enum import Enum, auto
@@ -23,15 +23,15 @@ class Phase(Enum):
     """What decides the status of a sampler."""
 
     FOLLOWING = auto()
-    """The lifecycle does."""
+    """The sampler follows its lifecycle."""
     FAILED = auto()
-    """A stage failed for good."""
+    """A stage failed permanently."""
     HELD = auto()
-    """A status was forced from outside and stays."""
-    RELEASING = auto()
-    """It was deactivated and is shutting down."""
-    RELEASED = auto()
-    """It is shut down."""
+    """A caller forced a status, which stays."""
+    DEACTIVATING = auto()
+    """The sampler was deactivated and is shutting down."""
+    INACTIVE = auto()
+    """The sampler is shut down."""
 
 
 class Event(Enum):
@@ -39,14 +39,14 @@ class Event(Enum):
 
     STAGE_OVER = auto()
     STAGE_FAILED = auto()
-    """For good."""
+    """The stage ended in a permanent failure."""
     STAGE_TROUBLED = auto()
-    """With a failure that is itself a stage."""
+    """The stage ended in a failure that is itself a stage of the lifecycle."""
     IDLE = auto()
     PREEMPTED = auto()
     WAKE = auto()
     DEACTIVATE = auto()
-    RELEASE_OVER = auto()
+    DEACTIVATION_OVER = auto()
     FORCE = auto()
 
 
@@ -57,65 +57,65 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.FOLLOWING, Event.IDLE): Phase.FOLLOWING,
     (Phase.FOLLOWING, Event.PREEMPTED): Phase.FOLLOWING,
     (Phase.FOLLOWING, Event.WAKE): Phase.FOLLOWING,
-    (Phase.FOLLOWING, Event.DEACTIVATE): Phase.RELEASING,
+    (Phase.FOLLOWING, Event.DEACTIVATE): Phase.DEACTIVATING,
     (Phase.FOLLOWING, Event.FORCE): Phase.HELD,
-    (Phase.FAILED, Event.DEACTIVATE): Phase.RELEASING,
+    (Phase.FAILED, Event.DEACTIVATE): Phase.DEACTIVATING,
     (Phase.FAILED, Event.FORCE): Phase.HELD,
-    (Phase.HELD, Event.DEACTIVATE): Phase.RELEASING,
+    (Phase.HELD, Event.DEACTIVATE): Phase.DEACTIVATING,
     (Phase.HELD, Event.FORCE): Phase.HELD,
-    (Phase.RELEASING, Event.RELEASE_OVER): Phase.RELEASED,
-    (Phase.RELEASING, Event.FORCE): Phase.HELD,
-    (Phase.RELEASED, Event.FORCE): Phase.HELD,
+    (Phase.DEACTIVATING, Event.DEACTIVATION_OVER): Phase.INACTIVE,
+    (Phase.DEACTIVATING, Event.FORCE): Phase.HELD,
+    (Phase.INACTIVE, Event.FORCE): Phase.HELD,
 }
 
 
 @frozen
 class Due:
-    """A transition that time brings."""
+    """A transition that happens at a known time."""
 
     at: float
     event: Event
     index: int
-    """The stage that comes, or the one that failed."""
+    """The index of the stage that follows, or of the one that failed."""
 
 
 @frozen
 class Progress:
-    """The position of one sampler; times are seconds of whatever clock the caller uses."""
+    """The position of one sampler; times are seconds of the caller's clock."""
 
     stages: tuple[Stage, ...]
-    release_seconds: float
+    deactivation_seconds: float
     since: float
-    """When the current stage or phase began."""
+    """The time at which the current stage or phase began."""
     phase: Phase = Phase.FOLLOWING
     index: int = 0
     held: str = ""
-    """The status of HELD and FAILED."""
+    """The status while the phase is HELD or FAILED."""
     seed: int = 0
     visits: int = 0
-    """Stages that it left so far."""
+    """The number of stages that the sampler has left."""
     used: float = -inf
-    """When the data plane was asked last."""
+    """The time of the last request to the data plane."""
     spot: bool = False
     fixed: bool = False
-    """Its number of replicas is fixed, so that it never scales down."""
+    """Whether the number of replicas is fixed, so that the sampler never scales down."""
 
     @property
     def status(self) -> str:
-        """Name the status, as of the last `advanced()`."""
+        """The status at the time of the last `advanced()`."""
         if self.phase is Phase.FOLLOWING:
             return self.stages[self.index].status
         if self.phase in {Phase.HELD, Phase.FAILED}:
             return self.held
-        return DEACTIVATING if self.phase is Phase.RELEASING else INACTIVE
+        return DEACTIVATING if self.phase is Phase.DEACTIVATING else INACTIVE
 
     @property
     def billed(self) -> bool:
-        """Tell whether the sampler still costs money."""
+        """Whether the sampler costs money."""
         return self.status not in FREE_STATUSES
 
     def advanced(self, now: float) -> "Progress":
-        """Apply all that became due up to *now*; the same object if nothing did."""
+        """Apply every transition that is due at *now*; returns the same object if there is none."""
         current = self
         while (due := current._due()) is not None and due.at <= now:
             current = current._after(due.event, due.at, due.index)
@@ -125,14 +125,14 @@ class Progress:
 
     @property
     def until(self) -> float:
-        """When time moves it on; infinite if only somebody's act does."""
+        """The time of the next transition; infinite if none comes with time alone."""
         due = self._due()
         return inf if due is None else due.at
 
     def woken(self, now: float) -> "Progress":
         """Leave SCALED_TO_ZERO for the next stage at once; any other status stays.
 
-        A forced SCALED_TO_ZERO stays too: whoever forced it says when it ends.
+        A forced SCALED_TO_ZERO stays too, until the caller forces another status.
         """
         current = self.advanced(now)
         if current.status != SCALED_TO_ZERO:
@@ -141,14 +141,14 @@ class Progress:
         return current if following is None else current._after(Event.WAKE, now, following)
 
     def touched(self, now: float) -> "Progress":
-        """Note a request to the data plane, which puts an idle scale-down off."""
+        """Record a request to the data plane, which delays an idle scale-down."""
         current = self.advanced(now)
         if current.phase is not Phase.FOLLOWING or current.stages[current.index].idle is None:
             return current
         return evolve(current, used=now)
 
     def deactivated(self, now: float) -> "Progress":
-        """Begin to shut down; what is shutting or shut down, however it got there, stays."""
+        """Begin to shut down; a sampler that shows DEACTIVATING or INACTIVE stays as it is, also if that was forced."""
         current = self.advanced(now)
         if current.status in {DEACTIVATING, INACTIVE}:
             return current
@@ -159,8 +159,8 @@ class Progress:
         return evolve(self.advanced(now)._after(Event.FORCE, now), held=status)
 
     def _due(self) -> Due | None:
-        if self.phase is Phase.RELEASING:
-            return Due(self.since + self.release_seconds, Event.RELEASE_OVER, self.index)
+        if self.phase is Phase.DEACTIVATING:
+            return Due(self.since + self.deactivation_seconds, Event.DEACTIVATION_OVER, self.index)
         if self.phase is not Phase.FOLLOWING:
             return None
         stage, following = self.stages[self.index], self._next()
@@ -171,12 +171,12 @@ class Progress:
             dues.append(Due(max(self.since, self.used) + stage.idle, Event.IDLE, following))
         if stage.preemption is not None and self.spot:
             at = self.since - log(1 - self._chance(1)) * stage.preemption
-            # lifecycle() made sure that there is such a stage.
+            # lifecycle() has checked that there is such a stage.
             dues.append(Due(at, Event.PREEMPTED, position(self.stages, stage.preempted) or 0))
         return min(dues, key=lambda due: due.at, default=None)
 
     def _end(self, stage: Stage, at: float, following: int | None) -> list[Due]:
-        """Give what the end of a stage brings: at most one transition."""
+        """Return the transition at the end of a stage; empty if it has none."""
         if stage.failure and self._chance(0) < stage.failure:
             trouble = position(self.stages, stage.failed_status)
             if trouble is None:
@@ -200,7 +200,7 @@ class Progress:
         )
 
     def _chance(self, which: int) -> float:
-        """Draw from [0, 1) for the current stage: a finaliser of SplitMix64, ten times cheaper than a Random."""
+        """Draw from [0, 1) for the current stage, by the finaliser of SplitMix64: ten times faster than a Random."""
         mixed = (self.seed * 0x9E3779B97F4A7C15 + self.visits * 2 + which + 1) * 0xD1342543DE82EF95 & _MASK
         mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & _MASK
         mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & _MASK

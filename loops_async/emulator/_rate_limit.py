@@ -1,7 +1,7 @@
 """The rate limit of the control plane, as its documentation publishes it; no I/O.
 
-Each endpoint (a method and a route) is counted by itself for each key, in fixed windows: a window begins with the
-first request and lasts one second. Once its requests are used up, every further one is rejected until it ends.
+Each key has its own count for each endpoint (a method and a route), in fixed windows: a window begins with the first
+request and lasts one second. Requests beyond the limit are rejected until it ends.
 """
 
 import math
@@ -11,7 +11,7 @@ from attrs import define
 
 WINDOW_SECONDS: Final = 1.0
 
-# Each key that was ever sent would stay here, and any key may be let in.
+# Without a limit the memory would grow for ever, since an emulator may accept any key.
 _WINDOWS_KEPT: Final = 1024
 
 _Endpoint = tuple[str, str, str]
@@ -31,7 +31,7 @@ class RateLimit:
         self._windows: dict[_Endpoint, _Window] = {}
 
     def retry_after(self, key: str, method: str, route: str, now: float) -> int | None:
-        """Count a request, and return the whole seconds that a rejected one has to wait; None lets it through."""
+        """Count a request; return None if it may pass, else the whole seconds until the next one may."""
         if self._limit is None:
             return None
         endpoint = key, method, route

@@ -1,4 +1,4 @@
-"""Reading of JSON into the types of `_shapes`, with the words for what does not fit."""
+"""Reads JSON into the types of the shapes, and describes what does not fit."""
 
 import json
 import re
@@ -22,7 +22,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Misfit(Exception):
-    """A document that has not the shape that it should have: *field* is the one at fault."""
+    """A document that does not have its shape; *field* is the field at fault."""
 
     def __init__(self, field: str, problem: str, *, unknown: bool = False) -> None:
         super().__init__(field, problem, unknown)
@@ -31,7 +31,7 @@ class Misfit(Exception):
         self.unknown = unknown
 
     def of(self, what: str) -> str:
-        """Say what is wrong with a setting of something."""
+        """Describe the problem as one with a setting of *what*."""
         if self.unknown:
             return f"{self.field!r} is no setting of {what}"
         return f"{self.field or 'it'} of {what}: {self.problem}"
@@ -41,16 +41,16 @@ class Misfit(Exception):
 
 
 def _number(text: str) -> float | int:
-    """Read a number that is written with a point or an exponent: to JSON Schema, `1.0` is an integer."""
+    """Read a number that has a point or an exponent; in JSON Schema, `1.0` is an integer."""
     value = float(text)
     return int(value) if value.is_integer() else value
 
 
 def parsed(text: bytes | str, *, integral: bool = True) -> Any:
-    """Parse JSON; *integral* takes `1.0` for an integer.
+    """Parse JSON; with *integral*, `1.0` becomes an integer.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not valid JSON.
     """
     try:
         return json.loads(text, parse_float=_number if integral else None)
@@ -59,10 +59,10 @@ def parsed(text: bytes | str, *, integral: bool = True) -> Any:
 
 
 def read(document: object, kind: type[T], *, strict: bool = True) -> T:
-    """Turn what was parsed into a type; not *strict* takes text for numbers.
+    """Convert a parsed document to a type; without *strict*, text may stand for numbers.
 
     Raises:
-        Misfit: it does not fit.
+        Misfit: the document does not fit the type.
     """
     try:
         found = msgspec.convert(document, kind, strict=strict)
@@ -70,7 +70,7 @@ def read(document: object, kind: type[T], *, strict: bool = True) -> T:
         raise _misfit(str(error)) from None
     for name in _texts(kind):
         value = getattr(found, name)
-        # JSON can write half a character, which nothing that is sent or hashed can hold.
+        # JSON can hold a lone surrogate, which cannot be encoded to be sent or hashed.
         if isinstance(value, str) and _SURROGATE.search(value):
             raise Misfit(name, "must be valid Unicode.")
     return found
@@ -92,7 +92,7 @@ def _misfit(words: str) -> Misfit:
 
 
 def _plain(problem: str) -> str:
-    """Say in the words of JSON what msgspec says in those of Python."""
+    """Rewrite a message of msgspec with the names of JSON types in place of Python's."""
     if (limit := _LIMIT.fullmatch(problem)) is not None:
         number = "an integer" if limit["kind"] == "int" else "a number"
         return f"must be {number} of {_SIGNS[limit['sign']]} {limit['limit']}."

@@ -1,4 +1,4 @@
-"""The record of what a client really sent, without its secrets."""
+"""The record of the requests that the emulator received, without their secrets."""
 
 import json
 from collections import deque
@@ -8,11 +8,11 @@ from typing import Any, Final, Literal
 from attrs import define, field, frozen
 from multidict import CIMultiDictProxy
 
-from . import _shapes as shapes
+from . import _admin_shapes as shapes
 
 _SECRET_HEADERS: Final = ("authorization", "proxy-authorization", "cookie", "api-key", "x-api-key", "x-auth-token")
 
-# Bytes of all bodies together: a test that samples all day from long prompts must not fill the memory.
+# The most bytes of all bodies together; a test that samples all day from long prompts must not fill the memory.
 _BYTES_KEPT: Final = 256 * 1024 * 1024
 
 Key = Literal["right", "inference", "wrong"]
@@ -24,20 +24,20 @@ class ReceivedRequest:
 
     method: str
     path: str
-    """As sent, percent-encoding included, without the query."""
+    """The path as sent, percent-encoding included, without the query."""
     route: str | None
-    """The template of the route that it matched, such as `/v1/loops/samplers/{sampler_id}`."""
+    """The template of the route that matched, such as `/v1/loops/samplers/{sampler_id}`; `None` if none did."""
     query: dict[str, str]
     headers: CIMultiDictProxy[str] = field(repr=False)
-    """All but those that hold secrets: these are never kept."""
+    """The headers, except those that hold secrets, which are never kept."""
     body: bytes
-    """As it was decoded, and no more of it than the emulator keeps."""
+    """The decoded body, of which the emulator keeps at most *keep_body* bytes."""
     at: float
-    """When it came in, by `time.monotonic()`."""
+    """The time at which the request arrived, by `time.monotonic()`."""
     scheme: str | None = field(repr=False)
-    """The scheme of its `Authorization` header as sent, such as `Bearer` or `Api-Key`; `None` without a known one."""
+    """The scheme of the `Authorization` header as sent, such as `Bearer` or `Api-Key`; `None` if it is not known."""
     key: Key | None = field(repr=False)
-    """Which key it came with: one that is let in everywhere, the one for inference, or another; `None` without one."""
+    """Which key came with the request: `"right"`, the one for `"inference"`, or a `"wrong"` one; `None`: no key."""
 
     @property
     def json(self) -> Any:
@@ -59,22 +59,22 @@ def public_headers(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
 
 @define(eq=False)
 class Record:
-    """The requests received, the last ones of them."""
+    """The latest requests that were received."""
 
     limit: int | None
-    """How many are kept; `None`: as many as there is room for."""
+    """The most requests to keep; `None`: no limit except that on the bytes of all bodies."""
     _requests: deque[ReceivedRequest] = field(init=False, factory=deque)
     _bytes: int = field(init=False, default=0)
 
     def append(self, request: ReceivedRequest) -> None:
-        """Keep a request, and forget the oldest ones if there are too many."""
+        """Add a request, and forget the oldest ones if there are too many."""
         self._requests.append(request)
         self._bytes += len(request.body)
         while (self.limit is not None and len(self) > self.limit) or (self._bytes > _BYTES_KEPT and len(self) > 1):
             self._bytes -= len(self._requests.popleft().body)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all requests."""
         self._requests.clear()
         self._bytes = 0
 
@@ -85,12 +85,12 @@ class Record:
         return iter(self._requests)
 
     def select(self, method: str | None, route: str | None) -> list[ReceivedRequest]:
-        """Return the requests of a method and a route template; `None` for any."""
+        """Return the requests of a method and a route template; `None`: any."""
         return [each for each in self if method in {None, each.method} and route in {None, each.route}]
 
 
 def document(request: ReceivedRequest) -> shapes.ReceivedRequest:
-    """Write a request."""
+    """Write a request as a document."""
     return shapes.ReceivedRequest(
         method=request.method,
         path=request.path,

@@ -1,4 +1,4 @@
-"""What a control plane keeps about samplers and runs, and shows of them; free of I/O."""
+"""The records that a control plane keeps of samplers and runs; no I/O."""
 
 from datetime import datetime
 
@@ -18,25 +18,25 @@ class Sampler:
     base_model: str
     session_id: str
     run_id: str | None
-    """The run that it is paired to."""
+    """The run that the sampler is paired to."""
     team_id: str | None
     created_at: datetime
     timeline: Timeline
     serverless: bool = False
-    """It runs on shared capacity: nobody is told of a model and a deployment, and there are none."""
+    """Whether the sampler runs on shared capacity; its document then shows no model and no deployment."""
     num_replicas: int | None = None
     model_path: str | None = None
-    """The checkpoint that it loads instead of the base model's own weights."""
+    """The path of the checkpoint that the sampler loads instead of the base model's own weights."""
     max_seq_length: int | None = None
-    """The longest prompt, in tokens, if less than what the base model takes."""
+    """The longest prompt in tokens, if it is shorter than the base model allows."""
     rendered: tuple[str, str] | None = field(default=None, repr=False)
-    """A status and the JSON of this sampler in it: only the status of a document ever changes."""
+    """A status, and the JSON of this sampler in that status; nothing else in the JSON ever changes."""
     shown: Progress | None = field(default=None, repr=False)
-    """The progress that `rendered` shows, if it shows the sampler as it stands and not as it stood once."""
+    """The progress that `rendered` shows; None if it shows a status of the past."""
 
     @property
     def progress(self) -> Progress:
-        """Where it stood when somebody looked last."""
+        """The progress at the time of the last request about the sampler."""
         return self.timeline.progress
 
 
@@ -56,19 +56,19 @@ class Run:
     trainer: Timeline
 
     def active(self, moment: float) -> bool:
-        """Tell whether it was not deactivated yet."""
+        """Return True unless the run was deactivated before *moment*."""
         progress = self.trainer.at(moment)
         return progress is None or progress.billed
 
 
 @frozen
 class SamplerView:
-    """A sampler at one moment, as a test wants to look at it."""
+    """A snapshot of a sampler, for tests."""
 
     id: str
     base_model: str
     session_id: str
     status: str
     created_at: datetime
-    """Aware UTC, as the API reports it: with the emulator's clock skew."""
+    """The creation time as the API reports it: aware UTC, with the emulator's clock skew."""
     billed: bool

@@ -1,4 +1,4 @@
-"""The one exception of the control plane: a request that it turns down."""
+"""The exception of the control plane for a request that it refuses."""
 
 VALIDATION_ERROR = "VALIDATION_ERROR"
 
@@ -14,7 +14,7 @@ class Refused(Exception):
 
 
 def conflict(message: str) -> Refused:
-    """Build the answer to a request that what it is about does not allow as things stand."""
+    """Build the answer to a request that the present state of its resource does not allow."""
     return Refused(409, "CONFLICT", message)
 
 
@@ -31,7 +31,7 @@ def invalid(message: str) -> Refused:
 
 
 def unacceptable(message: str) -> Refused:
-    """Build the answer to a request that its schema allows, and what it says does not; always a 400."""
+    """Build the answer to a request that fits its schema but whose values cannot be accepted; always a 400."""
     return Refused(400, VALIDATION_ERROR, message)
 
 

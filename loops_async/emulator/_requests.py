@@ -1,4 +1,4 @@
-"""Reading of request bodies and query values, by the rules of the OpenAPI document."""
+"""Reads request bodies and query values by the rules of the OpenAPI document."""
 
 import re
 from collections.abc import Mapping
@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ._admin_shapes import SetStatus
 from ._reading import Misfit, parsed, read
 from ._refused import invalid, unacceptable
-from ._shapes import LARGEST, CreateRun, CreateSampler, SetStatus, ValidateCheckpoint
+from ._shapes import LARGEST, CreateRun, CreateSampler, ValidateCheckpoint
 
 _CHECKPOINT_PATH = re.compile(r"bt://loops:([^/\s]+)/(weights|sampler_weights)/([^/\s]+)/?")
 
@@ -78,10 +79,10 @@ def checkpoint_query(body: bytes) -> ValidateCheckpoint:
 
 
 def status_request(body: bytes) -> str:
-    """Read the status that a sampler is to be put into.
+    """Read the status that a sampler shall be held in.
 
     Raises:
-        Refused: with 400 unless there is one.
+        Refused: with 400 if there is none.
     """
     return _body(body, SetStatus).status
 
@@ -110,7 +111,7 @@ def whole_number(query: Mapping[str, str], name: str, *, default: int | None, mi
     text = query.get(name)
     if text is None:
         return default
-    # int() alone would take "1_0" and " 1 ", and gives up on thousands of digits.
+    # int() alone would accept "1_0" and " 1 ", and raises for thousands of digits.
     match = re.fullmatch(r"(-?)0*([0-9]+)", text)
     if match is not None and not match[1] and len(match[2]) > len(str(LARGEST)):
         raise invalid(f"{name}: must be an integer of at most {LARGEST}.")

@@ -1,4 +1,4 @@
-"""Reading of the body of `POST /sample`: completions as vLLM takes them, with token ids for a prompt."""
+"""Reads the body of `POST /sample`: a completion request of vLLM whose prompt is token ids."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -7,7 +7,7 @@ from attrs import frozen
 
 from ._language_model import VOCABULARY_SIZE, Sampling, Stops
 from ._reading import Misfit, read
-from ._shapes import Sample
+from ._sample_shapes import Sample
 
 DEFAULT_MAX_TOKENS: Final = 16
 
@@ -28,7 +28,7 @@ _NOT_EMULATED: Final = {
     "suffix": "",
     "use_beam_search": False,
 }
-"""Fields that change what is sampled, and the value that asks for nothing."""
+"""The fields that the emulator lacks, each with the value that changes nothing and is therefore accepted."""
 
 
 class BadSample(Exception):
@@ -42,7 +42,7 @@ class BadSample(Exception):
 
 @frozen(kw_only=True)
 class SampleRequest:
-    """A request for samples whose fields have the right types."""
+    """A request for samples whose fields were checked."""
 
     prompt: tuple[int, ...]
     model: str | None
@@ -51,12 +51,12 @@ class SampleRequest:
     sampling: Sampling
     stops: Stops
     logprobs: int | None
-    """How many alternatives of each token to tell; `None` tells nothing at all."""
+    """The number of alternatives of each token to report; `None`: report no log-probabilities."""
     prompt_logprobs: int | None
     tokens_as_ids: bool
-    """Write a token as `token_id:<id>` instead of its text."""
+    """Whether a token is written as `token_id:<id>` instead of its text."""
     token_ids: bool
-    """Tell the ids of the prompt and of each choice."""
+    """Whether the answer has the token ids of the prompt and of each choice."""
 
 
 def sample_request(
@@ -64,7 +64,7 @@ def sample_request(
 ) -> SampleRequest:
     """Read a request for a model of *max_length* tokens; keys that vLLM does not have are ignored.
 
-    The prompt may have *longest_prompt* tokens, if that is given and less.
+    With *longest_prompt*, the prompt may have no more tokens than that.
 
     Raises:
         BadSample: a field has the wrong type, is out of range, or asks for what the emulator lacks.
@@ -93,7 +93,7 @@ def sample_request(
     )
     n = body.n or 1
     if n > 1 and sampling.temperature == 0:
-        # As vLLM has it: https://docs.vllm.ai/en/latest/api/vllm/sampling_params.html
+        # vLLM has this rule: https://docs.vllm.ai/en/latest/api/vllm/sampling_params.html
         raise BadSample("n", "must be 1 when using greedy sampling.")
     strings = [body.stop] if isinstance(body.stop, str) else body.stop or []
     return SampleRequest(

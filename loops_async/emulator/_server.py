@@ -1,4 +1,4 @@
-"""The emulator: an application of the control plane on a socket of this machine."""
+"""The emulator: the application of the control plane on a socket of this machine."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,14 +24,14 @@ from ._settings import ErrorShape, Settings, check_count, check_lag, check_seed,
 from ._site import Site
 from ._state import ControlPlane
 
-# Handlers that wait are told to stop; this is for one that still reads a slow body.
+# Handlers in a delay stop at once; this time is for a handler that is reading a slow body.
 _SHUTDOWN_SECONDS = 0.25
 
-# Thousands of connections at once are what it is for; a full backlog costs the client a second.
+# Tests open thousands of connections at once; a full backlog would cost the client a second.
 _BACKLOG = 4096
 
 
-# Nobody can connect to "all addresses", and clients accept plain http on loopback.
+# A client cannot connect to "all addresses", and it accepts plain http on loopback.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- the names of the addresses, not a socket
 
 
@@ -39,40 +39,42 @@ class Emulator:
     """A control plane of Loops on loopback, for tests and for trying things without an account.
 
     `async with Emulator() as emulator:` listens at `emulator.url` until the block ends.
-    Its samplers, faults and records stay readable afterwards, and `start()` listens again
-    on the same port, with time having gone on: so an outage is an `aclose()` and a `start()`.
+    Its samplers, faults and records stay readable afterwards. `start()` listens again on
+    the same port, and time has gone on meanwhile: `aclose()` and `start()` make an outage.
 
     Args:
-        host: The address to listen on; `0.0.0.0` or `::` for all of this machine, so that other containers can reach
-            it. Then `url` is that of loopback, and a sampler's `base_url` has the address that the request came to.
+        host: The address to listen on; `0.0.0.0` or `::` for all addresses of this machine, so that other containers
+            can reach it. Then `url` has the loopback address, and a sampler's `base_url` has the address that the
+            request came to.
         port: The port; 0 takes a free one.
-        api_key: The one key that is let in, as `Bearer` or `Api-Key`; `None` asks for none.
-        inference_api_key: A second key, which the data plane lets in and the control plane answers with 403.
-        speed: By what the durations of all lifecycles are divided.
-        rate_limit: How many requests of one route (`/v1/...`) and key are answered in a window of one second, at any
+        api_key: The key that is accepted, as `Bearer` or `Api-Key`; `None` accepts any request.
+        inference_api_key: A second key, which only the data plane accepts; the control plane answers it with 403.
+        speed: The number that the durations of all lifecycles are divided by.
+        rate_limit: How many requests of one route (`/v1/...`) and key may pass in a window of one second, at any
             speed; those beyond get the documented 429. The service publishes 100. `None` limits nothing.
-        lifecycles: The stages of a sampler, or a name out of `COURSES`, by base model; `"*"` for the models not
-            named.
-        models: The base models that there are, each a `CatalogModel` or a name; a create of any other, or of one that
-            is not enabled, is refused. `None` stands for those that Baseten publishes, beside which any name will do.
-        serverless: Whether the organisation prefers shared capacity: creates that do not ask for `"spot"`, replicas or
-            a run then return a serverless sampler.
+        lifecycles: The stages of a sampler, or a name out of `COURSES`, by base model; `"*"` for all models that are
+            not named.
+        models: The base models that can run, each a `CatalogModel` or a name; a create of any other, or of one that
+            is not enabled, is refused. `None`: those that Baseten publishes, and any other name.
+        serverless: Whether the organisation prefers shared capacity. If so, a create that does not ask for `"spot"`,
+            replicas or a run returns a serverless sampler.
         user_email: The owner of every sampler.
-        teams: The names of the teams by id, all others being 404; `None` takes any id for a team, and there is one of
-            the name in `LOOPS_TEAM` as well.
-        seed: What ids, samples without a seed, and the chances of lifecycles and faults are drawn from.
+        teams: The names of the teams by id; any other id is answered with 404. `None` accepts any id, and adds a team
+            with the name in `LOOPS_TEAM`.
+        seed: The seed of the ids, of samples that name no seed, and of what happens by chance in lifecycles and
+            faults.
         clock_skew: Seconds by which `created_at` and `Date` run ahead of the true time.
-        list_lag: Seconds, at any speed, by which lists lag behind; also an attribute, to be set at any time.
-        error_shape: How errors are written: `"code"` for `{code, message}`, `"error"` for
+        list_lag: Seconds, at any speed, by which lists lag behind; also an attribute that can be set at any time.
+        error_shape: The shape of errors: `"code"` for `{code, message}`, `"error"` for
             `{error, message, details}`, `"detail"` for `{detail}`.
-        invalid_status: What a request that breaks its schema is answered with: 400 or 422.
-        keep_received: How many of the requests received are kept, the last ones; `None` keeps as many as there is
-            room for. Of all bodies together, 256 MiB are kept at most.
-        keep_body: How many bytes of the body of each are kept, the first ones; `None` keeps all.
+        invalid_status: The status of the answer to a request that breaks its schema: 400 or 422.
+        keep_received: How many of the latest requests are kept; `None` keeps all. In any case at most 256 MiB of
+            all bodies together are kept.
+        keep_body: How many of the first bytes of each body are kept; `None` keeps all.
 
     Raises:
         TypeError: a setting has the wrong type.
-        ValueError: a lifecycle or one of the settings makes no sense.
+        ValueError: a lifecycle or another setting is not valid.
     """
 
     def __init__(
@@ -149,11 +151,11 @@ class Emulator:
         return application(self._site, gate, Desk(self._faults, self._received)), gate
 
     async def start(self) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises:
-            RuntimeError: it does already.
-            OSError: the address is taken or not of this machine.
+            RuntimeError: the emulator is running.
+            OSError: the address is in use, or is no address of this machine.
         """
         if self._running is not None:
             raise RuntimeError("the emulator is running already")
@@ -175,9 +177,9 @@ class Emulator:
         self._site.everywhere = self._host in _LOOPBACK
 
     async def aclose(self) -> None:
-        """Stop listening and drop all connections, idle ones and those in a delay included.
+        """Stop listening, and drop all connections, including idle ones and those in a delay.
 
-        Does nothing on an emulator that is not running.
+        Does nothing if the emulator is not running.
         """
         if self._running is None:
             return
@@ -188,10 +190,10 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """The origin that it listens on, or last did: `http://127.0.0.1:<port>`, also if it listens everywhere.
+        """The origin that the emulator listens on, or last did: `http://127.0.0.1:<port>`, also on all addresses.
 
         Raises:
-            RuntimeError: it was never started.
+            RuntimeError: the emulator was never started.
         """
         if self._url is None:
             raise RuntimeError("the emulator has no address before it is started")
@@ -209,14 +211,14 @@ class Emulator:
 
     @property
     def received(self) -> tuple[ReceivedRequest, ...]:
-        """Every request that arrived since the last `clear_received()`, in order; the last *keep_received* of them.
+        """The last *keep_received* requests since `clear_received()` was called, oldest first.
 
-        Those that were refused or met a fault are among them.
+        Requests that were refused or met a fault are among them.
         """
         return tuple(self._received)
 
     def requests(self, method: str | None = None, route: str | None = None) -> list[ReceivedRequest]:
-        """Give the requests of a method and a route template, such as `/v1/loops/samplers/{sampler_id}`."""
+        """Return the received requests of a method and a route template, such as `/v1/loops/samplers/{sampler_id}`."""
         return self._received.select(method, route)
 
     def clear_received(self) -> None:
@@ -224,7 +226,7 @@ class Emulator:
         self._received.clear()
 
     def add_fault(self, fault: Fault) -> Fault:
-        """Switch a fault on; the first that matches a request is the one it meets.
+        """Switch a fault on, and return it; a request meets the first fault that matches.
 
         Raises:
             ValueError: it is for a route that does not exist, or for a method that its route does not take.
@@ -233,17 +235,17 @@ class Emulator:
         return fault
 
     def add_script(self, faults: Iterable[Fault]) -> None:
-        """Switch faults on one after another: each when the one before it was met as often as its *times* say.
+        """Switch faults on one after another, each once *times* requests have met the one before it.
 
-        A `Fault()` without settings lets a request through, and so is a pause in a script.
+        A `Fault()` without settings changes nothing, so it lets one request of the script pass.
 
         Raises:
-            ValueError: there is none, one with `times=None` is not the last, or one is as `add_fault()` refuses.
+            ValueError: there is no fault, one with `times=None` is not the last, or `add_fault()` would refuse one.
         """
         self._faults.add(*faults)
 
     def remove_fault(self, fault: Fault) -> None:
-        """Switch a fault off; one that is off or used up already is no mistake."""
+        """Switch a fault off; does nothing for one that is off or used up."""
         self._faults.remove(fault)
 
     def clear_faults(self) -> None:
@@ -267,19 +269,19 @@ class Emulator:
 
     @property
     def billed(self) -> frozenset[str]:
-        """The ids of the samplers that still cost money: neither released nor failed for good."""
+        """The ids of the samplers that cost money: neither deactivated nor permanently failed."""
         return frozenset(sampler.id for sampler in self.samplers if sampler.billed)
 
     def add_run(self, base_model: str, *, run_id: str | None = None) -> str:
-        """Add a run of any base model that has been there for long, so that samplers can be paired to it.
+        """Add a run of a base model, whose trainer is running, so that samplers can be paired to it.
 
-        Other than a run that is created, it has no sampler of its own until one is created with its id.
+        Unlike a run that a client creates, it has no sampler until one is created with its id.
 
         Returns:
-            Its id.
+            The id of the run.
 
         Raises:
-            ValueError: *base_model* is empty, or there is something with that id already.
+            ValueError: *base_model* or *run_id* is empty, or the id exists.
         """
         if not base_model or run_id == "":
             raise ValueError("a run needs a base model, and an id that is not empty")
@@ -288,8 +290,8 @@ class Emulator:
     def set_status(self, sampler_id: str, status: str) -> None:
         """Put a sampler into a status and hold it there.
 
-        Any name will do. Only a deactivation, or another call, moves the sampler again,
-        not a wake; held in DEACTIVATING or INACTIVE, it takes a deactivation for done.
+        Any name is allowed. Only a deactivation or another `set_status()` ends it, not a
+        wake; in DEACTIVATING or INACTIVE, a deactivation changes nothing.
 
         Raises:
             KeyError: there is no such sampler.

@@ -1,15 +1,15 @@
 """The data plane of serverless samplers: one gateway for all of them, and a queue behind it.
 
-`POST /sample` is accepted with 202 and the id of an operation, which is asked for its result. Every request names its
-run or sampler in a header, and `POST /sample` its base model as well, since the address says nothing of either. The
-rules are those that Loops' own client goes by; what no source says is a guess.
+`POST /sample` is answered with 202 and the id of an operation, whose result the client then asks for. Every request
+names its run or sampler in a header, and `POST /sample` also its base model, since the address has neither. The rules
+are those that Loops' own client follows; where no source gives a rule, it is a guess.
 """
 
 from typing import Final
 
 from aiohttp import web
 
-from . import _shapes as shapes
+from . import _sample_shapes as shapes
 from ._answers import answer, cut, text_answer
 from ._completions import Completions, Gone
 from ._data_plane import checkpoint_weights, sample_document, sample_error
@@ -23,12 +23,12 @@ from ._site import Site
 
 _RUN, _SAMPLER, _CHECKPOINT = "X-Run-Id", "X-Sampler-Id", "X-Checkpoint-Path"
 
-# What the gateway's rejections are marked with.
+# The mark of the gateway's rejections.
 _GATEWAY_SOURCE: Final = "06"
 
 
 class _Rejected(Exception):
-    """A request that the gateway turns down."""
+    """A request that the gateway rejects."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(status, code, message)
@@ -38,14 +38,14 @@ class _Rejected(Exception):
 
 
 class Serverless:
-    """Answer the requests to the serverless samplers of one control plane."""
+    """Answers the requests to the serverless samplers of one control plane."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._plane = site.plane
 
     def routes(self) -> list[web.RouteDef]:
-        """Give the routes of the gateway."""
+        """Return the routes of the gateway."""
         operation = f"{PREFIX}/operations/{{operation_id}}"
         return [
             web.post(f"{PREFIX}/sample", self.submit),
@@ -54,7 +54,7 @@ class Serverless:
         ]
 
     async def submit(self, request: web.Request) -> web.Response:
-        """Accept a request for samples; one with the same `Idempotency-Key` as an earlier one is that one."""
+        """Accept a request for samples; one with the `Idempotency-Key` of an earlier one gets the same operation."""
         try:
             base_model, sampler = self._authorized(request)
             key, credentials = request.headers.get("Idempotency-Key"), request.headers.get("Authorization", "")
@@ -74,7 +74,7 @@ class Serverless:
         return response
 
     async def result(self, request: web.Request) -> web.Response:
-        """Give the result of an operation, which is sampled only now."""
+        """Sample the result of an operation, and answer with it."""
         try:
             operation = self._operation(request)
             if operation.cancelled:
@@ -90,7 +90,7 @@ class Serverless:
         return text_answer(f'{{"status": "done", "result": {text}}}')
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """Cancel an operation that nobody has asked for yet."""
+        """Cancel an operation whose result no client has asked for."""
         try:
             operation = self._operation(request)
             if operation.started:
@@ -124,10 +124,10 @@ class Serverless:
         )
 
     def _authorized(self, request: web.Request) -> tuple[str, Sampler | None]:
-        """Give the base model that a request is for, and its sampler, if it does not name a checkpoint alone.
+        """Return the base model that a request is for, and its sampler; no sampler if it names only a checkpoint.
 
         Raises:
-            _Rejected: it names no run or sampler, or two, or one that is not there.
+            _Rejected: the request names nothing, names both a run and a sampler, or names one that does not exist.
         """
         run_id, sampler_id = request.headers.get(_RUN), request.headers.get(_SAMPLER)
         path = request.headers.get(_CHECKPOINT)

@@ -1,4 +1,4 @@
-"""What an emulator can be told to be like, apart from lifecycles and faults."""
+"""The settings of an emulator, apart from lifecycles and faults."""
 
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -8,12 +8,12 @@ from attrs import define
 from ._numbers import finite
 
 ErrorShape = Literal["code", "error", "detail"]
-"""`{code, message}`, `{error, message, details}` or `{detail}`: the sources name all three."""
+"""The shapes of errors that the sources name: `{code, message}`, `{error, message, details}` or `{detail}`."""
 
 
 @define(eq=False, kw_only=True)
 class Settings:
-    """The settings of one emulator; those that are no constants may change while it runs."""
+    """The settings of one emulator; `list_lag` may change while it runs."""
 
     api_key: str | None
     inference_api_key: str | None
@@ -24,7 +24,7 @@ class Settings:
     invalid_status: int
     rate_limit: float | None = None
     keep_body: int | None = None
-    """Bytes."""
+    """The most bytes of a body that are kept; None: all."""
 
     def __attrs_post_init__(self) -> None:
         for name, key in (("api_key", self.api_key), ("inference_api_key", self.inference_api_key)):
@@ -40,11 +40,11 @@ class Settings:
 
 
 def check_key(name: str, key: str | None) -> None:
-    """Check a key that is let in.
+    """Check a key that the emulator accepts.
 
     Raises:
         TypeError: it is no string.
-        ValueError: it is empty, and so would let nobody in, or everybody.
+        ValueError: it is empty.
     """
     if key is not None and not isinstance(key, str):
         raise TypeError(f"{name} must be a string or None")
@@ -57,7 +57,7 @@ def check_rate_limit(limit: float | None) -> None:
 
     Raises:
         TypeError: it is no number.
-        ValueError: it is below 1, and so would let no request through, or is not finite.
+        ValueError: it is below 1, so that no request could pass, or is not finite.
     """
     if limit is None:
         return

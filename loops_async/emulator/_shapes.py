@@ -1,7 +1,8 @@
-"""The shapes of all documents, those that come in and those that go out, as types.
+"""The shapes of the documents of the management API, both of requests and of answers, as types.
 
 Requests are checked by these types, answers are written from them, and the schemas of `openapi.json` are generated
-from them (see `_contract`). What a type cannot say, such as how fields fit together, the readers check.
+from them (see `_contract`). Rules that a type cannot express, such as those between two fields, are in the readers.
+The shapes of the data plane are in `_sample_shapes`, those of the emulator's own routes in `_admin_shapes`.
 """
 
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -9,17 +10,13 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 LARGEST: Final = 10**18 - 1
-"""What an integer of a request may be at most: more than all that is counted, and less than 64 bits."""
-
-MAX_CHOICES: Final = 1024
-MAX_LOGPROBS: Final = 20
-"""vLLM's limit, as it is set by default."""
+"""The largest integer of a request: larger than any real count, and less than 64 bits."""
 
 STATUSES: Final = (
     *("BUILDING", "DEPLOYING", "DEPLOY_FAILED", "LOADING_MODEL", "ACTIVE", "UNHEALTHY", "BUILD_FAILED"),
     *("BUILD_STOPPED", "DEACTIVATING", "INACTIVE", "FAILED", "UPDATING", "SCALED_TO_ZERO", "WAKING_UP"),
 )
-"""Those that the API lists."""
+"""The statuses that the API lists."""
 
 _AVAILABILITY: Final = ["dedicated", "spot", "serverless"]
 _SAMPLER_WEIGHTS: Final = r"^bt://loops:[^/\s]+/sampler_weights/[^/\s]+/?$"
@@ -30,28 +27,22 @@ Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1, le=LARGEST)]
 Number: TypeAlias = Annotated[int, Meta(ge=0)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
-TokenId: TypeAlias = Annotated[int, Meta(ge=0)]
-Logprob: TypeAlias = Annotated[float, Meta(le=0)]
 Moment: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Url: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
 _Deprecated: TypeAlias = Annotated[Text, Meta(extra_json_schema={"deprecated": True})]
 _Availability: TypeAlias = Annotated[Text, Meta(examples=_AVAILABILITY)]
-# `Fault` checks it, and names both limits.
-_Status: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 200, "maximum": 599})]
-# Anything printable of ASCII.
-_Header: TypeAlias = Annotated[str, Meta(extra_json_schema={"pattern": "^[ -~]*$"})]
 
 
 class Request(Struct, frozen=True):
-    """Something that comes in; unknown keys are ignored."""
+    """The body of a request; unknown keys are ignored."""
 
 
 class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something that goes out, with all its keys."""
+    """The body of an answer, with all its keys."""
 
 
 class CreateSampler(Request, frozen=True):
-    """At least one of base_model, run_id and model_path; what is given must fit together. Unknown keys are ignored."""
+    """At least one of base_model, run_id and model_path, which must agree with each other. Unknown keys are ignored."""
 
     session_id: Text
     base_model: Text | None = None
@@ -70,7 +61,7 @@ class CreateSampler(Request, frozen=True):
     num_replicas: (
         Annotated[
             Positive,
-            Meta(description="Both the least and the most replicas, so a sampler that has it never scales to zero."),
+            Meta(description="The fixed number of replicas; a sampler that has one never scales to zero."),
         ]
         | None
     ) = None
@@ -109,102 +100,15 @@ class ValidateCheckpoint(Request, frozen=True):
     run_id: Text | None = None
 
 
-class SetStatus(Request, frozen=True):
-    """Any name will do. Unknown keys are ignored."""
-
-    status: Text
-
-
-class Sample(Request, frozen=True, kw_only=True):
-    """As vLLM takes completions, with token ids for a prompt. Unknown keys are ignored."""
-
-    prompt: Annotated[list[TokenId], Meta(min_length=1)]
-    model: str | None = None
-    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
-    max_tokens: Count | None = None
-    temperature: Annotated[float, Meta(ge=0, le=100)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=-1)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: Text | list[Text] | None = None
-    stop_token_ids: list[TokenId] | None = None
-    ignore_eos: bool | None = None
-    logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
-    prompt_logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
-    return_tokens_as_token_ids: bool | None = None
-    return_token_ids: bool | None = None
-
-
-class ServerlessSample(Sample, frozen=True, kw_only=True):
-    """A sample as of a dedicated sampler, with the base model."""
-
-    model: str
-    lora: Annotated[str, Meta(description="The checkpoint that X-Checkpoint-Path names.")] | None = None
-
-
-class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A way to misbehave and the requests it is for; every key is a setting of loops_async.emulator.Fault."""
-
-    method: (
-        Annotated[
-            str, Meta(description="In upper case or lower; with a route, one that it takes.", examples=["GET", "POST"])
-        ]
-        | None
-    ) = None
-    route: (
-        Annotated[
-            str,
-            Meta(description="The template of a route in this document, but for those of the emulator itself."),
-        ]
-        | None
-    ) = None
-    times: Annotated[Count, Meta(description="How many requests meet it; null for ever.")] | None = 1
-    rate: Annotated[float, Meta(ge=0, le=1)] = 1.0
-    delay: Annotated[float, Meta(ge=0)] = 0.0
-    delay_after: Annotated[float, Meta(ge=0)] = 0.0
-    cut: Literal["before", "after"] | None = None
-    partial: Number | None = None
-    status: _Status | None = None
-    status_after: _Status | None = None
-    retry_after: _Header | None = None
-    body: str | None = None
-    list_lag: Annotated[float, Meta(ge=0)] | None = None
-    clock_skew: Annotated[float, Meta(ge=-1e9, le=1e9)] | None = None
-    headers: Annotated[
-        dict[str, _Header],
-        Meta(
-            extra_json_schema={
-                "propertyNames": {
-                    "pattern": "^[A-Za-z0-9-]+$",
-                    "not": {"enum": ["Content-Length", "content-length", "Transfer-Encoding", "transfer-encoding"]},
-                }
-            }
-        ),
-    ] = {}
-
-
-class Stage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A stage of a lifecycle; every key is a setting of loops_async.emulator.Stage."""
-
-    status: str
-    seconds: float | None = None
-    then: str | None = None
-    idle: float | None = None
-    failure: float = 0.0
-    fails_as: str | None = None
-    preemption: float | None = None
-    preempted: str = "DEPLOYING"
-
-
 class CodeError(Answer, frozen=True):
-    """The usual shape."""
+    """The usual shape of an error."""
 
     code: str
     message: str
 
 
 class ReasonError(Answer, frozen=True):
-    """As the sandbox API writes it."""
+    """The shape of the sandbox API."""
 
     error: str
     message: str
@@ -212,50 +116,20 @@ class ReasonError(Answer, frozen=True):
 
 
 class DetailError(Answer, frozen=True):
-    """As some gateways write it."""
+    """The shape of some gateways."""
 
     detail: str
 
 
 class RateLimitExceeded(Answer, frozen=True):
-    """More requests than the emulator was told to let through; the seconds until the next one may come."""
+    """A request beyond the rate limit; retry_after is in seconds."""
 
     error: str
     retry_after: Count
 
 
-class GoneError(Answer, frozen=True):
-    """As the usual shape, with the message twice, as proxies of the service have it."""
-
-    code: str
-    message: str
-    error: str
-
-
-class VllmError(Answer, frozen=True):
-    """What is wrong with a request for samples."""
-
-    message: str
-    type: str
-    param: str | None
-    code: int
-
-
-class SampleError(Answer, frozen=True):
-    """As vLLM writes errors."""
-
-    error: VllmError
-
-
-class Rejection(Answer, frozen=True):
-    """Why the gateway turns a request down."""
-
-    error: str
-    message: str
-
-
 class Empty(Answer, frozen=True):
-    """Nothing to tell."""
+    """An empty object."""
 
 
 class User(Answer, frozen=True):
@@ -265,7 +139,7 @@ class User(Answer, frozen=True):
 
 
 class Gone(Answer, frozen=True):
-    """What was told to shut down."""
+    """The resource that begins to shut down."""
 
     id: str
     base_model: str
@@ -283,7 +157,7 @@ class SessionAnswer(Answer, frozen=True):
 
 
 class SamplerStatus(Answer, frozen=True):
-    """The status of a sampler; names that are not listed may come."""
+    """The status of a sampler; other names than the listed ones are possible."""
 
     name: Annotated[Text, Meta(examples=list(STATUSES))]
 
@@ -320,7 +194,7 @@ class SamplerAnswer(Answer, frozen=True):
 
 
 class SamplerList(Answer, frozen=True):
-    """All in one array, the newest first, dead ones included."""
+    """All in one array, the newest first, deactivated ones included."""
 
     samplers: list[Sampler]
 
@@ -439,13 +313,13 @@ class RunList(Answer, frozen=True):
 
 
 class TrainerStatus(Answer, frozen=True):
-    """The status of a trainer deployment, which is another one than a sampler's."""
+    """The status of a trainer deployment; its names are not those of a sampler."""
 
     name: Annotated[str, Meta(extra_json_schema={"enum": ["CREATED", "DEPLOYING", "RUNNING", "STOPPED"]})]
 
 
 class TrainerDeployment(Answer, frozen=True):
-    """Where the trainer of a run lives."""
+    """The deployment of the trainer of a run."""
 
     id: str
     active_run_id: str | None
@@ -516,149 +390,3 @@ class ModelDeployment(Answer, frozen=True):
     instance_type_name: str | None
     environment: str | None
     request_backpressure_settings: Backpressure
-
-
-class ServedModel(Answer, frozen=True):
-    """A model, as OpenAI writes it."""
-
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-    parent: str | None
-    max_model_len: Count
-
-
-class ServedModels(Answer, frozen=True):
-    """What is served, as OpenAI writes it."""
-
-    object: Literal["list"]
-    data: list[ServedModel]
-
-
-class Logprobs(Answer, frozen=True):
-    """What is told of each token of a choice."""
-
-    text_offset: list[Number]
-    token_logprobs: list[Logprob]
-    tokens: list[str]
-    top_logprobs: list[dict[str, Logprob]]
-
-
-class Choice(Answer, frozen=True):
-    """One text."""
-
-    index: Number
-    text: str
-    logprobs: Logprobs | None
-    finish_reason: Literal["stop", "length"]
-    stop_reason: str | int | None
-    prompt_logprobs: list[dict[str, Any] | None] | None
-    token_ids: list[TokenId] | None
-    prompt_token_ids: list[TokenId] | None
-
-
-class Usage(Answer, frozen=True):
-    """How many tokens a request took."""
-
-    prompt_tokens: Number
-    completion_tokens: Number
-    total_tokens: Number
-
-
-class SampleAnswer(Answer, frozen=True):
-    """As OpenAI writes completions."""
-
-    id: str
-    object: Literal["text_completion"]
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: Usage
-
-
-class OperationAccepted(Answer, frozen=True):
-    """An operation that waits for somebody to ask."""
-
-    operation_id: str
-    schema_version: Literal[1]
-
-
-class OperationDone(Answer, frozen=True):
-    """What was asked for."""
-
-    status: Literal["done"]
-    result: SampleAnswer
-
-
-class OperationFailed(Answer, frozen=True):
-    """Why there is no result."""
-
-    status: Literal["error"]
-    error: str
-    error_class: str
-
-
-class OperationCancelled(Answer, frozen=True):
-    """An operation that was cancelled."""
-
-    operation_id: str
-
-
-class FaultAdded(Answer, frozen=True):
-    id: Count
-
-
-class PlannedFaults(Answer, frozen=True):
-    """left counts the requests that still meet the first of the script; null: all."""
-
-    id: Count
-    left: Count | None
-    script: list[Fault]
-
-
-class FaultList(Answer, frozen=True):
-    faults: list[PlannedFaults]
-
-
-class SamplerCounts(Answer, frozen=True):
-    """How many samplers there are."""
-
-    total: Number
-    billed: Number
-    by_status: dict[str, Count]
-
-
-class Counts(Answer, frozen=True):
-    """How things stand."""
-
-    samplers: SamplerCounts
-    requests: Number
-    faults: Number
-
-
-class ReceivedRequest(Answer, frozen=True):
-    """A request without the headers that hold secrets, which are never kept.
-
-    The body may be kept in part. route is null where nothing matched, at a reading of the server's monotonic clock in
-    seconds. scheme is that of the Authorization header, and key says which key came with it.
-    """
-
-    method: str
-    path: str
-    route: str | None
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: str
-    at: float
-    scheme: str | None
-    key: Literal["right", "inference", "wrong"] | None
-
-
-class ReceivedRequests(Answer, frozen=True):
-    requests: list[ReceivedRequest]
-
-
-class StatusSet(Answer, frozen=True):
-    id: str
-    status: str

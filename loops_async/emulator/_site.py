@@ -1,4 +1,4 @@
-"""What the handlers of one running server share."""
+"""The objects and settings that all handlers of an emulator share."""
 
 import re
 import time
@@ -20,27 +20,27 @@ from ._state import ControlPlane
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 FAULT: ContextVar[Fault | None] = ContextVar("FAULT", default=None)
-"""The fault that the request in hand met; requests as mappings need a newer aiohttp to do without warnings."""
+"""The fault that the present request met; older versions of aiohttp warn when it is stored in the request."""
 
 
 @define(eq=False)
 class Site:
-    """A control plane, which outlives the server, and where and how it is shown."""
+    """A control plane, and where it is served; it stays the same when the emulator is closed and started again."""
 
     plane: ControlPlane
     settings: Settings
     random: Random
-    """What is drawn for the answers of the data plane."""
+    """The source of chance for the answers of the data plane."""
     origin: str = ""
-    """Where the server listens, known once it does."""
+    """The origin that the server listens on; empty before the first start."""
     everywhere: bool = False
-    """It listens on all addresses of the machine, so that what a client can reach is where its request came to."""
+    """Whether the server listens on all addresses; a client can then reach only the address that it used."""
     closed: bool = False
-    """No long answer is worked on any further."""
+    """Whether the server is closed; handlers then stop writing long answers."""
     operations: Operations = Factory(Operations)
-    """What was accepted for serverless samplers."""
+    """The accepted requests for samples of serverless samplers."""
     answers: int = 0
-    """How many there were so far, whichever server gave them."""
+    """The number of answers since the emulator was created."""
 
     def reached(self, request: web.Request) -> str:
         """Return the origin that a request came to."""
@@ -48,33 +48,33 @@ class Site:
         return f"http://{host}" if self.everywhere and _HOST.fullmatch(host) else self.origin
 
     def now(self) -> float:
-        """Read the clock that the control plane goes by."""
+        """Return the time on the clock of the control plane."""
         return time.monotonic()
 
     def lag(self) -> float:
-        """Give the seconds by which the list that is asked for lags behind."""
+        """Return the seconds by which a list in answer to the present request lags behind."""
         fault = FAULT.get()
         return self.settings.list_lag if fault is None or fault.list_lag is None else fault.list_lag
 
     def skew(self) -> float:
-        """Give the seconds by which the clock of the service runs ahead."""
+        """Return the seconds by which the clock of the service runs ahead."""
         fault = FAULT.get()
         return self.settings.clock_skew if fault is None or fault.clock_skew is None else fault.clock_skew
 
     def wall(self) -> datetime:
-        """Read the clock that the service shows."""
+        """Return the time on the clock that the service shows."""
         return datetime.now(UTC) + timedelta(seconds=self.skew())
 
     @property
     def user(self) -> User:
-        """Write the owner of everything."""
+        """The owner of everything, as a document."""
         return User(email=self.settings.user_email)
 
     def text(self, sampler: Sampler, status: str | None = None) -> str:
-        """Write a sampler as JSON, by default as it is."""
+        """Write a sampler as JSON, by default in its present status."""
         return sampler_text(sampler, self.origin, self.settings.user_email, status)
 
     def readdressed(self, text: str, request: web.Request) -> str:
-        """Let the addresses in what `text()` has written lead to where a request came to."""
+        """Replace the origin in the addresses that `text()` has written by the one that a request came to."""
         reached = self.reached(request)
         return text if reached == self.origin else text.replace(base_url(self.origin), base_url(reached))

@@ -1,32 +1,28 @@
-"""The state of a control plane, free of I/O: time and bytes come in as arguments.
+"""The state of a control plane; no I/O: times come in as arguments.
 
-`now` is a reading, in seconds, of one monotonic clock; `wall` is the aware UTC time
-that new samplers get as their creation time. What looks as of an earlier `now` sees
-what was there then.
+`now` and `moment` are times of one monotonic clock, in seconds; a method with `moment`
+also returns the state of the past. `wall` is the aware UTC time that a new sampler gets
+as its creation time.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from math import inf
-from random import Random
 from typing import TypeVar
 
 from msgspec.structs import replace
 
 from ._catalog import RUNS, CatalogRun
 from ._checkpoints import Checkpoints
+from ._ids import Ids
 from ._lifecycle import INACTIVE, SERVERLESS_LIFECYCLE, Lifecycles
 from ._models import Catalog
 from ._progress import Progress
 from ._records import Run, Sampler, SamplerView
-from ._refused import Refused, conflict, not_found, unacceptable
+from ._refused import conflict, not_found, unacceptable
+from ._sessions import Sessions
 from ._shapes import CreateRun, CreateSampler
 from ._timeline import Timeline
-
-# No vowels and no look-alikes, so that ids read like Baseten's and spell nothing.
-_ID_ALPHABET = "13456789bcdfghjkmnpqrstvwxyz"
-
 
 SERVERLESS = "serverless"
 """The availability model of samplers on shared capacity."""
@@ -34,7 +30,7 @@ SERVERLESS = "serverless"
 _Record = TypeVar("_Record", Sampler, Run)
 
 
-class ControlPlane(Checkpoints):
+class ControlPlane(Checkpoints, Sessions):
     """Sessions, samplers, runs and checkpoints of one organisation with one user."""
 
     def __init__(
@@ -46,30 +42,26 @@ class ControlPlane(Checkpoints):
         catalog: Catalog | None = None,
         serverless: bool = False,
     ) -> None:
-        super().__init__()
+        Checkpoints.__init__(self)
+        Sessions.__init__(self, Ids(seed), teams)
         self._serverless = serverless
         self.catalog = Catalog() if catalog is None else catalog
         self._lifecycles = Lifecycles.of() if lifecycles is None else lifecycles
-        self._random = Random(seed)  # noqa: S311 -- ids that a seed repeats, no secrets
         self._seed = seed
-        self._teams = None if teams is None else dict(teams)
-        self._seen_teams: dict[str, str] = {}
-        self._taken: set[str] = set()
-        self._sessions: dict[str, str | None] = {}
         self._samplers: dict[str, Sampler] = {}
         self._by_deployment: dict[tuple[str, str], Sampler] = {}
         self._by_run: dict[str, Sampler] = {}
         self._runs: dict[str, Run] = {}
         for run in RUNS:
-            self._taken.update((run.session_id, run.deployment_id))
-            self._sessions[run.session_id] = None
+            self.add_session(run.session_id)
+            self._ids.take(run.deployment_id)
             self._add_run(run)
 
     def _add_run(self, run: CatalogRun) -> None:
-        self._taken.add(run.id)
+        self._ids.take(run.id)
         self._runs[run.id] = Run(
             id=run.id,
-            model_id=self._new_id(8),
+            model_id=self._ids.new(8),
             deployment_id=run.deployment_id,
             session_id=run.session_id,
             name=run.id,
@@ -77,89 +69,32 @@ class ControlPlane(Checkpoints):
             availability_model="dedicated",
             team_id=None,
             created_at=datetime.fromisoformat(run.created_at),
-            trainer=Timeline(Progress(self._lifecycles.trainer, self._lifecycles.release_seconds, since=-inf)),
+            trainer=Timeline(Progress(self._lifecycles.trainer, self._lifecycles.deactivation_seconds, since=-inf)),
         )
 
     def add_run(self, base_model: str, wall: datetime, run_id: str | None = None) -> str:
-        """Add a run that has been there for long and has no sampler yet, and return its id.
+        """Add a run whose trainer is running and that has no sampler, and return its id.
 
         Raises:
-            ValueError: there is something with that id already.
+            ValueError: the id exists.
         """
-        if run_id in self._taken:
+        if run_id in self._ids:
             raise ValueError(f"{run_id!r} exists already")
         run = CatalogRun(
-            run_id or self._new_id(7), self.create_session(), self._new_id(7), base_model, wall.isoformat()
+            run_id or self._ids.new(7), self.create_session(), self._ids.new(7), base_model, wall.isoformat()
         )
         self._add_run(run)
         return run.id
 
-    @property
-    def teams(self) -> Mapping[str, str]:
-        """The teams by id, with their names; without given ones, those that were named so far."""
-        return self._seen_teams if self._teams is None else self._teams
-
-    def add_team(self, name: str) -> None:
-        """Let a team exist that is known by its name, unless the teams are given."""
-        if self._teams is None and name not in self._seen_teams.values():
-            self._seen_teams[hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:7]] = name
-
-    def team(self, team_id: str | None) -> str | None:
-        """Return the id of a team, or `None` for none.
-
-        Raises:
-            Refused: with 404 if the teams are given and it is none of them.
-        """
-        if team_id is not None:
-            if self._teams is None:
-                self._seen_teams.setdefault(team_id, team_id)
-            elif team_id not in self._teams:
-                raise not_found("Team", team_id)
-        return team_id
-
-    def create_session(self, team_id: str | None = None) -> str:
-        """Open a session and return its id.
-
-        Raises:
-            Refused: with 404 if the team is unknown.
-        """
-        self.team(team_id)
-        session_id = self._new_id(7)
-        self._sessions[session_id] = team_id
-        return session_id
-
-    def session(self, session_id: str) -> str:
-        """Return the id of an existing session.
-
-        Raises:
-            Refused: with 404 if there is none.
-        """
-        if session_id not in self._sessions:
-            raise not_found("Loops session", session_id)
-        return session_id
-
-    def _check_session(self, session_id: str, team_id: str | None) -> None:
-        """Check that a session can hold something of a team (`None`: of no team).
-
-        A session that belongs to no team is one's own, and fits everywhere.
-
-        Raises:
-            Refused: with 404 if there is none, 403 if it is another team's.
-        """
-        self.team(team_id)
-        team_of_session = self._sessions[self.session(session_id)]
-        if team_of_session not in {None, team_id}:
-            raise Refused(403, "FORBIDDEN", f"Loops session {session_id!r} belongs to another team.")
-
     def create_sampler(self, request: CreateSampler, now: float, wall: datetime, team_id: str | None = None) -> Sampler:
-        """Start a sampler; for a run that has a live one already, return that one.
+        """Start a sampler; if the request names a run with a live sampler, return that sampler.
 
         Raises:
-            Refused: with 404 if the session, the team or the run is unknown; 403 if the session is another team's;
-                409 if the run is deactivated; 400 if it has another base model or availability model, if there are no
-                such weights, or if the base model cannot run.
+            Refused: with 404 if the session, the team or the run is unknown; 403 if the session belongs to another
+                team; 409 if the run is deactivated; 400 if the run has another base model or availability model, if
+                the weights do not exist, or if the base model cannot run.
         """
-        self._check_session(request.session_id, team_id)
+        self.check_session(request.session_id, team_id)
         run = None if request.run_id is None else self.run(request.run_id)
         if run is not None and not run.active(now):
             raise conflict(f"Run {run.id} is deactivated.")
@@ -173,21 +108,21 @@ class ControlPlane(Checkpoints):
                 return paired
             availability = run.availability_model
         serverless = availability == SERVERLESS or (
-            # Loops' own client says "dedicated" always, and leaves the choice to the organisation.
+            # Loops' own client always sends "dedicated", and leaves the choice to the organisation.
             self._serverless and run is None and availability in {None, "dedicated"} and request.num_replicas is None
         )
         progress = Progress(
             SERVERLESS_LIFECYCLE if serverless else self._lifecycles.of_model(base_model),
-            self._lifecycles.release_seconds,
+            self._lifecycles.deactivation_seconds,
             since=now,
             seed=self._seed * 1_000_003 + len(self._samplers),
             spot=availability == "spot",
             fixed=request.num_replicas is not None,
         )
         sampler = Sampler(
-            id=self._new_id(7),
-            model_id=self._new_id(8),
-            deployment_id=self._new_id(7),
+            id=self._ids.new(7),
+            model_id=self._ids.new(8),
+            deployment_id=self._ids.new(7),
             base_model=base_model,
             session_id=request.session_id,
             run_id=request.run_id,
@@ -207,7 +142,7 @@ class ControlPlane(Checkpoints):
         return sampler
 
     def _weights(self, request: CreateSampler, run: Run | None) -> tuple[str, str | None]:
-        """Give the base model of a new sampler, and the path of its checkpoint if it is to load one."""
+        """Return the base model of a new sampler, and the path of the checkpoint to load, if any."""
         base_model, model_path = request.base_model, None
         if run is not None:
             if base_model not in {None, run.base_model}:
@@ -239,13 +174,13 @@ class ControlPlane(Checkpoints):
             raise not_found("Loops sampler", sampler_id) from None
 
     def samplers(self, now: float, *, team_id: str | None = None, everyone: bool = False) -> Iterator[Sampler]:
-        """Give the samplers of a team (`None`: of no team), or all; newest first, dead ones included.
+        """Yield the samplers of a team (`None`: of no team), or all; newest first, deactivated ones included.
 
         Raises:
             Refused: with 404 if the team is unknown.
         """
         for sampler in self._of(self._samplers, team_id, everyone):
-            # Most of them are not due, and to ask here saves a list of thousands as many calls.
+            # Most samplers have no transition due; this test saves thousands of calls for one list.
             if now >= sampler.timeline.until:
                 sampler.timeline.advance(now)
             yield sampler
@@ -253,14 +188,14 @@ class ControlPlane(Checkpoints):
     def samplers_at(
         self, moment: float, *, team_id: str | None = None, everyone: bool = False
     ) -> Iterator[tuple[Sampler, str]]:
-        """Give the samplers that existed at a moment before now, with their statuses then, in the same order."""
+        """Yield the samplers that existed at a moment in the past, with their statuses then; newest first."""
         for sampler in self._of(self._samplers, team_id, everyone):
             progress = sampler.timeline.at(moment)
             if progress is not None:
                 yield sampler, progress.status
 
     def deactivate(self, sampler_id: str, now: float) -> Sampler:
-        """Begin to shut a sampler down; one that is shutting or shut down stays as it is.
+        """Begin to shut a sampler down; one that is DEACTIVATING or INACTIVE stays as it is.
 
         Raises:
             Refused: with 404 if there is none, 409 if it belongs to a run.
@@ -272,7 +207,7 @@ class ControlPlane(Checkpoints):
         return sampler
 
     def force(self, sampler_id: str, status: str, now: float) -> None:
-        """Hold a sampler in any status.
+        """Hold a sampler in a status.
 
         Raises:
             Refused: with 404 if there is none.
@@ -281,7 +216,7 @@ class ControlPlane(Checkpoints):
         sampler.timeline.act(sampler.progress.forced(status, now), now)
 
     def deployed(self, model_id: str, deployment_id: str, now: float) -> Sampler:
-        """Return the sampler behind a deployment, shut down or not.
+        """Return the sampler of a deployment, also if it is shut down.
 
         Raises:
             Refused: with 404 if there is none.
@@ -292,7 +227,7 @@ class ControlPlane(Checkpoints):
         return self._advance(sampler, now)
 
     def deployment(self, model_id: str, deployment_id: str, now: float) -> Sampler:
-        """Return the sampler behind a deployment that can be reached.
+        """Return the sampler of a deployment that is not shut down.
 
         Raises:
             Refused: with 404 if there is none, or if it is shut down.
@@ -303,12 +238,12 @@ class ControlPlane(Checkpoints):
         return sampler
 
     def use(self, sampler: Sampler, now: float) -> None:
-        """Note a request to the data plane: it puts an idle scale-down off, and is a wake where there was one."""
+        """Record a request to the data plane: it delays an idle scale-down, and wakes a sampler scaled to zero."""
         sampler.timeline.touch(now)
         sampler.timeline.act(sampler.progress.woken(now), now)
 
     def wake(self, model_id: str, deployment_id: str, now: float) -> None:
-        """Move a sampler on that is scaled to zero; any other stays as it is.
+        """Wake a sampler that is scaled to zero; any other stays as it is.
 
         Raises:
             Refused: with 404 if there is none, or if it is shut down.
@@ -320,10 +255,10 @@ class ControlPlane(Checkpoints):
         """Start a run and the sampler that is paired to it.
 
         Raises:
-            Refused: with 404 if the session or the team is unknown, 403 if the session is another team's, 400 if the
-                model cannot run or is too short.
+            Refused: with 404 if the session or the team is unknown; 403 if the session belongs to another team; 400
+                if the model cannot run, or takes fewer tokens than `max_seq_len`.
         """
-        self._check_session(request.session_id, team_id)
+        self.check_session(request.session_id, team_id)
         paired = CreateSampler(
             session_id=request.session_id,
             base_model=request.base_model,
@@ -331,20 +266,20 @@ class ControlPlane(Checkpoints):
             num_replicas=request.sampler_num_replicas,
             availability_model=request.availability_model,
         )
-        # Before there is a run whose sampler is then refused.
+        # Checked first, so that no run is left without a sampler.
         self._weights(paired, None)
-        run_id = self._new_id(7)
+        run_id = self._ids.new(7)
         run = Run(
             id=run_id,
-            model_id=self._new_id(8),
-            deployment_id=self._new_id(7),
+            model_id=self._ids.new(8),
+            deployment_id=self._ids.new(7),
             session_id=request.session_id,
             name=request.name or f"run-{run_id}",
             base_model=request.base_model,
             availability_model=request.availability_model,
             team_id=team_id,
             created_at=wall.astimezone(UTC),
-            trainer=Timeline(Progress(self._lifecycles.trainer, self._lifecycles.release_seconds, since=now)),
+            trainer=Timeline(Progress(self._lifecycles.trainer, self._lifecycles.deactivation_seconds, since=now)),
         )
         self._runs[run_id] = run
         self.create_sampler(replace(paired, run_id=run_id), now, wall, team_id)
@@ -373,7 +308,7 @@ class ControlPlane(Checkpoints):
         raise not_found("Loops deployment", deployment_id)
 
     def is_trainer(self, model_id: str, deployment_id: str) -> bool:
-        """Tell whether the trainer of a run has this deployment."""
+        """Return True if the deployment is that of a run's trainer."""
         return any((run.model_id, run.deployment_id) == (model_id, deployment_id) for run in self._runs.values())
 
     def runs(
@@ -385,7 +320,7 @@ class ControlPlane(Checkpoints):
         team_id: str | None = None,
         everyone: bool = False,
     ) -> list[Run]:
-        """Return the runs that existed at a moment and that every given filter lets through, newest first.
+        """Return the runs that existed at a moment and match every given filter, newest first.
 
         Raises:
             Refused: with 404 if the team is unknown.
@@ -397,20 +332,20 @@ class ControlPlane(Checkpoints):
         ]
 
     def paired_sampler(self, run: Run, moment: float) -> tuple[Sampler, str] | None:
-        """Return the newest sampler of a run, with its status at a moment; `None` if there was none."""
+        """Return the newest sampler of a run and its status at a moment; `None` if it did not exist then."""
         sampler = self._by_run.get(run.id)
         progress = None if sampler is None else sampler.timeline.at(moment)
         return None if sampler is None or progress is None else (sampler, progress.status)
 
     def deactivate_run(self, run: Run, now: float) -> None:
-        """Shut a run down, and the sampler that is paired to it; once is enough."""
+        """Begin to shut down a run and the sampler that is paired to it; a second call changes nothing."""
         run.trainer.act(run.trainer.progress.deactivated(now), now)
         sampler = self._by_run.get(run.id)
         if sampler is not None:
             sampler.timeline.act(sampler.progress.deactivated(now), now)
 
     def view(self, sampler: Sampler, now: float) -> SamplerView:
-        """Take a picture of a sampler."""
+        """Return a snapshot of a sampler."""
         progress = self._advance(sampler, now).progress
         return SamplerView(
             sampler.id,
@@ -422,7 +357,7 @@ class ControlPlane(Checkpoints):
         )
 
     def views(self, now: float) -> tuple[SamplerView, ...]:
-        """Take a picture of every sampler, in the order of creation."""
+        """Return a snapshot of every sampler, in the order of creation."""
         return tuple(self.view(sampler, now) for sampler in self._samplers.values())
 
     def validate_checkpoint(self, path: str, run_id: str | None = None) -> None:
@@ -436,7 +371,7 @@ class ControlPlane(Checkpoints):
             raise unacceptable(f"Checkpoint {path!r} cannot be loaded by run {run_id!r}.")
 
     def _of(self, records: dict[str, _Record], team_id: str | None, everyone: bool) -> Iterator[_Record]:
-        self.team(team_id)
+        self.check_team(team_id)
         for record in reversed(records.values()):
             if everyone or record.team_id == team_id:
                 yield record
@@ -444,10 +379,3 @@ class ControlPlane(Checkpoints):
     def _advance(self, sampler: Sampler, now: float) -> Sampler:
         sampler.timeline.advance(now)
         return sampler
-
-    def _new_id(self, length: int) -> str:
-        while True:
-            candidate = "".join(self._random.choices(_ID_ALPHABET, k=length))
-            if candidate not in self._taken:
-                self._taken.add(candidate)
-                return candidate

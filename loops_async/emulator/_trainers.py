@@ -1,4 +1,4 @@
-"""What is left out on purpose: trainers. The emulator serves what this library launches, which is samplers."""
+"""The message for the routes of trainers. The emulator leaves them out, since this library launches only samplers."""
 
 import re
 from typing import Final
@@ -13,7 +13,7 @@ _DATA_PLANE: Final = re.compile(r"/models/([^/]+)/deployment/([^/]+)/.*")
 
 
 def trainer_message(method: str, path: str, plane: ControlPlane) -> str | None:
-    """Say that a path is one of a trainer, which is not emulated; None for any other path."""
+    """Return the message that trainers are not emulated; None if the path is not one of a trainer."""
     address = _DATA_PLANE.fullmatch(path)
     if not (_MANAGEMENT.fullmatch(path) or (address is not None and plane.is_trainer(address[1], address[2]))):
         return None

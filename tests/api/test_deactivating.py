@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -54,11 +55,13 @@ async def test_one_page_of_a_proxy_is_passed_over(client: LoopsClient, emulator:
 
 @pytest.mark.parametrize("status", [302, 400, 403, 409, 500])
 async def test_a_sampler_that_is_gone_needs_no_success(
-    client: LoopsClient, emulator: Emulator, sampler: Sampler, status: int
+    client: LoopsClient, emulator: Emulator, sampler: Sampler, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "loops_async")
     emulator.set_status(sampler.id, "INACTIVE")
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, status=status, times=1))
     await client.samplers.deactivate(sampler.id)
+    assert caplog.messages.count(f"sampler {sampler.id} is deactivated") == 1
 
 
 @pytest.mark.parametrize("status", [400, 403, 409])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from loops_async import DecodeError, Sampler
 from loops_async._api import codec
-from loops_async._api.sampler_list import SamplerList, decode_readable_samplers, decode_samplers
+from loops_async._api.sampler_list import SamplerList, decode_samplers
 
 from .test_codec import COMPLETE, ITEM, JSON, ODD_VALUES, SAMPLERS, body
 
@@ -40,7 +41,7 @@ async def test_a_malformed_item_is_known_by_its_id_alone() -> None:
         with pytest.raises(DecodeError) as caught:
             listed.sampler(index)
         assert caught.value.path == path
-    readable = await decode_readable_samplers(body({"samplers": items}), "GET /x")
+    readable = await decode_samplers(body({"samplers": items}), "GET /x", only_readable=True)
     assert [sampler.id for sampler in readable] == ["smp2"]
 
 
@@ -51,7 +52,7 @@ async def test_a_malformed_item_is_known_by_its_id_alone() -> None:
      b'{"samplers": [NaN],}', b"{NaN: []}", b'{"samplers" [NaN]}', b'{"a": NaN, "samplers": {}}'],
 )  # fmt: skip
 async def test_what_is_no_list_is_a_decode_error(written: bytes) -> None:
-    for decode in (SamplerList.scan, decode_samplers, decode_readable_samplers):
+    for decode in (SamplerList.scan, decode_samplers, partial(decode_samplers, only_readable=True)):
         with pytest.raises(DecodeError):
             await decode(written, "GET /x")
 
@@ -62,7 +63,7 @@ async def test_what_is_no_list_is_a_decode_error(written: bytes) -> None:
 async def test_a_list_that_is_null_is_empty(written: bytes) -> None:
     assert rows_of(await scanned(written)) == []
     assert await decode_samplers(written, "GET /x") == ()
-    assert await decode_readable_samplers(written, "GET /x") == ()
+    assert await decode_samplers(written, "GET /x", only_readable=True) == ()
 
 
 @pytest.mark.parametrize("name", ["base_url", "base_model", "created_at", "status"])
@@ -142,7 +143,7 @@ def test_any_list_is_read_or_is_a_decode_error(document: object) -> None:
                 assert row is not None
                 assert (row.id, row.status.name) == (sampler.id, sampler.status)
         readable = tuple(sampler for sampler in read if sampler)
-        assert await decode_readable_samplers(written, "GET /x") == readable
+        assert await decode_samplers(written, "GET /x", only_readable=True) == readable
         try:
             assert await decode_samplers(written, "GET /x") == readable
         except DecodeError:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from loops_async import Sampler, SamplerSpec, TransportError
-from loops_async._api.registry import FORGET_AFTER_S, SamplerRegistry
+from loops_async._api.known_samplers import FORGET_AFTER_S, KnownSamplers
 from loops_async._api.unknown_creates import (
     CLOCK_TOLERANCE,
     UNKNOWN_CLOCK_TOLERANCE,
@@ -44,9 +44,9 @@ def no_clock(_: float) -> None:
 
 
 def candidates(
-    create: UnknownCreate, *listed: Sampler, clock: ServiceClock = no_clock, registry: SamplerRegistry | None = None
+    create: UnknownCreate, *listed: Sampler, clock: ServiceClock = no_clock, known: KnownSamplers | None = None
 ) -> list[str]:
-    found = candidates_for_each([create], listed, registry or SamplerRegistry(lambda: 0.0), clock)
+    found = candidates_for_each([create], listed, known or KnownSamplers(lambda: 0.0), clock)
     return [each.id for each in found[create]]
 
 
@@ -89,29 +89,29 @@ async def test_the_times_of_another_process_are_shifted_by_how_far_the_service_i
 
 def test_a_sampler_that_was_seen_before_the_create_began_is_none() -> None:
     now = 0.0
-    registry = SamplerRegistry(lambda: now)
-    registry.mark_seen("old")
+    known = KnownSamplers(lambda: now)
+    known.mark_seen("old")
     now = 5.0
-    registry.mark_seen("old", "new")
-    assert candidates(unknown(began=3), sampler("old"), sampler("new"), registry=registry) == ["new"]
+    known.mark_seen("old", "new")
+    assert candidates(unknown(began=3), sampler("old"), sampler("new"), known=known) == ["new"]
 
 
 def test_a_sampler_whose_create_is_known_is_none() -> None:
-    registry = SamplerRegistry(lambda: 0.0)
-    registry.mark_made("made")
-    assert candidates(unknown(), sampler("made"), sampler("other"), registry=registry) == ["other"]
+    known = KnownSamplers(lambda: 0.0)
+    known.mark_made("made")
+    assert candidates(unknown(), sampler("made"), sampler("other"), known=known) == ["other"]
 
 
 def test_ids_are_forgotten_after_an_hour_or_two() -> None:
     now = 0.0
-    registry = SamplerRegistry(lambda: now)
+    known = KnownSamplers(lambda: now)
     for hour in range(10):
         now = hour * FORGET_AFTER_S + 1
-        registry.mark_seen(*(f"{hour}-{index}" for index in range(100)))
-        registry.mark_made(f"{hour}-0")
-    assert len(registry._seen_at) <= 300
-    assert len(registry._made_at) <= 3
-    assert registry.is_fresh("9-0")
+        known.mark_seen(*(f"{hour}-{index}" for index in range(100)))
+        known.mark_made(f"{hour}-0")
+    assert len(known._seen_at) <= 300
+    assert len(known._made_at) <= 3
+    assert known.is_fresh("9-0")
 
 
 def test_the_error_has_the_cause_and_the_candidates() -> None:

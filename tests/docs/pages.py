@@ -3,8 +3,8 @@
 What a fenced block is follows from its language and its first line:
 
 - A block whose first line is a comment with the name of a file, such as `# evaluate.py`, is written to that file.
-- Other `python` is run. A complete program, which calls `asyncio.run()`, gets a process of its own. Everything else
-  shares the names and the event loop of its page, and may use `await` at its top level.
+- Other `python` is run. A complete program, which calls `asyncio.run()` or `loops_async.run()`, gets a process of its
+  own. Everything else shares the names and the event loop of its page, and may use `await` at its top level.
 - `sh` is run by bash.
 - `text` is what the block before it printed, with `...` for whatever differs from run to run.
 
@@ -29,6 +29,7 @@ from attrs import define, field, frozen
 
 _BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
 _FILE_NAME = re.compile(r"# ([\w.-]+\.\w+)")
+_RUNS_A_LOOP = re.compile(r"^(asyncio|loops_async)\.run\(", re.MULTILINE)
 
 PROCESS_TIMEOUT_S = 90
 
@@ -57,7 +58,7 @@ class Snippet:
     @property
     def is_program(self) -> bool:
         """Whether it is a complete program, and not a part of the page's."""
-        return self.language == "python" and "asyncio.run(" in self.source
+        return self.language == "python" and _RUNS_A_LOOP.search(self.source) is not None
 
 
 def snippets(text: str) -> list[Snippet]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -16,8 +17,9 @@ import attrs
 import pytest
 
 import loops_async
-from loops_async.emulator import BackgroundEmulator, parse_faults
+from loops_async.emulator import COURSES, BackgroundEmulator, Emulator, Fault, Stage, parse_faults
 from loops_async.errors import LoopsError
+from loops_async.models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS, DeploymentStatus
 
 from ..cli.command_process import first_line, started
 from .pages import LIFECYCLES, PageRun, snippets
@@ -88,6 +90,31 @@ def test_the_json_of_the_emulators_page_is_read() -> None:
     assert parse_faults(fault)[0].times is None
 
 
+def test_the_tables_of_the_emulators_page_are_complete() -> None:
+    page = (DOCS / "reference/emulator.md").read_text(encoding="utf-8")
+    names = [*COURSES, *(each.name for kind in (Stage, Fault) for each in attrs.fields(kind))]
+    assert [name for name in names if not re.search(rf"^\|.*`{name}[`=].*\|.*\|$", page, re.MULTILINE)] == []
+
+
+async def test_the_checkpoints_of_the_emulators_page_are_all_that_there_are() -> None:
+    page = (DOCS / "reference/emulator.md").read_text(encoding="utf-8")
+    async with Emulator() as emulator, loops_async.LoopsClient("any-key", base_url=emulator.url) as client:
+        saved = await client.checkpoints.list(run_id="k4q95w5")
+    assert {str(each.path) for each in saved} == set(re.findall(r"^\| `(bt://.+?)`", page, re.MULTILINE))
+
+
+def test_the_pages_agree_on_what_is_billed() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md"))
+    not_billed = {str(status) for status in TEARDOWN_DONE | TEARDOWN_IN_PROGRESS}
+    sets = [set(ast.literal_eval(each)) for each in re.findall(r"^NOT_BILLED = (.+)$", text, re.MULTILINE)]
+    assert sets
+    assert [each for each in sets if each != not_billed] == []
+    costs = (DOCS / "explanation/costs.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([A-Z_, ]+) \| (yes|no):? ", costs, re.MULTILINE))
+    billed = {status: answer == "yes" for statuses, answer in rows.items() for status in statuses.split(", ")}
+    assert billed == {str(status): str(status) not in not_billed for status in DeploymentStatus}
+
+
 def test_the_error_tree_is_the_one_in_the_code() -> None:
     def names(kind: type[LoopsError]) -> set[str]:
         return {kind.__name__}.union(*(names(each) for each in kind.__subclasses__()))
@@ -108,7 +135,9 @@ def test_every_test_that_a_page_names_exists() -> None:
     assert [name for name in named if not (DOCS.parent / name).exists()] == []
 
 
-@pytest.mark.parametrize("name", [*loops_async.__all__, "journal.Orphans", "journal.Reclaimed"])
+@pytest.mark.parametrize(
+    "name", [*loops_async.__all__, "journal.Orphans", "journal.Reclaimed", "emulator.Fault", "emulator.Stage"]
+)
 def test_help_tells_the_fields_of_what_is_public(name: str) -> None:
     public = attrgetter(name)(loops_async)
     if not (isinstance(public, type) and attrs.has(public)):

@@ -1,10 +1,12 @@
 """The emulator's language model: a distribution that adds up, and draws that follow it."""
 
 from collections import Counter
+from collections.abc import Generator, Sequence
 from math import exp, isclose, log
 from random import Random
 
 import pytest
+from attrs import frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +14,8 @@ from loops_async.emulator._language_model import (
     DEFAULT_END,
     PIECES,
     VOCABULARY_SIZE,
+    Distribution,
+    Ending,
     LanguageModel,
     Sampling,
     Stops,
@@ -20,6 +24,30 @@ from loops_async.emulator._language_model import (
 MODEL = LanguageModel("Qwen/Qwen3-8B")
 IDS = st.lists(st.integers(0, VOCABULARY_SIZE - 1), min_size=1, max_size=40)
 FEW = Stops(max_tokens=64)
+
+
+@frozen
+class Completion:
+    """A complete text with its tokens and the distribution of each."""
+
+    tokens: tuple[int, ...]
+    distributions: tuple[Distribution, ...]
+    text: str
+    finish_reason: str
+    stop_reason: str | int | None
+
+
+def complete(
+    model: LanguageModel, prompt: Sequence[int], sampling: Sampling, stops: Stops, random: Random
+) -> Completion:
+    """Continue *prompt* to the end of the text."""
+    endings: list[Ending] = []
+
+    def steps() -> Generator[tuple[int, Distribution]]:
+        endings.append((yield from model.steps(prompt, sampling, stops, random)))
+
+    tokens, distributions = zip(*steps(), strict=True)
+    return Completion(tokens, distributions, endings[0].text, endings[0].finish_reason, endings[0].stop_reason)
 
 
 # An id of its own, the id of another token, and none of either.
@@ -44,7 +72,7 @@ def test_they_do_so_after_any_tokens(tokens: list[int]) -> None:
 @settings(max_examples=50, deadline=None)
 @given(IDS, st.integers(), st.floats(0.05, 5))
 def test_what_was_drawn_from_is_what_a_token_is_scored_by(prompt: list[int], seed: int, temperature: float) -> None:
-    completion = MODEL.complete(prompt, Sampling(temperature=temperature), FEW, Random(seed))
+    completion = complete(MODEL, prompt, Sampling(temperature=temperature), FEW, Random(seed))
     whole = [*prompt, *completion.tokens]
     for at, distribution in enumerate(completion.distributions, start=len(prompt)):
         assert MODEL.after(whole, at) == distribution
@@ -109,7 +137,7 @@ def test_top_k_and_top_p_leave_only_the_likeliest(top_k: int, top_p: float) -> N
 
 def test_greedy_texts_are_the_likeliest_at_each_step_and_end() -> None:
     for first in range(20):
-        completion = MODEL.complete([7, first], Sampling(temperature=0), Stops(max_tokens=2000), Random(first))
+        completion = complete(MODEL, [7, first], Sampling(temperature=0), Stops(max_tokens=2000), Random(first))
         assert completion.finish_reason == "stop"
         for token, distribution in zip(completion.tokens, completion.distributions, strict=True):
             assert distribution.logprob(token) == max(map(log, distribution.probabilities))
@@ -119,7 +147,7 @@ def test_a_text_ends_by_itself_by_a_stop_or_by_length() -> None:
     seen = set()
     for seed in range(200):
         stops = Stops(max_tokens=12, strings=("a", "bc"), tokens=(40,))
-        completion = MODEL.complete([3], Sampling(), stops, Random(seed))
+        completion = complete(MODEL, [3], Sampling(), stops, Random(seed))
         text = "".join(map(MODEL.piece, completion.tokens))
         reason = completion.stop_reason
         seen.add((completion.finish_reason, type(reason)))
@@ -161,7 +189,7 @@ def test_a_model_has_the_same_tokens_whatever_the_id_of_its_end(end: int) -> Non
 def test_a_text_ends_with_the_end_token_of_the_model(end: int) -> None:
     model = LanguageModel("m", end)
     for stops in (Stops(max_tokens=2000), Stops(max_tokens=2000, tokens=(5000, end))):
-        completion = model.complete([3], Sampling(), stops, Random(1))
+        completion = complete(model, [3], Sampling(), stops, Random(1))
         assert (completion.finish_reason, completion.stop_reason) == ("stop", None)
         assert completion.tokens[-1] == end
         assert completion.text == "".join(map(model.piece, completion.tokens))
@@ -177,7 +205,7 @@ def test_stop_ids_of_another_tokenizer_take_the_place_of_the_end() -> None:
     model, ended = LanguageModel("m", 151_645), set()
     for seed in range(40):
         stops = Stops(max_tokens=2000, tokens=(5000, 6000), ignore_end=bool(seed % 2))
-        completion = model.complete([3], Sampling(), stops, Random(seed))
+        completion = complete(model, [3], Sampling(), stops, Random(seed))
         *others, last = completion.tokens
         assert (completion.finish_reason, completion.stop_reason) == ("stop", last)
         assert not {151_645, 5000, 6000} & set(others)
@@ -189,14 +217,14 @@ def test_stop_ids_of_another_tokenizer_take_the_place_of_the_end() -> None:
     assert ended == {5000, 6000}
     # A stop id that is drawn anyway takes nobody's place.
     common = {
-        model.complete([3], Sampling(), Stops(max_tokens=99, tokens=(40,)), Random(seed)).tokens[-1]
+        complete(model, [3], Sampling(), Stops(max_tokens=99, tokens=(40,)), Random(seed)).tokens[-1]
         for seed in range(40)
     }
     assert {40, 151_645} <= common
 
 
 def test_the_end_can_be_ignored() -> None:
-    completion = MODEL.complete([3], Sampling(), Stops(max_tokens=500, ignore_end=True), Random(0))
+    completion = complete(MODEL, [3], Sampling(), Stops(max_tokens=500, ignore_end=True), Random(0))
     assert len(completion.tokens) == 500
     assert DEFAULT_END in completion.tokens
     assert len(completion.text) == 500 - completion.tokens.count(DEFAULT_END)
@@ -213,11 +241,11 @@ def test_of_stops_that_one_token_completes_the_first_named_counts() -> None:
 
 def test_a_seed_repeats_a_text() -> None:
     def texts(seed: int) -> str:
-        return MODEL.complete([3], Sampling(), FEW, Random(seed)).text
+        return complete(MODEL, [3], Sampling(), FEW, Random(seed)).text
 
     assert texts(1) == texts(1)
     assert len({texts(seed) for seed in range(20)}) > 15
 
 
 def test_a_name_may_be_no_text() -> None:
-    assert LanguageModel("\ud800").complete([3], Sampling(), FEW, Random(0)).tokens
+    assert complete(LanguageModel("\ud800"), [3], Sampling(), FEW, Random(0)).tokens

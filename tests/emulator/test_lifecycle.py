@@ -45,7 +45,7 @@ def test_each_model_has_its_lifecycle_and_the_star_is_for_the_others() -> None:
     lifecycles = Lifecycles.of({"a": [("ACTIVE", None)], "*": [("FAILED", None)]}, speed=2)
     assert lifecycles.of_model("a") == (Stage("ACTIVE"),)
     assert lifecycles.of_model("b") == (Stage("FAILED"),)
-    assert lifecycles.release_seconds == 1.0
+    assert lifecycles.deactivation_seconds == 1.0
 
 
 def test_without_a_star_the_others_follow_the_default() -> None:

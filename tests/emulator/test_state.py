@@ -289,7 +289,7 @@ LIFECYCLES = st.builds(
 def reachable(start: Phase, *acts: Event) -> set[Phase]:
     """Phases that the table allows after any passing of time and then at most the one act."""
     phases = {start}
-    for events in ((Event.STAGE_OVER, Event.RELEASE_OVER), acts):
+    for events in ((Event.STAGE_OVER, Event.DEACTIVATION_OVER), acts):
         phases |= {TRANSITIONS[phase, event] for phase in phases for event in events if (phase, event) in TRANSITIONS}
     return phases
 
@@ -355,11 +355,11 @@ def test_every_event_that_the_table_omits_leaves_the_sampler_as_it_is() -> None:
         Phase.FOLLOWING: start,
         Phase.FAILED: Progress((Stage("BUILDING", 1.0, failure=1.0),), 1.0, since=0.0).advanced(1.0),
         Phase.HELD: start.forced("SCALED_TO_ZERO", 0.0),
-        Phase.RELEASING: start.deactivated(0.0),
-        Phase.RELEASED: start.deactivated(0.0).advanced(1.0),
+        Phase.DEACTIVATING: start.deactivated(0.0),
+        Phase.INACTIVE: start.deactivated(0.0).advanced(1.0),
     }
     assert {phase: progress.phase for phase, progress in of_phase.items()} == {phase: phase for phase in Phase}
     assert of_phase[Phase.HELD].woken(5.0) == of_phase[Phase.HELD]
-    assert of_phase[Phase.RELEASED].woken(5.0) == of_phase[Phase.RELEASED]
-    assert of_phase[Phase.RELEASED].deactivated(5.0) == of_phase[Phase.RELEASED]
-    assert of_phase[Phase.RELEASED].advanced(1e9) == of_phase[Phase.RELEASED]
+    assert of_phase[Phase.INACTIVE].woken(5.0) == of_phase[Phase.INACTIVE]
+    assert of_phase[Phase.INACTIVE].deactivated(5.0) == of_phase[Phase.INACTIVE]
+    assert of_phase[Phase.INACTIVE].advanced(1e9) == of_phase[Phase.INACTIVE]

@@ -24,7 +24,7 @@ from loops_async import (
     SamplerSpec,
     TeardownError,
 )
-from loops_async._launch import works
+from loops_async._launch import each
 from loops_async.emulator import Emulator, Fault
 
 from ..launching import CREATE, DEACTIVATE, Setting, deactivated, until
@@ -178,8 +178,8 @@ async def test_works_of_members_that_come_up_together_start_in_the_order_of_the_
     async def deactivate(_: Member) -> None:
         pass
 
-    of_launch = works.Works(5, deactivate, 60.0)
-    outcomes = works.WorkOutcomes(of_launch, work, concurrency)
+    of_launch = each.Works(5, deactivate, 60.0)
+    outcomes = each.WorkOutcomes(of_launch, work, concurrency)
     iteration = asyncio.create_task(collected(outcomes))
     await asyncio.sleep(0)
     for index in (3, 1, 4, 0, 2):
@@ -190,7 +190,7 @@ async def test_works_of_members_that_come_up_together_start_in_the_order_of_the_
     assert started == ["s0", "s1", "s2", "s3", "s4"]
 
 
-async def collected(outcomes: works.WorkOutcomes[None]) -> list[Outcome[None]]:
+async def collected(outcomes: each.WorkOutcomes[None]) -> list[Outcome[None]]:
     return [outcome async for outcome in outcomes]
 
 
@@ -284,7 +284,9 @@ async def test_no_work_starts_twice_for_a_member_with_two_loops_at_once(stage: S
     assert one.started
     assert two.started
     # What failed is reported by both.
-    assert [each.member.index for each in first if each.error] == [each.member.index for each in second if each.error]
+    assert [outcome.member.index for outcome in first if outcome.error] == [
+        outcome.member.index for outcome in second if outcome.error
+    ]
     assert len(first) + len(second) == 10
 
 
@@ -407,7 +409,7 @@ async def test_a_work_that_does_not_end_when_cancelled_loses_its_sampler(
     stage: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, _, launch = stage
-    monkeypatch.setattr(works, "CANCELLED_WORK_S", 0.05)
+    monkeypatch.setattr(each, "CANCELLED_WORK_S", 0.05)
     stop = asyncio.Event()
 
     async def stubborn(_: Sampler) -> None:
@@ -519,7 +521,7 @@ async def main(client):
 
 async def test_closing_the_client_in_a_work_ends_the_block(stage: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     emulator, client, launch = stage
-    monkeypatch.setattr(works, "CANCELLED_WORK_S", 0.1)
+    monkeypatch.setattr(each, "CANCELLED_WORK_S", 0.1)
 
     async def work(_: Sampler) -> None:
         await client.aclose()
@@ -549,7 +551,7 @@ async def test_a_deactivation_that_takes_long_does_not_hold_the_outcome_back(
     stage: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, _, launch = stage
-    monkeypatch.setattr(works, "DEACTIVATION_WAIT_S", 0.05)
+    monkeypatch.setattr(each, "DEACTIVATION_WAIT_S", 0.05)
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=0.5))
     async with launch(["good"]) as fleet:
         (outcome,) = await all_of(fleet, length)

@@ -89,7 +89,7 @@ async def test_a_teardown_that_goes_on_names_ten_ids_and_counts_the_rest(
         await fleet.created()
     (warning,) = [message for level, message in logged(caplog) if level == "WARNING"]
     assert len([member for member in fleet.members if str(member.sampler_id) in warning]) == 10
-    assert "15 more (all of them are in fleet.members)" in warning
+    assert "15 more (all of them are in `fleet.members`)" in warning
 
 
 async def test_a_quick_teardown_logs_no_warning(stage: Setting, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,7 +28,7 @@ from loops_async import (
     launch,
 )
 from loops_async._api import creating
-from loops_async._launch import earlier, journal_records
+from loops_async._launch import journal_records, resuming
 from loops_async.emulator import Emulator, Fault
 from loops_async.journal import orphans, reclaim
 
@@ -50,7 +50,7 @@ def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def nothing_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(earlier, "FRESH", timedelta())
+    monkeypatch.setattr(resuming, "FRESH", timedelta())
 
 
 def events(path: Path) -> list[str]:
@@ -378,7 +378,7 @@ async def test_a_fresh_id_that_stays_unknown_is_replaced(stage: Setting, path: P
     ]
     path.write_bytes(b"".join(map(journal_records.encode_record, records)))
     policy = PollPolicy(initial=0.01, factor=1.0, maximum=0.02, multiples={}, missing_grace=0.1)
-    client._service.registry.mark_made("gone", fresh=False)
+    client._service.known.mark_made("gone", fresh=False)
     async with launch(client, ["good"], policy=policy, journal=path, resume=True) as fleet:
         assert fleet.members[0].resumed
         (sampler,) = await fleet.active()
@@ -627,19 +627,22 @@ for line in sys.stdin:
 """.replace("KEY", KEY)
 
 
-async def kill_drivers(url: str, path: Path, moments: list[float]) -> None:
-    """Start a process and kill it, for each of *moments*, in seconds after it has called `launch()`."""
+async def kill_drivers(emulator: Emulator, path: Path, moments: list[float]) -> None:
+    """Start a process and kill it, for each of *moments*, in seconds after its first request."""
     host = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-c", DRIVER, url, str(path)),
+        *("-c", DRIVER, emulator.url, str(path)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     assert host.stdin is not None
     assert host.stdout is not None
     for moment in moments:
+        received = len(emulator.received)
         host.stdin.write(b"go\n")
         pid = int(await host.stdout.readline())
+        while len(emulator.received) == received:
+            await asyncio.sleep(0.002)
         await asyncio.sleep(moment)
         os.kill(pid, signal.SIGKILL)
         assert await host.stdout.readline() == b"dead\n"
@@ -655,7 +658,7 @@ async def one_journal(seed: int, path: Path) -> int:
         LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY, rate_limit=None) as client,
     ):
         emulator.add_fault(Fault(method="POST", route=CREATE, delay=0.01, delay_after=0.02, times=None))
-        await kill_drivers(emulator.url, path, [chance.uniform(0, 0.4) for _ in range(5)])
+        await kill_drivers(emulator, path, [chance.uniform(0, 0.4) for _ in range(5)])
         # A create that is in flight may still be processed.
         await asyncio.sleep(0.1)
         emulator.clear_faults()

@@ -25,7 +25,7 @@ from loops_async import (
     TransportError,
     launch,
 )
-from loops_async._api import deactivating, registry
+from loops_async._api import deactivating, known_samplers
 from loops_async._launch import teardown
 from loops_async.emulator import Fault
 
@@ -275,7 +275,7 @@ async def test_a_sampler_that_stays_missing_counts_as_deactivated(
     stage: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, _, launch = stage
-    monkeypatch.setattr(registry, "FRESH_S", 0.0)
+    monkeypatch.setattr(known_samplers, "FRESH_S", 0.0)
     monkeypatch.setattr(deactivating, "GONE_AFTER_S", 0.05)
     loop = asyncio.get_running_loop()
     async with launch(["slow"]):

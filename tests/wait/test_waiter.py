@@ -72,9 +72,12 @@ def going_on(emulator: Emulator) -> Callable[[StatusChange], None]:
 
 async def until_polled(emulator: Emulator, more: int = 1) -> None:
     seen = polls(emulator)
-    async with asyncio.timeout(5):
-        while polls(emulator) < seen + more:
-            await asyncio.sleep(0.001)
+    try:
+        async with asyncio.timeout(5):
+            while polls(emulator) < seen + more:
+                await asyncio.sleep(0.001)
+    except TimeoutError:
+        pytest.fail(f"polled {polls(emulator) - seen} times instead of {more}")
 
 
 async def test_waits_through_the_whole_course(client: LoopsClient, emulator: Emulator, sampler: Sampler) -> None:

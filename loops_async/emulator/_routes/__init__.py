@@ -1,7 +1,7 @@
-"""The handlers, one module for each resource; every module's `routes(site)` gives its routes.
+"""The handlers, one module for each resource; every module's `routes(site)` returns its routes.
 
-Routes that name a team have the handler of the route without one, and `team_id` in
-their path.
+A route with a team in its path has the same handler as the route without one, and the
+parameter `team_id`.
 """
 
 from aiohttp import web
@@ -13,5 +13,5 @@ _RESOURCES = (sessions, samplers, capabilities, checkpoints, runs, trainers, man
 
 
 def all_routes(site: Site, desk: admin.Desk) -> list[web.RouteDef]:
-    """Give the routes of all resources, and those of the emulator itself."""
+    """Return the routes of all resources, and those of the emulator itself."""
     return [*(route for resource in _RESOURCES for route in resource.routes(site)), *admin.routes(site, desk)]

@@ -1,6 +1,6 @@
-"""What the emulator tells and lets do about itself, over HTTP: `/_emulator`, and its contract at `/v1/spec`.
+"""The emulator's own routes: `/_emulator`, to observe and change it, and its contract at `/v1/spec`.
 
-None of these requests is among those received, and none meets a fault.
+Requests to them are not recorded, and meet no faults.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 from attrs import frozen
 
-from .. import _shapes as shapes
+from .. import _admin_shapes as shapes
 from .._answers import answer, text_answer
 from .._fault_text import fault_document, parse_faults
 from .._faults import FaultPlan
@@ -19,6 +19,7 @@ from .._gate import emulated_routes
 from .._received import Record, document
 from .._refused import invalid, not_found
 from .._requests import status_request, whole_number
+from .._shapes import Empty
 from .._site import Site
 
 SPEC_FILE: Final = Path(__file__).parents[1] / "openapi.json"
@@ -26,14 +27,14 @@ SPEC_FILE: Final = Path(__file__).parents[1] / "openapi.json"
 
 @frozen(eq=False)
 class Desk:
-    """What the administration works on beside the control plane."""
+    """The parts of an emulator that these routes use beside the control plane."""
 
     faults: FaultPlan
     received: Record
 
 
 def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
-    """Counts, requests received, faults, statuses, and the contract."""
+    """Return the routes for counts, received requests, faults, statuses, and the contract."""
 
     async def counts(_request: web.Request) -> web.Response:
         views = site.plane.views(site.now())
@@ -52,10 +53,10 @@ def routes(site: Site, desk: Desk) -> list[web.RouteDef]:
 
     async def forget_requests(_request: web.Request) -> web.Response:
         desk.received.clear()
-        return answer(shapes.Empty())
+        return answer(Empty())
 
     def planned() -> web.Response:
-        # As they were switched on, without the settings that were left out.
+        # Only the settings that were given.
         faults = [
             {"id": each.id, "left": each.left, "script": [fault_document(fault) for fault in each.faults]}
             for each in desk.faults.planned

@@ -1,4 +1,4 @@
-"""What the service can run."""
+"""The route of the base models that the service can run."""
 
 from aiohttp import web
 
@@ -10,7 +10,7 @@ from .._site import Site
 
 
 def routes(site: Site) -> list[web.RouteDef]:
-    """List the base models."""
+    """Return the route that lists the base models."""
 
     async def get(request: web.Request) -> web.Response:
         wanted = request.query.get("model")

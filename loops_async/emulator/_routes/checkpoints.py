@@ -1,4 +1,4 @@
-"""Checkpoints."""
+"""The routes of checkpoints."""
 
 from aiohttp import web
 
@@ -11,7 +11,7 @@ from .._site import Site
 
 
 def routes(site: Site) -> list[web.RouteDef]:
-    """List, validate, show the files of one, and serve these."""
+    """Return the routes that list and validate checkpoints, and list and serve the files of one."""
     plane = site.plane
 
     async def list_(request: web.Request) -> web.Response:

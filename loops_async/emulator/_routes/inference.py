@@ -1,4 +1,4 @@
-"""The data plane: what a deployment itself answers, and the gateway of those samplers that have none."""
+"""The routes of the data plane: those of a deployment, and those of the gateway of serverless samplers."""
 
 from aiohttp import web
 
@@ -12,7 +12,7 @@ DEPLOYMENT = "/models/{model_id}/deployment/{deployment_id}"
 
 
 def routes(site: Site) -> list[web.RouteDef]:
-    """Wake, the models that are served, and samples."""
+    """Return the routes for wakes, the served models, and samples."""
     plane = site.plane
 
     async def wake(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""What other clients ask of the management API beside Loops."""
+"""The routes of the management API, outside Loops, that other clients use."""
 
 import os
 
@@ -11,11 +11,11 @@ from .._site import Site
 
 
 def routes(site: Site) -> list[web.RouteDef]:
-    """Teams, and the deployment of a model."""
+    """Return the routes of teams and of the deployment of a model."""
     plane = site.plane
 
     async def teams(request: web.Request) -> web.Response:
-        # What runs beside an emulator in a test may be told its team just before it asks.
+        # Read at each request, since a test may set the variable after the emulator has started.
         if own := os.environ.get("LOOPS_TEAM"):
             plane.add_team(own)
         wanted = request.query.get("name")

@@ -1,4 +1,4 @@
-"""Runs, each with the sampler that follows its weights."""
+"""The routes of runs, each with the sampler that is paired to it."""
 
 from aiohttp import web
 
@@ -11,7 +11,7 @@ from .._site import Site
 
 
 def routes(site: Site) -> list[web.RouteDef]:
-    """Create, get, list and deactivate."""
+    """Return the routes that create, get, list and deactivate runs."""
     plane = site.plane
 
     def document(run: Run, moment: float, request: web.Request) -> shapes.Run:
@@ -60,6 +60,6 @@ def routes(site: Site) -> list[web.RouteDef]:
 
 
 def paired_document(site: Site, run: Run, moment: float, origin: str) -> shapes.Sampler | None:
-    """Write the sampler of a run, if there is one."""
+    """Write the sampler of a run; None if it has none."""
     paired = site.plane.paired_sampler(run, moment)
     return paired and documents.sampler(paired[0], origin, site.settings.user_email, paired[1])

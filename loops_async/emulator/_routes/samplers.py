@@ -1,4 +1,4 @@
-"""Samplers."""
+"""The routes of samplers."""
 
 from aiohttp import web
 
@@ -10,7 +10,7 @@ from .._site import Site
 
 
 def routes(site: Site) -> list[web.RouteDef]:
-    """Create, get, list and deactivate."""
+    """Return the routes that create, get, list and deactivate samplers."""
     plane = site.plane
 
     def shown(sampler: Sampler, request: web.Request) -> web.Response:

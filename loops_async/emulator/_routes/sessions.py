@@ -1,4 +1,4 @@
-"""Sessions."""
+"""The routes of sessions."""
 
 from aiohttp import web
 
@@ -12,7 +12,7 @@ def _answer(session_id: str) -> web.Response:
 
 
 def routes(site: Site) -> list[web.RouteDef]:
-    """Create and get."""
+    """Return the routes that create and get sessions."""
 
     async def create(request: web.Request) -> web.Response:
         return _answer(site.plane.create_session(request.match_info.get("team_id")))

@@ -1,4 +1,4 @@
-"""Trainer deployments: one for each run, which it is there and gone with."""
+"""The routes of trainer deployments; each run has one, which is deactivated with it."""
 
 from aiohttp import web
 
@@ -11,7 +11,7 @@ from .runs import paired_document
 
 
 def routes(site: Site) -> list[web.RouteDef]:
-    """Get, list and deactivate."""
+    """Return the routes that get, list and deactivate trainer deployments."""
     plane = site.plane
 
     def document(run: Run, moment: float, request: web.Request) -> shapes.TrainerDeployment:

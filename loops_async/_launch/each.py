@@ -8,14 +8,14 @@ member 1   creating .. up, work ................ deactivated → outcome
 member 2   creating ............ failed → outcome (its error)
 ```
 
-- **Works start once.** All loops of a fleet share its members: a member that is up is given to the first loop that has
-  room for one more work, and to no other loop after that. Members that failed are reported by every loop.
+- **Works start once.** All loops of a fleet share its members: a member that is up goes to the first loop that has
+  room for one more work, and to no other loop. Every loop reports the members that failed.
 - **Works start in the order of the specs**, among the members that are up at the same time. So what one poll shows is
   collected before the works start.
-- **Works belong to the launch, not to the loop.** Each one has a task that waits for its end and then deactivates the
-  sampler; the end of the block waits for these tasks. So a loop that is left by a plain `break` needs no clean-up by
-  its user: the iterator goes with the last reference to it, and cancels its works.
-- **A work that is cancelled may clean up**, for a limited time. After that its sampler is deactivated under it.
+- **Works belong to the launch, not to the loop.** Each work has a task that waits for its end and then deactivates the
+  sampler; the end of the block waits for these tasks. So a user may leave the loop by a plain `break`: Python deletes
+  the iterator with its last reference, and the iterator then cancels its works.
+- **A work that is cancelled may clean up**, for a limited time. After that its sampler is deactivated in any case.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ CANCELLED_WORK_S: Final = 10.0
 """Seconds that a cancelled work may take to end, or half of the time of the teardown if that is shorter."""
 
 DEACTIVATION_WAIT_S: Final = 2.0
-"""Seconds for which an outcome, or the end of a loop, waits for a deactivation. One that takes longer goes on, and the
-end of the block waits for it."""
+"""Seconds for which an outcome, or the end of a loop, waits for a deactivation. A longer one goes on in the background,
+and the end of the block waits for it."""
 
 
 @frozen
 class Outcome(Generic[T]):
-    """What the work of one member came to.
+    """The result of the work of one member.
 
     Attributes:
         member: The member.
         value: What the work returned; None if it failed.
-        error: What the work raised, or why the member did not come up; None if the work returned. A RuntimeError
-            stands for a work that was cancelled, such as by the end of the block.
+        error: What the work raised, or why the member did not come up; None if the work returned. It is a RuntimeError
+            if the work was cancelled, such as by the end of the block.
     """
 
     member: Member
@@ -104,7 +104,7 @@ class Works:
         self._dispatch()
 
     def open(self, loop: _Loop[T]) -> None:
-        """Begin with *loop*."""
+        """Add *loop*, and start works in it."""
         self._loops.append(loop)
         loop.outcomes.extend(self._without_work)
         self._dispatch()
@@ -184,16 +184,17 @@ class Works:
 
 
 class _Loop(Generic[T]):
-    """What the works of one loop know of it. They hold no reference to the iterator, which goes with its last user."""
+    """The part of a loop that its works refer to. They must not refer to the iterator: it cancels them when its last
+    reference is gone."""
 
     def __init__(self, work: Callable[[Sampler], Awaitable[T]], concurrency: int | None) -> None:
         self.event_loop = asyncio.get_running_loop()
         self.cancelled: asyncio.Future[None] = self.event_loop.create_future()
-        """Done once the works are to be cancelled."""
+        """Done once the works must be cancelled."""
         self.running = set[Member]()
         """Members whose works have not ended."""
         self.unfinished = set[Member]()
-        """Members whose works have started, and whose outcomes are not there yet."""
+        """Members whose works have started, and which have no outcome yet."""
         self.outcomes: deque[Outcome[T]] = deque()
         """Outcomes that the iterator has not yielded yet."""
         self.changed = asyncio.Event()
@@ -217,19 +218,19 @@ class _Loop(Generic[T]):
         return task
 
     def cancel(self) -> None:
-        """Have the works cancelled that run."""
+        """Let the tasks of the running works cancel them."""
         if not self.cancelled.done():
             self.cancelled.set_result(None)
 
     def finish(self, outcome: Outcome[T]) -> None:
-        """Hand *outcome* to the iterator, unless it has it already."""
+        """Give *outcome* to the iterator, unless it has one of this member."""
         if outcome.member in self.unfinished:
             self.unfinished.discard(outcome.member)
             self.outcomes.append(outcome)
             self.changed.set()
 
     async def wait_finished(self) -> None:
-        """Wait until no started work is without its outcome."""
+        """Wait until every work that has started has an outcome."""
         while self.unfinished:
             self.changed.clear()
             await self.changed.wait()
@@ -272,7 +273,7 @@ class WorkOutcomes(Generic[T]):
                 loop.changed.clear()
                 await loop.changed.wait()
         except asyncio.CancelledError:
-            # The caller leaves the loop. An async generator would be closed by this, too.
+            # The caller leaves the loop. A cancellation would close an async generator, too.
             self._close_nowait()
             await wait_through_cancellation(spawn_shielded(loop.wait_finished()))
             raise
@@ -281,8 +282,8 @@ class WorkOutcomes(Generic[T]):
     async def aclose(self) -> None:
         """Cancel the works that run, and wait until they have ended and their samplers are deactivated.
 
-        A deactivation that takes long goes on without being waited for here; the end of the block waits for it. A
-        cancellation does not cut this short.
+        A deactivation that takes longer than two seconds goes on in the background; the end of the block waits for it.
+        A cancellation does not cut this short.
         """
         self._close_nowait()
         if self._loop is not None:
@@ -293,7 +294,7 @@ class WorkOutcomes(Generic[T]):
     def __del__(self) -> None:
         loop = self._loop
         if loop is not None and not self._is_closed:
-            # It was left by `break` or an exception. This may run in any thread, and after the event loop was closed.
+            # A `break` or an exception left the loop. This may run in any thread, and after the event loop was closed.
             with suppress(RuntimeError):
                 loop.event_loop.call_soon_threadsafe(self._works.close, loop)
 
@@ -305,6 +306,6 @@ class WorkOutcomes(Generic[T]):
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Take the exception of a task whose outcome was read in another way, or is of no use any more."""
+    """Retrieve the exception of a task that is reported in another way, or not needed, so that asyncio logs nothing."""
     if not task.cancelled():
         task.exception()

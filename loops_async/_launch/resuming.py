@@ -1,6 +1,6 @@
-"""What a journal says about earlier launches, and what a new launch does with it.
+"""The earlier launches of a journal, and what a new launch does with their samplers.
 
-A sampler that earlier launches left is one of these; only the ids of the journal count, never names or times:
+What happens to a sampler depends on how it was left. Only the ids in the journal count, never names or times:
 
 ```text
 left by            a member has an equal spec            no member has
@@ -10,9 +10,9 @@ detach()           left alone                            left alone
 another scope      left alone, with a warning            left alone, with a warning
 ```
 
-What has failed, or is not known to the service any more, is no resume: it is deactivated, which is carefully done and
-so finds out what is gone, and the member gets a new sampler. If there are more samplers than members of a spec, those
-that are ready are taken first, and among these the kept ones.
+A sampler that has failed, or that the service does not know any more, is not resumed: it is deactivated, which also
+shows whether it is gone, and the member gets a new sampler. If a spec has more samplers than members, ready samplers
+are taken first, and among them the kept ones.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from typing import Final
 
 from attrs import frozen
 
+from .._text import counted, some_ids
 from .._wait.policy import PollPolicy
 from ..errors import CreateOutcomeUnknown, LoopsError, TransportError
 from ..models import DeploymentStatus, Sampler, SamplerSpec
 from .interfaces import SamplerBackend
 from .journal_records import Replay, UnresolvedCreate
 from .member import Member
-from .messages import counted, some_ids
 
 logger = logging.getLogger("loops_async")
 
 CREATE_PROCESSED_WITHIN: Final = timedelta(minutes=5)
-"""How long after its intent a create can have been processed: as long as one is given by default."""
+"""How long after its intent a create can have been processed: the default timeout of its request."""
 
 FRESH: Final = timedelta(seconds=30)
-"""How long after its creation a sampler may be unknown to parts of the service."""
+"""How long after the creation of a sampler parts of the service may not know it."""
 
 
 class EarlierLaunches:
-    """The launches of a journal, as a client of one control plane and account or team sees them."""
+    """The launches of a journal, for a client of one control plane and one account or team."""
 
     def __init__(self, backend: SamplerBackend, path: str, replayed: Replay) -> None:
         self._backend = backend
@@ -56,7 +56,7 @@ class EarlierLaunches:
         self.elsewhere = {
             each: _named(sampler.scope_url) for each, sampler in replayed.live.items() if sampler.scope_url != here
         }
-        """Samplers of another control plane or team, by their ids, and its address: an id means nothing elsewhere."""
+        """Samplers of another control plane or team, by their ids, and its address. This client cannot ask for them."""
         if replayed.unreadable:
             lines = ", ".join(map(str, replayed.unreadable))
             logger.warning("journal %s: skipped what is no record, line %s", path, lines)
@@ -71,16 +71,16 @@ class EarlierLaunches:
             )
 
     def is_fresh(self, sampler_id: str) -> bool:
-        """Return True if a live sampler was created a moment ago."""
+        """Return True if a live sampler was created less than `FRESH` ago."""
         return datetime.now(UTC) - self.live[sampler_id].at < FRESH
 
     def mark_known(self) -> None:
-        """Have patience with 404 for fresh samplers, and take no sampler of the journal for an unknown create's."""
+        """Have the client retry a 404 for fresh samplers, and make no sampler of the journal a candidate."""
         self._backend.mark_made(*filter(self.is_fresh, self.live), fresh=True)
         self._backend.mark_made(*self._replayed.known, fresh=False)
 
     async def resolve(self) -> dict[tuple[str, int], CreateOutcomeUnknown]:
-        """Look for what the creates without an end may have made; call `mark_known()` before.
+        """Search for the samplers that the unresolved creates may have made; call `mark_known()` before.
 
         The keys are their launches and numbers, as in `Replay.unresolved`.
         """
@@ -106,14 +106,14 @@ def _named(scope_url: str) -> str:
 
 @frozen
 class Resumption:
-    """What a launch takes up of earlier ones, and what it does with the rest."""
+    """The samplers of earlier launches that a launch resumes, and what it does with the others."""
 
     samplers: dict[Member, Sampler | str]
     """The sampler that each member resumes, or its id if the service does not describe it yet."""
     kept: tuple[str, ...]
     """Ids of those among them that were kept."""
     unwanted: dict[str, SamplerSpec | None]
-    """Samplers that are to be deactivated, and their specs as far as they are known."""
+    """Ids of the samplers to deactivate, each with its spec; None if the journal does not have it."""
     unresolved: tuple[CreateOutcomeUnknown, ...]
     """The unknown creates of earlier launches."""
 
@@ -121,10 +121,10 @@ class Resumption:
 async def plan_resumption(
     backend: SamplerBackend, path: str, replayed: Replay, members: Sequence[Member], policy: PollPolicy
 ) -> Resumption:
-    """Decide what *members* resume of the launches of a journal. Nothing is changed, neither there nor in the file.
+    """Decide which samplers of a journal's launches *members* resume. No sampler and no file is changed.
 
     Raises:
-        LoopsError: The samplers could not be looked up.
+        LoopsError: The requests for the samplers failed.
     """
     earlier = EarlierLaunches(backend, path, replayed)
     earlier.mark_known()
@@ -134,7 +134,7 @@ async def plan_resumption(
     for sampler_id in found:
         sampler = found[sampler_id]
         if sampler is None:
-            # Unknown to the service, or not readable. Only its own wait can say so of one that is fresh.
+            # The service does not know it, or its description cannot be read. For a fresh one, its wait decides.
             if earlier.is_fresh(sampler_id):
                 coming_up.append(sampler_id)
         elif sampler.status in policy.ready:
@@ -187,7 +187,7 @@ def warn_of_left(path: str, scope_url: str, replayed: Replay) -> None:
 
 
 def warn_of_unresolved(path: str, unresolved: Sequence[CreateOutcomeUnknown]) -> None:
-    """Log that there are unknown creates of earlier launches, and the samplers that they may have made."""
+    """Log the unknown creates of earlier launches, with the samplers that they may have made."""
     if not unresolved:
         return
     candidates = list(dict.fromkeys(sampler.id for create in unresolved for sampler in create.candidates))

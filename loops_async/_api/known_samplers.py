@@ -7,19 +7,19 @@ from collections.abc import Callable
 from typing import Final
 
 FRESH_S: Final = 30.0
-"""Seconds after its creation in which parts of the service may not know a sampler yet."""
+"""Seconds after the creation of a sampler in which parts of the service may not know it yet."""
 
 FORGET_AFTER_S: Final = 3600.0
-"""Seconds after which an id is forgotten. The candidates of an unknown create are compared by their time of creation,
-too, so that what is older than that needs no other reason to be left out."""
+"""Seconds after which an id is forgotten. The creation time alone shows that an older sampler is no candidate of an
+unknown create."""
 
 
 def loop_time() -> float:
-    """Return the time by the running event loop's clock: it goes on where a test freezes the other clocks."""
+    """Return the time by the running event loop's clock, which goes on in a test that freezes the other clocks."""
     return asyncio.get_running_loop().time()
 
 
-class SamplerRegistry:
+class KnownSamplers:
     """The ids of samplers that this client saw or made in the last hour. Times are the event loop's."""
 
     def __init__(self, clock: Callable[[], float] = loop_time) -> None:
@@ -31,16 +31,19 @@ class SamplerRegistry:
 
     def mark_seen(self, *sampler_ids: str) -> None:
         """Record that these samplers exist by now: no create that begins later can have made them."""
-        unseen = [sampler_id for sampler_id in sampler_ids if sampler_id not in self._seen_at]
-        if unseen:
-            now = self._clock()
-            self._seen_at.update(dict.fromkeys(unseen, now))
-            self._purge(now)
+        seen_at = self._seen_at
+        now: float | None = None
+        for sampler_id in sampler_ids:
+            if sampler_id not in seen_at:
+                if now is None:
+                    now = self._clock()
+                    self._purge(now)
+                seen_at[sampler_id] = now
 
     def mark_made(self, *sampler_ids: str, fresh: bool = True) -> None:
         """Record that the create of these samplers is known, so that they are no candidates of unknown creates.
 
-        *fresh* is whether that was just now.
+        *fresh* is whether they were created just now.
         """
         now = self._clock()
         for sampler_id in sampler_ids:
