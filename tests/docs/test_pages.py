@@ -17,6 +17,7 @@ import attrs
 import pytest
 
 import loops_async
+from loops_async import emulator
 from loops_async.emulator import COURSES, BackgroundEmulator, Emulator, Fault, Stage, parse_faults
 from loops_async.errors import LoopsError
 from loops_async.models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS, DeploymentStatus
@@ -136,7 +137,8 @@ def test_every_test_that_a_page_names_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*loops_async.__all__, "journal.Orphans", "journal.Reclaimed", "emulator.Fault", "emulator.Stage"]
+    "name",
+    [*loops_async.__all__, "journal.Orphans", "journal.Reclaimed", *(f"emulator.{each}" for each in emulator.__all__)],
 )
 def test_help_tells_the_fields_of_what_is_public(name: str) -> None:
     public = attrgetter(name)(loops_async)
