@@ -22,7 +22,7 @@ from loops_async.emulator import COURSES, BackgroundEmulator, Emulator, Fault, S
 from loops_async.errors import LoopsError
 from loops_async.models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS, DeploymentStatus
 
-from ..cli.command_process import first_line, started
+from ..cli.on_plane import first_line, starting
 from .pages import LIFECYCLES, PageRun, snippets
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -77,12 +77,12 @@ def test_each_page_that_needs_more_exists() -> None:
     assert set(REQUIRED) <= set(PAGES)
 
 
-def test_the_container_of_the_emulator_serves() -> None:
+async def test_the_container_of_the_emulator_serves() -> None:
     page = (DOCS / "how-to/compose.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"&& (loops-async emulator .*)\"$", page, re.MULTILINE)
     # Port 8000 may be taken here.
-    with started(*shlex.split(command.replace("--port 8000", "--port 0"))[1:]) as process:
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", first_line(process))
+    async with starting(None, *shlex.split(command.replace("--port 8000", "--port 0"))[1:]) as process:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", await first_line(process))
 
 
 def test_the_json_of_the_emulators_page_is_read() -> None:
