@@ -23,6 +23,11 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "quick_clock: wait for timers a hundredth of their time; see tests.clock")
+    config.addinivalue_line("markers", "usual_clock: do not, although the rest of the file does")
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BASETEN_API_KEY", "LOOPS_ALLOW_HTTP", "LOOPS_BASE_URL"):

@@ -1,4 +1,8 @@
-"""The fixture as a user's project gets it: in a pytest of its own, in every kind of test."""
+"""The fixture as a user's project gets it, in every kind of test.
+
+Each of these tests runs pytest on a project of its own. Starting it takes seconds, so most do it in the process that
+they run in themselves; those about workers, about what is imported and about what comes after the tests do not.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-# Each of these tests runs a pytest of its own, on a machine that may be busy with all the others.
+# Some of these tests start a process, on a machine that may be busy with all the others.
 SECONDS = 80
 pytestmark = pytest.mark.timeout(SECONDS + 10)
 
@@ -143,12 +147,17 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     return pytester
 
 
-def passed(project: pytest.Pytester, count: int, *arguments: str) -> None:
-    result = project.runpytest_subprocess(*arguments, timeout=SECONDS)
+def passed(project: pytest.Pytester, count: int, *arguments: str, in_process: bool = True) -> None:
+    result = project.runpytest(*arguments) if in_process else in_its_own_process(project, *arguments)
     result.assert_outcomes(passed=count)
     assert result.ret == 0
     # What comes too late to fail a test.
     assert not re.search("unclosed|never retrieved|never awaited|was destroyed", result.stderr.str(), re.IGNORECASE)
+
+
+def in_its_own_process(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    # Assertions need no words, and rewriting those of the plugins takes each process a second.
+    return project.runpytest_subprocess("--assert=plain", *arguments, timeout=SECONDS)
 
 
 def test_without_a_loop_and_with_other_settings(project: pytest.Pytester) -> None:
@@ -177,7 +186,7 @@ def test_under_anyio_alone(project: pytest.Pytester) -> None:
 
 def test_in_workers_beside_each_other(project: pytest.Pytester) -> None:
     project.makepyfile(test_a=SYNC_TESTS, test_b=ASYNC_TESTS.replace("%s", ""))
-    passed(project, 10, "-n", "2", "--dist", "loadfile", "--asyncio-mode=auto")
+    passed(project, 10, "-n", "2", "--dist", "loadfile", "--asyncio-mode=auto", in_process=False)
 
 
 BILLED_TESTS = """
@@ -222,7 +231,7 @@ def test_a_test_that_leaves_a_sampler_billed_fails_where_that_is_asked_for(proje
         arguments = ["-o", "loops_fail_billed=true"]
     else:
         project.makeconftest(CONFTEST + "\n@pytest.fixture\ndef loops_fail_billed():\n    return True\n")
-    result = project.runpytest_subprocess(*arguments, timeout=SECONDS)
+    result = project.runpytest(*arguments)
     # The check comes after the fixtures that use the emulator, and so as an error of the test's teardown.
     result.assert_outcomes(passed=4, errors=1)
     assert result.ret == 1
@@ -275,7 +284,7 @@ def test_that_forgets_the_header(loops_emulator):
 
 def test_code_that_forgets_the_header_of_its_checkpoint_fails(project: pytest.Pytester) -> None:
     project.makepyfile(test_checkpoint=CHECKPOINT_TESTS)
-    result = project.runpytest_subprocess(timeout=SECONDS)
+    result = project.runpytest()
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["FAILED test_checkpoint.py::test_that_forgets_the_header*"])
 
@@ -315,7 +324,7 @@ def test_a_client_that_nobody_closes_is_not_silenced(project: pytest.Pytester) -
             gc.collect()
         """
     )
-    result = project.runpytest_subprocess(timeout=SECONDS)
+    result = in_its_own_process(project, "-p", "no:asyncio", "-p", "no:anyio", "-p", "no:xdist")
     assert result.ret != 0
     assert "Unclosed client session" in result.stdout.str() + result.stderr.str()
 
@@ -332,4 +341,4 @@ def test_nothing_is_loaded_before_a_fixture_is_used(project: pytest.Pytester, mo
             assert not {"aiohttp", "attrs", "msgspec", "loops_async.emulator", "asyncio"} & sys.modules.keys()
         """
     )
-    passed(project, 1, "-p", "loops_async.pytest_plugin")
+    passed(project, 1, "-p", "loops_async.pytest_plugin", in_process=False)

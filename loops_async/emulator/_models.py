@@ -43,21 +43,23 @@ def _is_integer(value: object) -> bool:
 class CatalogModel:
     """A base model of an emulator's catalogue, for `Emulator(models=...)`.
 
+    Attributes:
+        name: Hugging Face name of the base model, such as `Qwen/Qwen3-8B`.
+        max_seq_len: Longest sequence that the model takes, in tokens.
+        vision: Whether the capabilities route says that the model reads images; the emulator reads none.
+        enabled: Whether the workspace may run the model; if not, a create of it is refused.
+        end_id: Id of the token that ends a text; by default that of the real tokenizer, or 0 if that is not known.
+
     Raises:
         TypeError: a setting has the wrong type.
         ValueError: the name is empty, or a number is out of range.
     """
 
     name: str
-    """The Hugging Face name of the base model, such as `Qwen/Qwen3-8B`."""
     max_seq_len: int = field(default=DEFAULT_MAX_SEQ_LEN, kw_only=True)
-    """The longest sequence that the model takes, in tokens."""
     vision: bool = field(default=False, kw_only=True)
-    """Whether the capabilities route says that the model reads images; the emulator reads none."""
     enabled: bool = field(default=True, kw_only=True)
-    """Whether the workspace may run the model; if not, a create of it is refused."""
     end_id: int = field(kw_only=True)
-    """The id of the token that ends a text; by default the one of the real tokenizer, or 0 if that is not known."""
 
     @end_id.default
     def _default_end_id(self) -> int:

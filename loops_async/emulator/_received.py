@@ -20,24 +20,29 @@ Key = Literal["right", "inference", "wrong"]
 
 @frozen(eq=False)
 class ReceivedRequest:
-    """A request as it came in over the socket."""
+    """A request as it came in over the socket.
+
+    Attributes:
+        method: Method, in upper case.
+        path: Path as sent, percent-encoding included, without the query.
+        route: Template of the route that matched, such as `/v1/loops/samplers/{sampler_id}`; None if none did.
+        query: Query, decoded.
+        headers: Headers, except those that hold secrets, which are never kept.
+        body: Decoded body, of which the emulator keeps at most *keep_body* bytes.
+        at: Time at which the request arrived, by `time.monotonic()`.
+        scheme: Scheme of the `Authorization` header as sent, such as `Bearer` or `Api-Key`; None if it is not known.
+        key: Which key came with the request: `right`, the one for `inference`, or a `wrong` one; None for no key.
+    """
 
     method: str
     path: str
-    """The path as sent, percent-encoding included, without the query."""
     route: str | None
-    """The template of the route that matched, such as `/v1/loops/samplers/{sampler_id}`; `None` if none did."""
     query: dict[str, str]
     headers: CIMultiDictProxy[str] = field(repr=False)
-    """The headers, except those that hold secrets, which are never kept."""
     body: bytes
-    """The decoded body, of which the emulator keeps at most *keep_body* bytes."""
     at: float
-    """The time at which the request arrived, by `time.monotonic()`."""
     scheme: str | None = field(repr=False)
-    """The scheme of the `Authorization` header as sent, such as `Bearer` or `Api-Key`; `None` if it is not known."""
     key: Key | None = field(repr=False)
-    """Which key came with the request: `"right"`, the one for `"inference"`, or a `"wrong"` one; `None`: no key."""
 
     @property
     def json(self) -> Any:

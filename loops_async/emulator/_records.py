@@ -63,12 +63,20 @@ class Run:
 
 @frozen
 class SamplerView:
-    """A snapshot of a sampler, for tests."""
+    """A snapshot of a sampler, for tests.
+
+    Attributes:
+        id: Id of the sampler.
+        base_model: Hugging Face name of its base model.
+        session_id: Id of the session in which it was created.
+        status: Its status.
+        created_at: Time of its creation as the API reports it: aware UTC, with the emulator's clock skew.
+        billed: Whether it is neither deactivated nor failed for good.
+    """
 
     id: str
     base_model: str
     session_id: str
     status: str
     created_at: datetime
-    """The creation time as the API reports it: aware UTC, with the emulator's clock skew."""
     billed: bool

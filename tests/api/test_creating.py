@@ -30,6 +30,8 @@ from loops_async.emulator import Emulator, Fault
 
 from ..support import KEY, QUICK_POLL, QUICK_RETRY, ClientMaker, serving
 
+pytestmark = pytest.mark.quick_clock
+
 SAMPLERS = "/v1/loops/samplers"
 SAMPLER = "/v1/loops/samplers/{sampler_id}"
 
@@ -378,6 +380,7 @@ async def test_a_cancel_while_candidates_are_looked_for_still_tells_of_the_unkno
     assert isinstance(caught.value.__cause__, CreateOutcomeUnknown)
 
 
+@pytest.mark.usual_clock
 async def test_a_create_left_running_by_asyncio_run_is_undone(emulator: Emulator, session_id: str) -> None:
     emulator.add_fault(Fault(method="POST", route=SAMPLERS, delay_after=0.1))
 

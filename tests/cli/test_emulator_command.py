@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import signal
@@ -20,75 +19,71 @@ from loops_async import AuthenticationError, LoopsClient, RateLimitError, RetryP
 from loops_async.cli._main import cli
 from loops_async.emulator import Emulator, parse_fault
 
-from .command_process import INTERRUPTIBLE, SECONDS, finished, first_line, started
+from .command_process import SECONDS
+from .on_plane import end_of, first_line, run, starting
 
 
-def models_at(url: str, key: str) -> int:
+async def models_at(url: str, key: str) -> int:
     """Ask a control plane for its base models and return how many there are."""
-
-    async def ask() -> int:
-        async with LoopsClient(key, base_url=url) as client:
-            return len(await client.capabilities())
-
-    return asyncio.run(ask())
+    async with LoopsClient(key, base_url=url) as client:
+        return len(await client.capabilities())
 
 
-def test_first_line_is_the_url_and_sigterm_ends_it_well() -> None:
-    with started("emulator") as process:
-        url = first_line(process)
-        assert models_at(url, "any-key-at-all") > 0
+async def test_first_line_is_the_url_and_sigterm_ends_it_well() -> None:
+    async with starting(None, "emulator") as process:
+        url = await first_line(process)
+        assert await models_at(url, "any-key-at-all") > 0
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=SECONDS)
-    assert (process.returncode, output) == (0, "")
-    assert errors == f"export LOOPS_BASE_URL={url}\nexport BASETEN_API_KEY=any-key-will-do  # or any other key\n"
+        ended = await end_of(process)
+    assert (ended.code, ended.output) == (0, "")
+    assert ended.errors == f"export LOOPS_BASE_URL={url}\nexport BASETEN_API_KEY=any-key-will-do  # or any other key\n"
 
 
-def test_it_can_be_reached_from_elsewhere_and_says_how() -> None:
-    with started("emulator", "--host", "0.0.0.0") as process:  # noqa: S104 -- this is what is tried
-        url = first_line(process)
+async def test_it_can_be_reached_from_elsewhere_and_says_how() -> None:
+    async with starting(None, "emulator", "--host", "0.0.0.0") as process:  # noqa: S104 -- this is what is tried
+        url = await first_line(process)
         port = url.rpartition(":")[2]
         assert url == f"http://127.0.0.1:{port}"
-        assert models_at(url, "any-key") > 0
+        assert await models_at(url, "any-key") > 0
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=SECONDS)
+        ended = await end_of(process)
     hint = f"export LOOPS_ALLOW_HTTP=1 LOOPS_BASE_URL=http://NAME-OF-THIS-MACHINE:{port}"
-    assert errors.splitlines()[-1] == f"# from other containers: {hint}"
-    assert errors.startswith(f"export LOOPS_BASE_URL={url}\n")
+    assert ended.errors.splitlines()[-1] == f"# from other containers: {hint}"
+    assert ended.errors.startswith(f"export LOOPS_BASE_URL={url}\n")
 
 
-def test_lets_in_the_given_key_alone() -> None:
-    with started("emulator", "--api-key", "it's-mine") as process:
-        url = first_line(process)
-        assert models_at(url, "it's-mine") > 0
+async def test_lets_in_the_given_key_alone() -> None:
+    async with starting(None, "emulator", "--api-key", "it's-mine") as process:
+        url = await first_line(process)
+        assert await models_at(url, "it's-mine") > 0
         with pytest.raises(AuthenticationError):
-            models_at(url, "not-mine")
+            await models_at(url, "not-mine")
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=SECONDS)
-    assert errors.splitlines()[1] == "export BASETEN_API_KEY='it'\"'\"'s-mine'"
+        ended = await end_of(process)
+    assert ended.errors.splitlines()[1] == "export BASETEN_API_KEY='it'\"'\"'s-mine'"
 
 
-def test_ctrl_c_ends_it_with_130() -> None:
-    with started("emulator", code=INTERRUPTIBLE) as process:
-        first_line(process)
+async def test_ctrl_c_ends_it_with_130() -> None:
+    async with starting(None, "emulator") as process:
+        await first_line(process)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=SECONDS)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
+        ended = await end_of(process)
+    assert ended.code == 130
 
 
-def test_a_port_in_use_is_one_line() -> None:
+async def test_a_port_in_use_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, output, errors = finished("emulator", "--port", str(port))
-    assert (code, output) == (1, "")
-    assert errors == f"Error: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+        ended = await run(None, "emulator", "--port", str(port))
+    assert (ended.code, ended.output) == (1, "")
+    assert ended.errors == f"Error: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
-def test_an_address_of_another_machine_is_one_line() -> None:
-    code, output, errors = finished("emulator", "--host", "192.0.2.1")
-    assert (code, output) == (1, "")
-    assert errors.startswith("Error: cannot listen on 192.0.2.1 port 0: ")
-    assert errors.count("\n") == 1
+async def test_an_address_of_another_machine_is_one_line() -> None:
+    ended = await run(None, "emulator", "--host", "192.0.2.1")
+    assert (ended.code, ended.output) == (1, "")
+    assert ended.errors.startswith("Error: cannot listen on 192.0.2.1 port 0: ")
+    assert ended.errors.count("\n") == 1
 
 
 def told(url: str, key: str) -> dict[str, Any]:
@@ -99,15 +94,15 @@ def told(url: str, key: str) -> dict[str, Any]:
         return document
 
 
-def test_it_keeps_the_beginning_of_a_large_body_and_ends_in_the_middle_of_a_long_sample(tmp_path: Path) -> None:
+async def test_it_keeps_the_beginning_of_a_large_body_and_ends_in_the_middle_of_a_long_sample(tmp_path: Path) -> None:
     def ask(url: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         with urlopen(Request(url, data), timeout=SECONDS) as response:  # noqa: S310 -- loopback
             return json.load(response)
 
     (tmp_path / "course.json").write_text('[["ACTIVE", null]]')
-    with started("emulator", "--lifecycle", str(tmp_path / "course.json")) as process:
-        url = first_line(process)
+    async with starting(None, "emulator", "--lifecycle", str(tmp_path / "course.json")) as process:
+        url = await first_line(process)
         session_id = ask(f"{url}/v1/loops/sessions", "x" * 100_000)["session"]["id"]
         (kept,) = ask(f"{url}/_emulator/requests")["requests"]
         assert len(kept["body"]) == 64 * 1024
@@ -119,13 +114,13 @@ def test_it_keeps_the_beginning_of_a_large_body_and_ends_in_the_middle_of_a_long
         assert len(ask(f"{url}/v1/loops/samplers")["samplers"]) == 1
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=SECONDS)
+        await end_of(process)
         assert time.monotonic() - began < 5
         connection.close()
     assert process.returncode == 0
 
 
-def test_lifecycles_faults_and_lag_come_from_the_command_line(tmp_path: Path) -> None:
+async def test_lifecycles_faults_and_lag_come_from_the_command_line(tmp_path: Path) -> None:
     course, script = tmp_path / "course.json", tmp_path / "script.json"
     course.write_text('{"broken": [{"status": "BUILDING", "seconds": 1, "failure": 1}], "*": [["ACTIVE", null]]}')
     script.write_text('[{"method": "GET", "status": 429}, {"method": "GET"}, {"method": "GET", "status": 500}]')
@@ -149,26 +144,26 @@ def test_lifecycles_faults_and_lag_come_from_the_command_line(tmp_path: Path) ->
                 pass
             assert [(await client.samplers.get(each)).status for each in ids] == ["BUILD_FAILED", "ACTIVE"]
 
-    with started("emulator", *options) as process:
-        url = first_line(process)
-        asyncio.run(use(url))
+    async with starting(None, "emulator", *options) as process:
+        url = await first_line(process)
+        await use(url)
         counts = told(url, "k")
     assert counts["samplers"] == {"total": 2, "billed": 1, "by_status": {"BUILD_FAILED": 1, "ACTIVE": 1}}
 
 
-def test_samplers_are_serverless_if_that_is_asked_for() -> None:
+async def test_samplers_are_serverless_if_that_is_asked_for() -> None:
     def post(url: str, body: object) -> Any:
         with urlopen(Request(url, json.dumps(body).encode()), timeout=SECONDS) as response:  # noqa: S310 -- loopback
             return json.load(response)
 
-    with started("emulator", "--serverless") as process:
-        url = first_line(process)
+    async with starting(None, "emulator", "--serverless") as process:
+        url = await first_line(process)
         session_id = post(f"{url}/v1/loops/sessions", {})["session"]["id"]
         sampler = post(f"{url}/v1/loops/samplers", {"session_id": session_id, "base_model": "m"})["sampler"]
     assert (sampler["model_id"], sampler["deployment_id"]) == (None, None)
 
 
-def test_a_rate_limit_comes_from_the_command_line() -> None:
+async def test_a_rate_limit_comes_from_the_command_line() -> None:
     def status(url: str) -> int:
         try:
             with urlopen(f"{url}/v1/loops/samplers", timeout=SECONDS) as response:  # noqa: S310 -- loopback
@@ -177,8 +172,8 @@ def test_a_rate_limit_comes_from_the_command_line() -> None:
             with error:
                 return error.code
 
-    with started("emulator", "--rate-limit", "1") as process:
-        url = first_line(process)
+    async with starting(None, "emulator", "--rate-limit", "1") as process:
+        url = await first_line(process)
         # Were a window to end between them, the next one begins; two in one window are found soon.
         assert 429 in {status(url) for _ in range(20)}
 

@@ -370,9 +370,12 @@ async def test_the_key_can_come_from_a_file_and_is_never_shown(tmp_path: Path) -
 
 
 async def test_five_hundred_rows_on_a_terminal_that_becomes_smaller_end_in_deactivations() -> None:
+    # At the usual rate, the creates and the deactivations of so many take five seconds each.
+    hasty = "from loops_async import LoopsClient; LoopsClient.__init__.__kwdefaults__['rate_limit'] = None"
     async with plane() as emulator:
         with terminal(100, 30) as (ours, theirs):
-            async with starting(emulator, "launch", SLOW, "--count", "500", *QUICK, stderr=theirs) as process:
+            words = ("launch", SLOW, "--count", "500", *QUICK)
+            async with starting(emulator, *words, before=hasty, stderr=theirs) as process:
                 shown = await read_in_thread(ours, until="500 BUILDING")
                 resize(theirs, 40, 10)
                 shown += await read_in_thread(ours, until="… and 494 more")

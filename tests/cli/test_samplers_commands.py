@@ -184,7 +184,7 @@ async def test_deactivate_all_mine_asks_and_takes_no_silence_for_a_yes() -> None
 async def test_ctrl_c_in_a_deactivation_names_what_is_not_known() -> None:
     async with plane() as emulator:
         (sampler,) = await made(emulator, SLOW)
-        emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=5))
+        emulator.add_fault(Fault(method="POST", route=DEACTIVATE, delay=1))
         async with starting(emulator, "deactivate", sampler.id, "--json") as process:
             await until(lambda: emulator.requests("POST", DEACTIVATE))
             process.send_signal(signal.SIGINT)

@@ -27,6 +27,8 @@ from types import FunctionType
 
 from attrs import define, field, frozen
 
+from ..processes import forked
+
 _BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
 _FILE_NAME = re.compile(r"# ([\w.-]+\.\w+)")
 _RUNS_A_LOOP = re.compile(r"^(asyncio|loops_async)\.run\(", re.MULTILINE)
@@ -36,8 +38,8 @@ PROCESS_TIMEOUT_S = 90
 LIFECYCLES = {"*": [("LOADING_MODEL", 1.0), ("ACTIVE", None)]}
 """For the emulator of a page: with the default policy, such a sampler is found to be ACTIVE after a quarter second."""
 
-_QUICK_PYTEST = "-p no:schemathesis -p no:hypothesispytest -p no:xdist -p no:cacheprovider"
-"""What is of no use on a page takes seconds to load."""
+QUICK_PYTEST = "--assert=plain -p no:schemathesis -p no:hypothesispytest -p no:xdist -p no:cacheprovider"
+"""Arguments without what is of no use on a page, which takes seconds to load."""
 
 
 @frozen
@@ -96,7 +98,7 @@ class PageRun:
         elif snippet.language == "sh":
             await self._process(snippet, "bash", "-euo", "pipefail", "-c", snippet.source)
         elif snippet.is_program:
-            await self._process(snippet, sys.executable, "-W", "error", "-c", snippet.source)
+            await self._program(snippet)
         elif snippet.language == "python":
             await self._python(snippet)
         else:
@@ -112,12 +114,16 @@ class PageRun:
                 await result
         self.printed = stdout.getvalue()
 
+    async def _program(self, snippet: Snippet) -> None:
+        async with asyncio.timeout(PROCESS_TIMEOUT_S), forked(snippet.source, directory=self.directory) as process:
+            self._end(snippet, *await process.communicate(), process.returncode)
+
     async def _process(self, snippet: Snippet, *command: str) -> None:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=self.directory,
-            env={**os.environ, "PATH": path, "COLUMNS": "120", "PYTEST_ADDOPTS": _QUICK_PYTEST},
+            env={**os.environ, "PATH": path, "COLUMNS": "120", "PYTEST_ADDOPTS": QUICK_PYTEST},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -129,9 +135,11 @@ class PageRun:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+        self._end(snippet, out, err, process.returncode)
+
+    def _end(self, snippet: Snippet, out: bytes, err: bytes, code: int | None) -> None:
         self.printed = out.decode()
-        where = f"{self.path.name}:{snippet.line}"
-        assert process.returncode == 0, f"{where} exited with {process.returncode}\n{self.printed}\n{err.decode()}"
+        assert code == 0, f"{self.path.name}:{snippet.line} exited with {code}\n{self.printed}\n{err.decode()}"
 
     def _compare(self, snippet: Snippet) -> None:
         expected = snippet.source.replace("\n...\n", "\n...")

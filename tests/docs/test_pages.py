@@ -17,11 +17,12 @@ import attrs
 import pytest
 
 import loops_async
+from loops_async import emulator
 from loops_async.emulator import COURSES, BackgroundEmulator, Emulator, Fault, Stage, parse_faults
 from loops_async.errors import LoopsError
 from loops_async.models import TEARDOWN_DONE, TEARDOWN_IN_PROGRESS, DeploymentStatus
 
-from ..cli.command_process import first_line, started
+from ..cli.on_plane import first_line, starting
 from .pages import LIFECYCLES, PageRun, snippets
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -76,12 +77,12 @@ def test_each_page_that_needs_more_exists() -> None:
     assert set(REQUIRED) <= set(PAGES)
 
 
-def test_the_container_of_the_emulator_serves() -> None:
+async def test_the_container_of_the_emulator_serves() -> None:
     page = (DOCS / "how-to/compose.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"&& (loops-async emulator .*)\"$", page, re.MULTILINE)
     # Port 8000 may be taken here.
-    with started(*shlex.split(command.replace("--port 8000", "--port 0"))[1:]) as process:
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", first_line(process))
+    async with starting(None, *shlex.split(command.replace("--port 8000", "--port 0"))[1:]) as process:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", await first_line(process))
 
 
 def test_the_json_of_the_emulators_page_is_read() -> None:
@@ -136,7 +137,8 @@ def test_every_test_that_a_page_names_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*loops_async.__all__, "journal.Orphans", "journal.Reclaimed", "emulator.Fault", "emulator.Stage"]
+    "name",
+    [*loops_async.__all__, "journal.Orphans", "journal.Reclaimed", *(f"emulator.{each}" for each in emulator.__all__)],
 )
 def test_help_tells_the_fields_of_what_is_public(name: str) -> None:
     public = attrgetter(name)(loops_async)

@@ -13,7 +13,7 @@ import pytest
 
 from loops_async.emulator import BackgroundEmulator
 
-from .pages import LIFECYCLES, PageRun, snippets
+from .pages import LIFECYCLES, QUICK_PYTEST, PageRun, snippets
 
 README = Path(__file__).parents[2] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -77,9 +77,7 @@ async def test_each_snippet_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_the_test_file_passes_in_a_project_of_its_own(tmp_path: Path) -> None:
     (snippet,) = TEST_FILES
     (tmp_path / "test_readme_snippet.py").write_text(snippet.source, encoding="utf-8")
-    command = [sys.executable, "-W", "error", "-m", "pytest", "--asyncio-mode=strict", "-p", "no:cacheprovider"]
-    # What is of no use here takes seconds to load.
-    command += ["-p", "no:schemathesis", "-p", "no:hypothesispytest", "-p", "no:xdist"]
+    command = [sys.executable, "-W", "error", "-m", "pytest", "--asyncio-mode=strict", *QUICK_PYTEST.split()]
     command += ["-W", "error", "-W", "ignore:The configuration option", "--rootdir", str(tmp_path), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(README.parent)}
     run = subprocess.run(  # noqa: S603 -- a command of this file

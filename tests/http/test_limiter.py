@@ -7,6 +7,8 @@ import pytest
 
 from loops_async._http.limiter import LEAST_URGENT_EVERY, Priority, RequestLimiter
 
+pytestmark = pytest.mark.quick_clock
+
 LIST = "GET /samplers"
 CREATE = "POST /samplers"
 

@@ -22,6 +22,8 @@ from loops_async.emulator import Emulator
 
 from ..support import KEY, QUICK_RETRY
 
+pytestmark = pytest.mark.quick_clock
+
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "nothing": {},
     "one scheme": {"HTTPS_PROXY": "http://proxy.example:3128"},

@@ -30,6 +30,8 @@ from loops_async.emulator import Emulator, Fault
 
 from ..support import KEY, QUICK_POLL, ClientMaker, serving
 
+pytestmark = pytest.mark.quick_clock
+
 REQUEST = Request("GET", "/v1/loops/samplers")
 SECRET = "sk-very-secret-4711"
 

@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import gc
 import random
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +27,7 @@ from loops_async._launch import each
 from loops_async.emulator import Emulator, Fault
 
 from ..launching import CREATE, DEACTIVATE, Setting, deactivated, until
+from ..processes import forked
 from ..support import KEY
 
 
@@ -471,8 +471,8 @@ async def run():
 
 asyncio.run(run())
 """
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE)
-    _, err = await process.communicate()
+    async with forked(program) as process:
+        _, err = await process.communicate()
     for words in ("never retrieved", "destroyed", "never awaited"):
         assert words not in err.decode()
     return err.decode()

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -32,6 +31,7 @@ from loops_async._launch import journal_records
 from loops_async.emulator import Emulator, Fault
 
 from ..launching import CREATE, DEACTIVATE, Setting, creates, deactivated, until
+from ..processes import forked
 from ..support import KEY, QUICK_POLL, QUICK_RETRY
 
 # Foreign code
@@ -122,8 +122,8 @@ async def main():
 
 asyncio.run(main())
 """
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE)
-    _, err = await process.communicate()
+    async with forked(program) as process:
+        _, err = await process.communicate()
     assert process.returncode == -signal.SIGINT, err.decode()
     assert "destroyed" not in err.decode()
 
@@ -162,8 +162,8 @@ async def main():
 
 asyncio.run(main())
 """
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE)
-    _, err = await process.communicate()
+    async with forked(program) as process:
+        _, err = await process.communicate()
     assert "the outcome of 1 create is unknown" in err.decode()
     assert len(emulator.billed) == 1
 

@@ -6,8 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +21,7 @@ from loops_async.emulator import Emulator, Fault
 from loops_async.journal import Orphans, Reclaimed, orphans, reclaim
 
 from ..launching import CREATE, DEACTIVATE, ONE, Setting, creates, deactivated, until
+from ..processes import forked
 from ..support import KEY, QUICK_RETRY
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
@@ -207,15 +206,11 @@ async def test_another_process_cannot_open_it(path: Path) -> None:
         "import asyncio; from loops_async._launch.journal_file import JournalFile; "
         f"asyncio.run(JournalFile.open({str(path)!r}, create=True)); print('open', flush=True); input()"
     )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert await process.stdout.readline() == b"open\n"
-    with pytest.raises(BlockingIOError):
-        await JournalFile.open(str(path), create=True)
-    process.kill()
-    await process.communicate()
+    async with forked(program, stdin=asyncio.subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"open\n"
+        with pytest.raises(BlockingIOError):
+            await JournalFile.open(str(path), create=True)
     await (await JournalFile.open(str(path), create=True)).close()
 
 
@@ -781,13 +776,11 @@ async def main():
 
 asyncio.run(main())
 """
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
-    assert process.stdout is not None
-    assert await process.stdout.readline() == b"launched\n"
-    await until(lambda: creates(emulator))
-    await asyncio.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    await process.communicate()
+    async with forked(program) as process:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"launched\n"
+        await until(lambda: creates(emulator))
+        await asyncio.sleep(delay)
     await asyncio.sleep(0.1)
     named = {json.loads(line)["sampler_id"] for line in path.read_text().splitlines() if '"created"' in line}
     alive = emulator.billed

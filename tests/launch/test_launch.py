@@ -423,7 +423,7 @@ async def test_what_timed_out_is_not_replaced(stage: Setting) -> None:
 async def test_a_rejected_key_is_the_error_of_every_member(stage: Setting) -> None:
     emulator, _, _ = stage
     async with (
-        LoopsClient("wrong-key", base_url=emulator.url) as stranger,
+        LoopsClient("wrong-key", base_url=emulator.url, rate_limit=None) as stranger,
         launch(stranger, ["good"] * 300, session_id="s", policy=QUICK_POLL) as fleet,
     ):
         assert len([member async for member in fleet]) == 300

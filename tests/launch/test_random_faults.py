@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from loops_async.emulator import Emulator, Fault
 from loops_async.journal import orphans, reclaim
 
 from ..launching import CREATE, DEACTIVATE, LIFECYCLES, ONE
+from ..processes import forked
 from ..support import KEY, QUICK_POLL, QUICK_RETRY
 
 FAULTS: tuple[dict[str, Any], ...] = (
@@ -160,8 +160,8 @@ async def many_runs(seed: int, count: int) -> int:
 
 
 async def test_what_was_created_is_deactivated_or_reported(nothing_left: None) -> None:
-    """Eight accounts at once, forty launches each, most of the time of which is waiting."""
-    made = await asyncio.gather(*(many_runs(seed, 40) for seed in range(8)))
+    """Sixteen accounts at once, twenty launches each, most of the time of which is waiting."""
+    made = await asyncio.gather(*(many_runs(seed, 20) for seed in range(16)))
     assert sum(made) > 500
 
 
@@ -232,14 +232,10 @@ asyncio.run(main())
 """
         async with LoopsClient(KEY, base_url=emulator.url, retry=QUICK_RETRY, rate_limit=None) as client:
             session = await client.sessions.create()
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", program.replace("SESSION", session.id), stdout=asyncio.subprocess.PIPE
-            )
-            assert process.stdout is not None
-            await process.stdout.readline()
-            await asyncio.sleep(chance.uniform(0, 0.5))
-            process.kill()
-            await process.communicate()
+            async with forked(program.replace("SESSION", session.id)) as process:
+                assert process.stdout is not None
+                await process.stdout.readline()
+                await asyncio.sleep(chance.uniform(0, 0.5))
             # What is in flight may still be processed.
             await asyncio.sleep(0.2)
             emulator.clear_faults()

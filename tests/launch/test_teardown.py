@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import sys
 from typing import Any, Literal
 
 import anyio
@@ -30,6 +29,7 @@ from loops_async._launch import teardown
 from loops_async.emulator import Fault
 
 from ..launching import CREATE, DEACTIVATE, ONE, Setting, creates, deactivated, until
+from ..processes import forked
 from ..support import KEY
 
 
@@ -198,6 +198,7 @@ async def test_deactivations_are_retried(stage: Setting, fault: dict[str, Any]) 
     assert not emulator.billed
 
 
+@pytest.mark.quick_clock
 async def test_deactivations_are_retried_by_a_client_without_retries(stage: Setting) -> None:
     emulator, _, _ = stage
     emulator.add_fault(Fault(method="POST", route=DEACTIVATE, times=2, status=503))
@@ -546,6 +547,7 @@ async def test_unknown_creates_that_the_blocks_own_exception_holds_are_not_raise
     assert {sampler.id for sampler in error.candidates} == emulator.billed
 
 
+@pytest.mark.quick_clock
 @pytest.mark.parametrize("relaunches", [0, 3])
 async def test_an_unknown_create_is_not_sent_again(stage: Setting, relaunches: int) -> None:
     emulator, _, launch = stage
@@ -625,8 +627,8 @@ async def main():
 client, left = asyncio.run(main())
 assert left.cancelled()
 """
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE)
-    _, err = await process.communicate()
+    async with forked(program) as process:
+        _, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     assert "never retrieved" not in err.decode()
     assert "destroyed" not in err.decode()

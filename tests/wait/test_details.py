@@ -28,6 +28,8 @@ from loops_async._wait.schedule import Schedule
 from ..fleet_server import FleetServer, document
 from ..support import KEY, QUICK_RETRY
 
+pytestmark = pytest.mark.quick_clock
+
 S = DeploymentStatus
 POLICY = PollPolicy(initial=0.02, factor=1.0, maximum=0.02, multiples={})
 

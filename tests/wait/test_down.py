@@ -27,6 +27,8 @@ from loops_async.emulator import Emulator, Fault
 from ..fleet_server import FleetServer
 from ..support import KEY, QUICK_RETRY, ClientMaker
 
+pytestmark = pytest.mark.quick_clock
+
 S = DeploymentStatus
 POLICY = PollPolicy(initial=0.02, maximum=0.05, jitter=0)
 

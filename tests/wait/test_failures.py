@@ -29,6 +29,8 @@ from loops_async.emulator import Emulator
 from ..fleet_server import FleetServer, document
 from ..support import KEY, QUICK_POLL, QUICK_RETRY, ClientMaker
 
+pytestmark = pytest.mark.quick_clock
+
 S = DeploymentStatus
 POLICY = PollPolicy(initial=0.02, factor=1.0, maximum=0.02, multiples={}, missing_grace=0.2)
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -18,6 +18,8 @@ from loops_async._wait.outage import OUTAGE_WARNING_AFTER_S, Outage
 from ..fleet_server import FleetServer
 from ..support import KEY, QUICK_RETRY
 
+pytestmark = pytest.mark.quick_clock
+
 POLICY = PollPolicy(initial=0.02, factor=1.0, maximum=0.02, multiples={})
 WHEN = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 

@@ -28,6 +28,8 @@ from loops_async._api import codec
 from ..fleet_server import FleetServer, document
 from ..support import KEY, QUICK_RETRY
 
+pytestmark = pytest.mark.quick_clock
+
 S = DeploymentStatus
 POLICY = PollPolicy(initial=0.05, factor=1.0, maximum=0.05, multiples={})
 
@@ -111,7 +113,9 @@ async def run_for(server: FleetServer, count: int, prefix: str) -> int:
 async def test_requests_do_not_grow_with_the_number_of_waits(server: FleetServer) -> None:
     few = await run_for(server, 10, "few")
     many = await run_for(server, 3_000, "many")
-    assert many <= few
+    # Ten within the second, one before it and one after it; on a busy machine, polls are further apart.
+    assert many <= max(few, 12)
+    assert few <= 12
 
 
 async def test_what_the_list_lacks_is_asked_for_and_absence_fails_nothing(
@@ -404,8 +408,12 @@ async def test_slices_give_the_loop_its_turn(client: LoopsClient, server: FleetS
 async def test_a_value_that_cannot_be_read_hurts_one_wait(client: LoopsClient, server: FleetServer) -> None:
     """Its row can be scanned, so that it comes to light only when the sampler is needed."""
     ids = server.add(30, "SCALED_TO_ZERO", "own")
-    samplers = [codec.decode_sampler(json.dumps({"sampler": document(each, "BUILDING")}).encode(), "") for each in ids]
-    rows = [json.dumps(document(each, "SCALED_TO_ZERO")).encode() for each in ids]
+    # They are woken, where no name has to be looked up.
+    here = {"base_url": "http://127.0.0.1:9/deployment/d/sync"}
+    samplers = [
+        codec.decode_sampler(json.dumps({"sampler": document(each, "BUILDING") | here}).encode(), "") for each in ids
+    ]
+    rows = [json.dumps(document(each, "SCALED_TO_ZERO") | here).encode() for each in ids]
     rows[3] = rows[3].replace(b'"m1"', b"5")
     server.list_answers = [
         web.Response(body=b'{"samplers": [' + b",".join(rows) + b"]}", content_type="application/json")

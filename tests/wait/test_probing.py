@@ -23,6 +23,8 @@ from loops_async import (
 from ..fleet_server import FleetServer, document
 from ..support import KEY, QUICK_RETRY
 
+pytestmark = pytest.mark.quick_clock
+
 S = DeploymentStatus
 POLICY = PollPolicy(initial=0.01, factor=1.0, maximum=0.02, jitter=0, multiples={})
 
