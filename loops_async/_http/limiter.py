@@ -34,8 +34,16 @@ UNLIMITED_RATE: Final = 1e5
 """Requests a second that no client reaches: such a rate is no limit."""
 
 BURST_SHARE: Final = 0.5
-"""Part of the rate that may start at one moment. What exceeds it is spread over the second: a burst that keeps the
-service busy arrives there over a longer time than the next one, so that both could meet in one of its seconds."""
+"""Part of the rate that may start at one moment. A larger burst would keep the service busy, and so arrive there over
+a longer time than the next one: both could meet in one of its seconds."""
+
+SPREAD_SHARE: Final = 0.5
+"""Part of the second over which as many requests as the rate allows are spread, once a burst has started. The last
+second of a launch then ends that much earlier than if they were spread evenly."""
+
+RATE_STEP_S: Final = 0.05
+"""Seconds between the groups in which they start. If each request started by itself, the process would wake up a
+hundred times a second, and each time handle a single event, which costs more CPU than the requests."""
 
 LEAST_URGENT_EVERY: Final = 8
 """Of so many slots that are granted past a less urgent queue, the last goes to that queue."""
@@ -63,7 +71,7 @@ _FINAL: Final = frozenset({Priority.FINAL_DEACTIVATION, Priority.FINAL_POLL})
 class Endpoint:
     """The limits of one endpoint (method and route) of the control plane. Times are the event loop's."""
 
-    __slots__ = ("_burst", "_spacing", "_started", "_window", "paused_until")
+    __slots__ = ("_burst", "_group", "_spacing", "_started", "_window", "paused_until")
 
     def __init__(self, rate: float | None) -> None:
         self.paused_until = -math.inf
@@ -74,8 +82,8 @@ class Endpoint:
         # One request in two seconds is a rate, too.
         self._window = 0.0 if rate is None else max(1.0, most / rate) + RATE_MARGIN_S
         self._burst = max(1, int(BURST_SHARE * most))
-        # A little less than evenly, so that the spacing itself never lowers the rate.
-        self._spacing = 0.9 * self._window / max(1, most)
+        self._spacing = SPREAD_SHARE * self._window / max(1, most)
+        self._group = min(self._burst, max(1, round(RATE_STEP_S / self._spacing))) if most else 1
 
     def ready_at(self, final: bool) -> float:
         """Return the time from which a further request may start."""
@@ -86,7 +94,7 @@ class Endpoint:
         if len(started) == started.maxlen:
             at = max(at, started[0] + self._window)
         if len(started) > self._burst and started[-1] - started[-self._burst] < self._window:
-            at = max(at, started[-1] + self._spacing)
+            at = max(at, started[-self._group] + self._group * self._spacing)
         return at
 
     def record_start(self, now: float) -> None:
