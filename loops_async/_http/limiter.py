@@ -71,13 +71,13 @@ _FINAL: Final = frozenset({Priority.FINAL_DEACTIVATION, Priority.FINAL_POLL})
 class Endpoint:
     """The limits of one endpoint (method and route) of the control plane. Times are the event loop's."""
 
-    __slots__ = ("_burst", "_group", "_spacing", "_started", "_window", "paused_until")
+    __slots__ = ("_burst", "_group", "_spacing", "_window", "paused_until", "started")
 
     def __init__(self, rate: float | None) -> None:
         self.paused_until = -math.inf
         """Until when no request of the endpoint starts, final ones excepted."""
         most = 0 if rate is None else max(1, int(rate))
-        self._started: deque[float] = deque(maxlen=most)
+        self.started: deque[float] = deque(maxlen=most)
         """When the last requests started, as many as may start within the window; empty if the rate is not limited."""
         # One request in two seconds is a rate, too.
         self._window = 0.0 if rate is None else max(1.0, most / rate) + RATE_MARGIN_S
@@ -88,7 +88,7 @@ class Endpoint:
     def ready_at(self, final: bool) -> float:
         """Return the time from which a further request may start."""
         at = -math.inf if final else self.paused_until
-        started = self._started
+        started = self.started
         if not started:
             return at
         if len(started) == started.maxlen:
@@ -96,10 +96,6 @@ class Endpoint:
         if len(started) > self._burst and started[-1] - started[-self._burst] < self._window:
             at = max(at, started[-self._group] + self._group * self._spacing)
         return at
-
-    def record_start(self, now: float) -> None:
-        """Count a request that starts *now*."""
-        self._started.append(now)
 
 
 class Slot:
@@ -241,7 +237,7 @@ class RequestLimiter:
         self._in_use[priority] += 1
         if priority not in _FINAL:
             self._shared_in_use += 1
-        endpoint.record_start(now)
+        endpoint.started.append(now)
 
     def _grant(self) -> None:
         """Let start what may start now, and come back when the next one may."""

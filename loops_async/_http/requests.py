@@ -62,16 +62,17 @@ def encode_query(**parameters: str | int | None) -> str:
 def sampler_request(sampler_id: str) -> Request:
     """Build `GET /v1/loops/samplers/{id}`."""
     path = f"{_SAMPLERS}/{quoted(_validate.require_path_segment('sampler id', sampler_id))}"
-    return Request("GET", path, route=f"{_SAMPLERS}/{{sampler_id}}")
+    return Request("GET", path, route=_SAMPLER_ROUTE)
 
 
 def deactivation(sampler_id: str) -> Request:
     """Build `POST /v1/loops/samplers/{id}/deactivate`."""
     path = f"{_SAMPLERS}/{quoted(_validate.require_path_segment('sampler id', sampler_id))}/deactivate"
-    return Request("POST", path, route=f"{_SAMPLERS}/{{sampler_id}}/deactivate")
+    return Request("POST", path, route=f"{_SAMPLER_ROUTE}/deactivate")
 
 
 _SAMPLERS = "/v1/loops/samplers"
+_SAMPLER_ROUTE = f"{_SAMPLERS}/{{sampler_id}}"
 
 
 def check_base_url(value: object, *, allow_http: bool = False) -> str:

@@ -98,6 +98,16 @@ class Response(NamedTuple):
     cut_by: LoopsError | None = None
     """What ended the body early, if something did; only `Transport.send_create` returns such a response."""
 
+    def whole_body(self) -> bytes:
+        """Return the body.
+
+        Raises:
+            LoopsError: It was cut.
+        """
+        if self.cut_by is not None:
+            raise self.cut_by
+        return self.body
+
 
 class Transport:
     """Send requests to one control plane with one key."""
@@ -191,32 +201,29 @@ class Transport:
 
         For the data plane, *url* replaces the control plane's address, and *headers* are added.
         """
-        return (await self.send_timed(request, priority, url=url, headers=headers))[0]
+        slot = await self._acquire(priority, request.endpoint if url is None else "")
+        try:
+            response = await self._exchange(request, self._read_timeout, url=url, headers=headers)
+        finally:
+            slot.release()
+        return response.whole_body()
 
     async def send_timed(
-        self,
-        request: Request,
-        priority: Priority,
-        *,
-        url: str | None = None,
-        headers: Mapping[str, str] = _NO_HEADERS,
-        limit: float | None = None,
+        self, request: Request, priority: Priority, *, limit: float | None = None
     ) -> tuple[bytes, float]:
         """Send a request as `send` does; return the body and the seconds that it took.
 
         Neither these seconds nor *limit*, the seconds that it may take, include the waiting for a slot.
         """
-        slot = await self._acquire(priority, request.endpoint if url is None else "")
+        slot = await self._acquire(priority, request.endpoint)
         loop = asyncio.get_running_loop()
         began = loop.time()
         timeout = self._read_timeout if limit is None or limit >= self._read_seconds else _timeout(limit)
         try:
-            response = await self._exchange(request, timeout, url=url, headers=headers)
+            response = await self._exchange(request, timeout)
         finally:
             slot.release()
-        if response.cut_by is not None:
-            raise response.cut_by
-        return response.body, loop.time() - began
+        return response.whole_body(), loop.time() - began
 
     async def create_slot(self, request: Request) -> Slot:
         """Wait until the create *request* may be sent; the caller gives the slot back.
@@ -331,7 +338,8 @@ class Transport:
         size = 0
         try:
             async with limit.hold() if limit is not None else _NO_LIMIT:
-                while chunk := await response.content.readany():
+                while not response.content.at_eof():
+                    chunk = await response.content.readany()
                     chunks.append(chunk)
                     size += len(chunk)
                     if size > largest:
