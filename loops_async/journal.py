@@ -9,8 +9,9 @@ with the samplers instead, pass the journal to `launch(..., journal=path, resume
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ from .models import Sampler
 if TYPE_CHECKING:
     from ._client import LoopsClient
     from ._launch.interfaces import SamplerBackend
+
+logger = logging.getLogger("loops_async")
 
 __all__ = ["Orphans", "Reclaimed", "orphans", "reclaim"]
 
@@ -114,7 +117,7 @@ async def orphans(client: LoopsClient, path: str | os.PathLike[str], *, include_
     """
     path = _checked(client, path)
     backend = client._service
-    earlier = EarlierLaunches(backend, path, await read_locked(path))
+    earlier = EarlierLaunches(backend, path, await read_locked(path), include_kept=include_kept)
     earlier.mark_known()
     billed, kept = _divided(earlier, include_kept)
     found = await backend.find(billed)
@@ -142,10 +145,11 @@ async def reclaim(
         path: The journal.
         timeout: Seconds that the deactivations may take, above 0.
         include_kept: Whether samplers that a block kept on purpose are deactivated, too.
-        acknowledge_unknown: Whether the caller confirms to have looked at the unknown creates, and deactivates what
-            they made: the journal then has an end for each of them, and nothing reports them again. Their candidates
-            are left alone as ever. Creates that this client cannot look for, since the search failed or they belong to
-            another control plane or team, stay unknown.
+        acknowledge_unknown: Whether the caller confirms to handle the unknown creates: the journal then has an end for
+            each of them, and nothing reports them again. Their candidates are left alone as ever. Some creates stay
+            unknown: those for which this client cannot search, since the search failed or they belong to another
+            control plane or team, and those of the last five minutes, which the service may still process. If this call
+            raises, all of them stay unknown.
 
     Raises:
         OSError: The journal cannot be read or written, or its launch still runs (BlockingIOError).
@@ -162,67 +166,75 @@ async def reclaim(
     file = await JournalFile.open(path, create=False)
     work = spawn_shielded(_reclaim(client._service, file, timeout, include_kept, acknowledge_unknown))
     cancelled = await wait_through_cancellation(work)
-    if cancelled is not None:
+    acknowledged: Mapping[tuple[str, int], CreateOutcomeUnknown] = {}
+    # If the caller does not get the result, the creates must be reported again.
+    if cancelled is None and work.exception() is None:
+        acknowledged = work.result()[1]
+    end = spawn_shielded(_end(file, acknowledged))
+    cancelled_at_end = await wait_through_cancellation(end)
+    if cancelled_at_end is not None:
+        for each in acknowledged.values():
+            logger.warning("acknowledged in the journal, and not reported again: %s", each)
+    if (cancelled := cancelled or cancelled_at_end) is not None:
         raise cancelled from work.exception()
-    result = work.result()
+    result, _ = work.result()
+    end.result()
     if file.failure is not None:
         raise file.failure
     return result
 
 
+async def _end(file: JournalFile, acknowledged: Iterable[tuple[str, int]]) -> None:
+    """Write that these creates are acknowledged, and close the journal."""
+    for launch, create in acknowledged:
+        file.append_nowait(journal_records.Acknowledged(launch, create, datetime.now(UTC)))
+    await file.close()
+
+
 async def _reclaim(
     backend: SamplerBackend, file: JournalFile, timeout: float, include_kept: bool, acknowledge_unknown: bool
-) -> Reclaimed:
-    try:
-        earlier = EarlierLaunches(backend, file.path, await file.read())
-        earlier.mark_known()
-        owned, kept = _divided(earlier, include_kept)
-        deactivated: set[str] = set()
-        missing: list[str] = []
-        errors: dict[str, Exception] = {}
+) -> tuple[Reclaimed, dict[tuple[str, int], CreateOutcomeUnknown]]:
+    """Return the result, and the creates among it that the journal is to record as acknowledged."""
+    earlier = EarlierLaunches(backend, file.path, await file.read(), include_kept=include_kept)
+    earlier.mark_known()
+    owned, kept = _divided(earlier, include_kept)
+    deactivated: set[str] = set()
+    missing: list[str] = []
+    errors: dict[str, Exception] = {}
 
-        async def deactivate(sampler_id: str) -> None:
-            def on_error(error: Exception) -> None:
-                errors[sampler_id] = error
+    async def deactivate(sampler_id: str) -> None:
+        def on_error(error: Exception) -> None:
+            errors[sampler_id] = error
 
-            try:
-                is_known = await backend.deactivate_within(sampler_id, timeout, on_error=on_error)
-            except Exception as exc:  # noqa: BLE001 -- the id is reported with any error
-                on_error(exc.with_traceback(None))
-                exc.add_note(f"sampler {sampler_id} is still billed, as far as is known")
-                return
-            if is_known:
-                deactivated.add(sampler_id)
-                # The journal keeps a failure to write, which is raised at the end.
-                file.append_nowait(journal_records.Deactivated(sampler_id, datetime.now(UTC)))
-            else:
-                missing.append(sampler_id)
+        try:
+            is_known = await backend.deactivate_within(sampler_id, timeout, on_error=on_error)
+        except Exception as exc:  # noqa: BLE001 -- the id is reported with any error
+            on_error(exc.with_traceback(None))
+            exc.add_note(f"sampler {sampler_id} is still billed, as far as is known")
+            return
+        if is_known:
+            deactivated.add(sampler_id)
+            # The journal keeps a failure to write, which is raised at the end.
+            file.append_nowait(journal_records.Deactivated(sampler_id, datetime.now(UTC)))
+        else:
+            missing.append(sampler_id)
 
-        end_at = asyncio.get_running_loop().time() + timeout
-        await run_until({sampler_id: partial(deactivate, sampler_id) for sampler_id in owned}, end_at)
-        resolved = await earlier.resolve()
-        # What could not be looked for was not looked at either.
-        ended = {key: each for key, each in resolved.items() if acknowledge_unknown and each.look_error is None}
-        for launch, create in ended:
-            file.append_nowait(journal_records.Acknowledged(launch, create, datetime.now(UTC)))
-        unknown = tuple(each for key, each in resolved.items() if key not in ended)
-        acknowledged = tuple(ended.values())
-        in_order = tuple(sampler_id for sampler_id in owned if sampler_id in deactivated)
-        no_longer_billed = {*deactivated, *missing}
-        billed = {
-            sampler_id: errors.get(sampler_id) or TransportError(f"no response in {timeout:g} s")
-            for sampler_id in owned
-            if sampler_id not in no_longer_billed
-        }
-        if billed:
-            error = teardown_error(billed, unknown, in_order)
-            assert error is not None  # noqa: S101 -- something is billed
-            for each in acknowledged:
-                error.add_note(f"acknowledged, and not reported again: {each}")
-            raise error
-        return Reclaimed(in_order, unknown, tuple(missing), kept, acknowledged, earlier.elsewhere)
-    finally:
-        await file.close()
+    end_at = asyncio.get_running_loop().time() + timeout
+    await run_until({sampler_id: partial(deactivate, sampler_id) for sampler_id in owned}, end_at)
+    resolved = await earlier.resolve()
+    in_order = tuple(sampler_id for sampler_id in owned if sampler_id in deactivated)
+    no_longer_billed = {*deactivated, *missing}
+    billed = {
+        sampler_id: errors.get(sampler_id) or TransportError(f"no response in {timeout:g} s")
+        for sampler_id in owned
+        if sampler_id not in no_longer_billed
+    }
+    if error := teardown_error(billed, tuple(resolved.values()), in_order) if billed else None:
+        raise error
+    ended = {key: each for key, each in resolved.items() if acknowledge_unknown and earlier.may_acknowledge(key, each)}
+    unknown = tuple(each for key, each in resolved.items() if key not in ended)
+    acknowledged = tuple(ended.values())
+    return Reclaimed(in_order, unknown, tuple(missing), kept, acknowledged, earlier.elsewhere), ended
 
 
 def _divided(earlier: EarlierLaunches, include_kept: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:

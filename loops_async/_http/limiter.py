@@ -38,8 +38,8 @@ BURST_SHARE: Final = 0.5
 a longer time than the next one: both could meet in one of its seconds."""
 
 SPREAD_SHARE: Final = 0.5
-"""Part of the second over which as many requests as the rate allows are spread, once a burst has started. The last
-second of a launch then ends that much earlier than if they were spread evenly."""
+"""Once a burst has started, the others start within this part of the second, not evenly over all of it: the last second
+of a launch then ends earlier."""
 
 RATE_STEP_S: Final = 0.05
 """Seconds between the groups in which they start. If each request started by itself, the process would wake up a

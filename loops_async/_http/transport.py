@@ -218,7 +218,9 @@ class Transport:
         slot = await self._acquire(priority, request.endpoint)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        timeout = self._read_timeout if limit is None or limit >= self._read_seconds else _timeout(limit)
+        timeout = self._read_timeout
+        if limit is not None and limit < self._read_seconds:
+            timeout = aiohttp.ClientTimeout(total=limit, connect=timeout.connect, sock_connect=timeout.sock_connect)
         try:
             response = await self._exchange(request, timeout)
         finally:
@@ -247,7 +249,7 @@ class Transport:
     async def _acquire(self, priority: Priority, endpoint: str) -> Slot:
         self._check_open(priority)
         slot = await self.limiter.acquire(priority, endpoint)
-        if self._closing:
+        if self._closing or (self._session is not None and self._session.closed):
             try:
                 self._check_open(priority)
             except RuntimeError:

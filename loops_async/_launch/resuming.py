@@ -46,22 +46,24 @@ FRESH: Final = timedelta(seconds=30)
 class EarlierLaunches:
     """The launches of a journal, for a client of one control plane and one account or team."""
 
-    def __init__(self, backend: SamplerBackend, path: str, replayed: Replay) -> None:
+    def __init__(self, backend: SamplerBackend, path: str, replayed: Replay, *, include_kept: bool = False) -> None:
         self._backend = backend
         self._replayed = replayed
         here = backend.scope_url
         self.live = {each: sampler for each, sampler in replayed.live.items() if sampler.scope_url == here}
         """Samplers of this control plane and account or team that were neither deactivated nor detached, by their ids,
         in the order of their creation."""
+        others = {each: sampler for each, sampler in replayed.live.items() if sampler.scope_url != here}
         self.elsewhere = {
-            each: _named(sampler.scope_url) for each, sampler in replayed.live.items() if sampler.scope_url != here
+            each: _named(sampler.scope_url) for each, sampler in others.items() if include_kept or not sampler.is_kept
         }
-        """Samplers of another control plane or team, by their ids, and its address. This client cannot ask for them."""
+        """Samplers of another control plane or team, by their ids, and its address. This client cannot ask for them.
+        Those that are kept on purpose are left out, unless *include_kept*."""
         if replayed.unreadable:
             lines = ", ".join(map(str, replayed.unreadable))
             logger.warning("journal %s: skipped what is no record, line %s", path, lines)
         unresolved = [create.scope_url for create in replayed.unresolved.values() if create.scope_url != here]
-        scopes = {*self.elsewhere.values(), *map(_named, unresolved)}
+        scopes = {_named(scope_url) for scope_url in (*(sampler.scope_url for sampler in others.values()), *unresolved)}
         if scopes:
             logger.warning(
                 "journal %s has samplers at %s, too, which a client of %s leaves alone",
@@ -87,6 +89,11 @@ class EarlierLaunches:
         creates = self._replayed.unresolved
         errors = await asyncio.gather(*map(self._resolve_one, creates.values()))
         return dict(zip(creates, errors, strict=True))
+
+    def may_acknowledge(self, key: tuple[str, int], error: CreateOutcomeUnknown) -> bool:
+        """Return True if an unresolved create can end: its sampler was searched for, and none can still appear."""
+        age = datetime.now(UTC) - self._replayed.unresolved[key].at
+        return error.look_error is None and age >= CREATE_PROCESSED_WITHIN
 
     async def _resolve_one(self, create: UnresolvedCreate) -> CreateOutcomeUnknown:
         words = f"the process ended before the create of {create.at:%Y-%m-%d %H:%M:%S} UTC was answered"
@@ -172,17 +179,20 @@ def warn_of_left(path: str, scope_url: str, replayed: Replay) -> None:
     """Log what earlier launches left at *scope_url*, for a launch that does not resume: it would stay billed unseen."""
     ids = [each for each, live in replayed.live.items() if live.scope_url == scope_url and not live.is_kept]
     unknown = sum(create.scope_url == scope_url for create in replayed.unresolved.values())
-    parts = []
     if ids:
-        parts.append(f"{counted(len(ids), 'sampler')} that may be billed: {some_ids(ids)}")
-    if unknown:
-        parts.append(f"{counted(unknown, 'create')} whose outcome is unknown")
-    if parts:
         logger.warning(
-            "journal %s: earlier launches left %s. This launch takes up nothing of that: pass resume=True to go on "
-            "with it, or call loops_async.journal.reclaim() to deactivate it",
+            "journal %s: earlier launches left %s that may be billed, and this launch does not use them: %s. To go on "
+            "with them, pass resume=True; to deactivate them, call loops_async.journal.reclaim()",
             path,
-            "; and ".join(parts),
+            counted(len(ids), "sampler"),
+            some_ids(ids),
+        )
+    if unknown:
+        logger.warning(
+            "journal %s: earlier launches left %s whose outcome is unknown. To see which samplers they may have made, "
+            "call loops_async.journal.orphans()",
+            path,
+            counted(unknown, "create"),
         )
 
 

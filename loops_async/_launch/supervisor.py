@@ -223,8 +223,6 @@ class LaunchSupervisor:
             if isinstance(outcome, LoopsError):
                 # The traceback through this package is the same for all of them, and helps no reader.
                 outcome.with_traceback(None)
-            if isinstance(outcome, SamplerFailed):
-                outcome.relaunches = len(member.failures)
             _add_note(outcome, f"member {member.index} of the launch, {member.spec.base_model}")
             member._error = outcome
         self._on_done(member)
@@ -295,6 +293,8 @@ class LaunchSupervisor:
             try:
                 return await self._wait(member, made)
             except (SamplerFailed, NotFoundError) as exc:
+                if isinstance(exc, SamplerFailed):
+                    exc.relaunches = self.settings.relaunches - relaunches
                 # If a resumed sampler fails, or the service does not know it any more, the member gets its own first
                 # sampler, which is no relaunch.
                 may_replace = is_resumed or (relaunches > 0 and isinstance(exc, SamplerFailed))

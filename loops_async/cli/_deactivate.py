@@ -77,7 +77,8 @@ class Account:
         if self.acknowledged:
             candidates = dict.fromkeys(sampler.id for each in self.acknowledged for sampler in each.candidates)
             number = counted(len(self.acknowledged), "unknown create")
-            common.say(f"Acknowledged {number}; samplers that may be theirs: {ids([*candidates]) or 'none so far'}")
+            shown = say if candidates else common.say
+            shown(f"Acknowledged {number}; samplers that may be theirs: {ids([*candidates]) or 'none'}")
         report_unknown(self.unknown, self.missing, self.elsewhere)
         if self.journal is not None and any(each.look_error is None for each in self.unknown):
             common.say(how_to_acknowledge(common.words(), self.journal))

@@ -37,7 +37,7 @@ format_option = click.option(
 
 
 def is_billed(sampler: Sampler) -> bool:
-    """Return True if a sampler was not deactivated and has not failed permanently: it can cost money at any time."""
+    """Return True if a sampler was not deactivated and has not failed: it can cost money at any time."""
     return sampler.status not in TEARDOWN_DONE | TEARDOWN_IN_PROGRESS
 
 

@@ -39,9 +39,7 @@ def _statuses(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     metavar="STATUS",
     help="Only samplers with this status; may be repeated.",
 )
-@click.option(
-    "--all", "everything", is_flag=True, help="Also samplers that were deactivated or have failed permanently."
-)
+@click.option("--all", "everything", is_flag=True, help="Also samplers that were deactivated or have failed.")
 @click.option("--scope", type=click.Choice(["org"]), help="Samplers of the whole organisation, not only your own.")
 @format_option
 @common_options

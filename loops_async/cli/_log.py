@@ -25,10 +25,11 @@ OPTIONS: Final = {
     "pass resume=True": "give --resume",
     "call loops_async.journal.reclaim(acknowledge_unknown=True)": "use deactivate --journal --acknowledge-unknown",
     "call loops_async.journal.reclaim()": "use deactivate --journal",
+    "call loops_async.journal.orphans()": "use orphans",
 }
 """What the messages of the library ask for, and what it is called on the command line."""
 
-_ATTRIBUTE: Final = re.compile(r" \(all of them are in fleet\.\w+\)")
+_ATTRIBUTE: Final = re.compile(r" \(all of them are in `?fleet\.\w+`?\)")
 """Where a program finds more than a message has."""
 
 logger = logging.getLogger("loops_async")

@@ -53,7 +53,7 @@ def orphans(common: Common, journal: Path, form: str) -> int:
         if found.samplers:
             common.say(f"  {command_line('deactivate', *common.words(), '--journal', str(journal))}")
         report_unknown(found.unknown, found.missing, found.elsewhere)
-        if found.unknown:
+        if any(each.look_error is None for each in found.unknown):
             common.say(how_to_acknowledge(common.words(), journal))
         is_left = found.samplers or found.unknown or found.missing or found.elsewhere
         return FAILED if is_left else code

@@ -97,7 +97,10 @@ def report_unknown(
             found = f"not known, since {describe(each.look_error)}"
         error(f"the response to a create of {each.spec.base_model} was lost; samplers it may have made: {found}")
     if missing:
-        error(f"the service does not know {ids(missing)}; if another account made them, ask with its key")
+        error(
+            f"not found, or not readable: {ids(missing)}; they may be billed. If another account made them, ask with "
+            "its key"
+        )
     for address in dict.fromkeys(elsewhere.values()):
         here = [each for each, other in elsewhere.items() if other == address]
         error(f"{ids(here)} {'belongs' if len(here) == 1 else 'belong'} to {address}; not asked")
@@ -106,4 +109,7 @@ def report_unknown(
 def how_to_acknowledge(words: Sequence[str], journal: Path) -> str:
     """Say how the unknown creates of a journal end; *words* are the options that lead to the same service."""
     command = command_line("deactivate", *words, "--journal", str(journal), "--acknowledge-unknown")
-    return f"Once you have deactivated what these creates made, do not have them reported again:\n  {command}"
+    return (
+        "Once you have deactivated what these creates made, and five minutes after them, have them reported no more:\n"
+        f"  {command}"
+    )

@@ -500,6 +500,23 @@ async def test_a_session_closed_under_a_create_still_leaves_an_unknown(
     assert isinstance(caught.value.look_error, RuntimeError)
 
 
+async def test_a_session_closed_while_a_create_waits_for_its_turn_sends_nothing(
+    make_client: ClientMaker, emulator: Emulator, session_id: str
+) -> None:
+    emulator.add_fault(Fault(method="POST", route=SAMPLERS, delay_after=0.1))
+    session = aiohttp.ClientSession()
+    client = make_client(session=session, max_connections=1)
+    creating = [asyncio.create_task(client.samplers.create(session_id=session_id, base_model="m")) for _ in range(2)]
+    while not emulator.billed:
+        await asyncio.sleep(0.001)
+    await session.close()
+    with pytest.raises(CreateOutcomeUnknown):
+        await creating[0]
+    with pytest.raises(RuntimeError, match="session that LoopsClient was given is closed"):
+        await creating[1]
+    assert len(emulator.requests("POST", SAMPLERS)) == 1
+
+
 async def test_a_cancel_that_is_already_on_its_way_sends_nothing(
     emulator: Emulator, client: LoopsClient, session_id: str
 ) -> None:

@@ -242,7 +242,7 @@ async def test_unknown_creates_of_earlier_launches_are_a_warning_in_words_of_the
     assert f"--journal {path} --acknowledge-unknown\n" in lost.errors
     assert "Warning: " in plain.errors
     assert " left 1 create whose outcome is unknown. " in plain.errors
-    assert ": give --resume to go on with it, or use deactivate --journal to deactivate it\n" in plain.errors
+    assert " which samplers they may have made, use orphans\n" in plain.errors
     assert "Warning: " in resumed.errors
     assert (
         "the outcome of 1 create of earlier launches is unknown; samplers that may have been made, " in resumed.errors

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +260,8 @@ ELSEWHERE = "https://api.example.com/v1/loops"
 
 def uncertain(path: Path, emulator: Emulator) -> None:
     """Write a journal with two unknown creates, and a sampler of another control plane."""
-    at = datetime.now(UTC).isoformat()
+    # The service may still process creates of the last five minutes.
+    at = (datetime.now(UTC) - timedelta(minutes=6)).isoformat()
     begin = {"event": "launch", "at": at, "session_id": "s", "pid": 1}
     journal_of(
         path,

@@ -526,14 +526,14 @@ async def test_unknown_creates_end_when_the_caller_of_reclaim_acknowledges_them(
 ) -> None:
     emulator, client, _ = stage
     session = await client.sessions.create()
-    now = datetime.now(UTC)
-    elsewhere = journal_records.Launch("k", now, "https://api.example.com/v1/loops", "s", 1)
+    at = datetime.now(UTC) - timedelta(minutes=6)
+    elsewhere = journal_records.Launch("k", at, "https://api.example.com/v1/loops", "s", 1)
     path.write_bytes(
         written(
-            journal_records.Launch("l", now, f"{client.base_url}/v1/loops", session.id, 1),
-            journal_records.Intent.of("l", 0, now, SamplerSpec("slow")),
+            journal_records.Launch("l", at, f"{client.base_url}/v1/loops", session.id, 1),
+            journal_records.Intent.of("l", 0, at, SamplerSpec("slow")),
             elsewhere,
-            journal_records.Intent.of("k", 0, now, SamplerSpec("slow")),
+            journal_records.Intent.of("k", 0, at, SamplerSpec("slow")),
         )
     )
     async with LoopsClient(KEY, base_url=emulator.url) as dead:
@@ -558,20 +558,51 @@ async def test_unknown_creates_end_when_the_caller_of_reclaim_acknowledges_them(
         await reclaim(client, path, acknowledge_unknown="yes")  # type: ignore[arg-type]
 
 
-async def test_what_cannot_be_deactivated_keeps_no_unknown_create_from_its_end(
+def lost_create(client: LoopsClient, age: timedelta) -> bytes:
+    """Return a journal with an unknown create of that age."""
+    at = datetime.now(UTC) - age
+    begin = journal_records.Launch("l", at, f"{client.base_url}/v1/loops", "s", 1)
+    return written(begin, journal_records.Intent.of("l", 0, at, SamplerSpec("slow")))
+
+
+async def test_creates_that_the_service_may_still_process_are_not_acknowledged(
     stage: Setting, path: Path, no_second_look: None
 ) -> None:
+    _, client, _ = stage
+    path.write_bytes(lost_create(client, timedelta(minutes=4)))
+    done = await reclaim(client, path, acknowledge_unknown=True)
+    assert (len(done.unknown), done.acknowledged) == (1, ())
+    assert "acknowledged" not in events(path)
+
+
+async def test_a_reclaim_that_is_cancelled_acknowledges_nothing(
+    stage: Setting, path: Path, no_second_look: None
+) -> None:
+    emulator, client, _ = stage
+    path.write_bytes(lost_create(client, timedelta(minutes=6)))
+    emulator.add_fault(Fault(method="GET", route=CREATE, delay=0.05, times=None))
+    reclaiming = asyncio.create_task(reclaim(client, path, acknowledge_unknown=True))
+    await until(lambda: emulator.requests("GET", CREATE))
+    reclaiming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reclaiming
+    assert "acknowledged" not in events(path)
+    assert len((await reclaim(client, path, acknowledge_unknown=True)).acknowledged) == 1
+    assert events(path)[-1] == "acknowledged"
+
+
+async def test_a_reclaim_that_fails_acknowledges_nothing(stage: Setting, path: Path, no_second_look: None) -> None:
     emulator, client, launch = stage
     emulator.add_run("good", run_id="run1")
     async with launch([SamplerSpec("good", run_id="run1")], journal=path, teardown="never") as fleet:
         await fleet.active()
     with path.open("ab") as file:
-        file.write(written(journal_records.Intent.of(fleet._supervisor.id, 7, datetime.now(UTC), SamplerSpec("slow"))))
+        at = datetime.now(UTC) - timedelta(minutes=6)
+        file.write(written(journal_records.Intent.of(fleet._supervisor.id, 7, at, SamplerSpec("slow"))))
     with pytest.raises(TeardownError) as caught:
         await reclaim(client, path, include_kept=True, acknowledge_unknown=True)
-    assert caught.value.unknown == ()
-    assert any("acknowledged" in note and "slow" in note for note in caught.value.__notes__)
-    assert (await orphans(client, path)).unknown == ()
+    assert [unknown.spec for unknown in caught.value.unknown] == [SamplerSpec("slow")]
+    assert len((await orphans(client, path)).unknown) == 1
 
 
 async def test_candidates_were_created_near_the_time_of_the_create(

@@ -133,12 +133,14 @@ async def test_a_launch_without_resume_warns_of_what_a_crash_left(
     async with launch(["good"], session_id=session.id, journal=path) as fleet:
         assert not emulator.received
         await fleet.active()
-    (warning,) = warnings(caplog)
-    assert warning.startswith(f"journal {path}: earlier launches left 12 samplers that may be billed: ")
-    assert sum(each in warning for each in left) == 10
-    assert " and 2 more; and 1 create whose outcome is unknown. " in warning
-    assert "resume=True" in warning
-    assert "reclaim()" in warning
+    of_samplers, of_creates = warnings(caplog)
+    assert of_samplers.startswith(f"journal {path}: earlier launches left 12 samplers that may be billed, ")
+    assert sum(each in of_samplers for each in left) == 10
+    assert " and 2 more. " in of_samplers
+    assert "resume=True" in of_samplers
+    assert "reclaim()" in of_samplers
+    assert " left 1 create whose outcome is unknown. " in of_creates
+    assert "orphans()" in of_creates
     await reclaim(client, path)
 
 
@@ -313,6 +315,7 @@ async def test_a_resumed_sampler_that_fails_before_it_is_up_is_replaced_without_
         emulator.set_status(str(member.sampler_id), "FAILED")
         await until(lambda: member.done)
         assert isinstance(member.error, SamplerFailed)
+        assert member.error.relaunches == 0
     assert creates(emulator) == 1
     assert not emulator.billed
 
