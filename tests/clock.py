@@ -1,4 +1,4 @@
-"""An event loop for tests that wait for timers: what they wait passes a hundred times as fast.
+"""An event loop for tests that wait for timers: what they wait passes twenty times as fast.
 
 Its clock runs as usual while there is something to do. While there is nothing, it runs `FACTOR` times as fast as the
 clock on the wall, up to the next timer and not beyond it: a timer is never late because the machine is busy. Sockets
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pytest
 
-FACTOR: Final = 100
+FACTOR: Final = 20
 
 
 class QuickLoop(asyncio.SelectorEventLoop):

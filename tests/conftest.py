@@ -7,10 +7,10 @@ import logging
 import os
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from loops_async import LoopsClient
 from loops_async.emulator import Emulator
@@ -18,13 +18,22 @@ from loops_async.emulator import Emulator
 from .launching import Setting, set_up
 from .support import KEY, QUICK_RETRY, ClientMaker
 
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+with suppress(ImportError):  # the guide's pages and the SDK are run without it
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says more about the machine than about the code.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    # A third of the time, tests wait for processes and sockets.
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "quick_clock: wait for timers a hundredth of their time; see tests.clock")
+    config.addinivalue_line("markers", "quick_clock: wait for timers a twentieth of their time; see tests.clock")
     config.addinivalue_line("markers", "usual_clock: do not, although the rest of the file does")
 
 

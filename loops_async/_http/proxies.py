@@ -197,9 +197,9 @@ class ProxyConnector(aiohttp.TCPConnector):
         except aiohttp.ClientError as exc:
             if req.proxy is None:
                 raise
-            name, told = type(exc).__name__, getattr(exc, "message", None)
+            name, reason = type(exc).__name__, getattr(exc, "message", None)
         # Outside of the except block: the frames of the original error hold the credentials for the proxy.
-        raise TunnelError(f"the proxy opened no tunnel: {name}" + (f": {told}" if isinstance(told, str) else ""))
+        raise TunnelError(f"the proxy opened no tunnel: {name}" + (f": {reason}" if isinstance(reason, str) else ""))
 
 
 def environment_proxies() -> Proxies:

@@ -300,7 +300,7 @@ async def test_a_wait_without_time_probes_once(client: LoopsClient, server: Flee
 async def test_the_final_poll_is_followed_by_a_final_probe(client: LoopsClient, server: FleetServer) -> None:
     server.add(1, "ACTIVE", "own")
     probe = Probe()
-    waiting = start(client, "own0", probe, timeout=0.3, policy=PollPolicy(initial=60, maximum=60))
+    waiting = start(client, "own0", probe, timeout=3, policy=PollPolicy(initial=60, maximum=60))
     await probe.until_called()
     probe.is_open = True
     assert (await waiting).status is S.ACTIVE
