@@ -3,7 +3,7 @@
 What happens to a sampler depends on how it was left. Only the ids in the journal count, never names or times:
 
 ```text
-left by            a member has an equal spec            no member has
+left by            a member has an equal spec            no member has one
 a crash            resumed, if it is up or coming up     deactivated
 a good end (kept)  resumed, if it is up or coming up     left alone
 detach()           left alone                            left alone
